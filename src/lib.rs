@@ -1,0 +1,12 @@
+//! An AI assistant for Mattermost that answers every message exactly once.
+//!
+//! The way a message takes: `inbox` (which posts are new) → `filter` (for us?) → `conversation`
+//! (what was said before) → `provider` (the answer) → `reply` (shaped to fit a post) → `outbox`
+//! (posted exactly once), with `state` as the memory between runs and `bot` as the loop.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod http;
+pub mod mattermost;
+pub mod provider;
+pub mod times;

@@ -1,0 +1,5 @@
+//! All that knows Mattermost's REST API v4: its values, its calls, and its rule for mentions.
+
+pub mod types;
+
+pub use types::*;

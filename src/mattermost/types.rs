@@ -1,0 +1,299 @@
+//! The values that Mattermost's API gives, cut down to the fields that are used.
+//!
+//! A field that a server leaves out or sends as `null` reads as its empty value: versions differ.
+
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+macro_rules! id {
+    ($name:ident, $what:literal) => {
+        #[doc = concat!("The id of a ", $what, ": 26 characters of `[a-z0-9]`.")]
+        #[derive(
+            Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// Whether a server could have given this id.
+            pub fn is_well_formed(&self) -> bool {
+                is_id(&self.0)
+            }
+
+            /// Fields that name nothing, such as the root of a top-level post, are empty.
+            pub fn is_empty(&self) -> bool {
+                self.0.is_empty()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(id: &str) -> Self {
+                $name(id.to_owned())
+            }
+        }
+    };
+}
+
+id!(PostId, "post");
+id!(ChannelId, "channel");
+id!(UserId, "user");
+id!(TeamId, "team");
+
+/// Whether `text` has the shape of a Mattermost id.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 26
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
+/// A moment as the server stamped it: milliseconds since 1970 by the server's clock, which is never
+/// compared with the local one.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize,
+)]
+#[serde(transparent)]
+pub struct ServerTime(pub u64);
+
+impl ServerTime {
+    /// This moment less `duration`, or the beginning of time.
+    pub fn before(self, duration: std::time::Duration) -> ServerTime {
+        ServerTime(self.0.saturating_sub(duration.as_millis() as u64))
+    }
+}
+
+/// A post. `type` is empty for a person's ordinary one and `me` for `/me`; anything else is not
+/// something a person wrote.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Post {
+    pub id: PostId,
+    #[serde(deserialize_with = "nullable")]
+    pub create_at: ServerTime,
+    #[serde(deserialize_with = "nullable")]
+    pub update_at: ServerTime,
+    /// Zero unless the post was deleted.
+    #[serde(deserialize_with = "nullable")]
+    pub delete_at: ServerTime,
+    #[serde(deserialize_with = "nullable")]
+    pub user_id: UserId,
+    #[serde(deserialize_with = "nullable")]
+    pub channel_id: ChannelId,
+    /// The thread's first post; empty for a top-level post.
+    #[serde(deserialize_with = "nullable")]
+    pub root_id: PostId,
+    #[serde(deserialize_with = "nullable")]
+    pub message: String,
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    pub kind: String,
+    #[serde(deserialize_with = "nullable")]
+    pub props: Props,
+    #[serde(deserialize_with = "nullable")]
+    pub metadata: Metadata,
+}
+
+/// The properties of a post that say where it came from. Anybody can set any of them on his own
+/// posts, to any JSON value.
+#[derive(Clone, Debug, Default)]
+pub struct Props {
+    /// `from_bot`, `from_webhook`, `from_plugin` or `from_oauth_app`, if one of them is set.
+    pub from: Option<&'static str>,
+    /// What this program puts on its own posts.
+    pub prx: Option<PrxProps>,
+    /// Whether there is a `prx` at all, readable or not.
+    pub has_prx: bool,
+    /// Whom a `system_add_to_channel` post is about.
+    pub added_user_id: Option<UserId>,
+}
+
+/// `props.prx` of an answer: the part `part` (from 0) of `of` of the answer to `in_reply_to`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct PrxProps {
+    pub in_reply_to: PostId,
+    #[serde(default)]
+    pub part: u32,
+    #[serde(default = "one")]
+    pub of: u32,
+    /// Set on a message that says why there is no answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apology: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl<'de> Deserialize<'de> for Props {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PropsVisitor;
+        impl<'de> Visitor<'de> for PropsVisitor {
+            type Value = Props;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a post's props")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Props, M::Error> {
+                const FROM: [&str; 4] =
+                    ["from_bot", "from_webhook", "from_plugin", "from_oauth_app"];
+                let mut props = Props::default();
+                while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+                    if let Some(from) = FROM.into_iter().find(|from| *from == key) {
+                        let value: Value = map.next_value()?;
+                        if value == "true" || value == true {
+                            props.from = Some(from);
+                        }
+                    } else if key == "prx" {
+                        let value: Value = map.next_value()?;
+                        props.has_prx = true;
+                        props.prx = PrxProps::deserialize(value).ok();
+                    } else if key == "addedUserId" {
+                        let value: Value = map.next_value()?;
+                        props.added_user_id = value.as_str().map(UserId::from);
+                    } else {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                    }
+                }
+                Ok(props)
+            }
+        }
+        deserializer.deserialize_map(PropsVisitor)
+    }
+}
+
+/// What the server adds to a post when it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    #[serde(deserialize_with = "nullable")]
+    pub files: Vec<FileInfo>,
+}
+
+/// A file attached to a post.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct FileInfo {
+    pub id: String,
+    #[serde(deserialize_with = "nullable")]
+    pub name: String,
+    /// In bytes.
+    #[serde(deserialize_with = "nullable")]
+    pub size: u64,
+    #[serde(deserialize_with = "nullable")]
+    pub mime_type: String,
+}
+
+/// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Channel {
+    pub id: ChannelId,
+    #[serde(deserialize_with = "nullable")]
+    pub team_id: TeamId,
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    pub kind: String,
+    #[serde(deserialize_with = "nullable")]
+    pub name: String,
+    #[serde(deserialize_with = "nullable")]
+    pub display_name: String,
+    #[serde(deserialize_with = "nullable")]
+    pub create_at: ServerTime,
+    /// Zero unless the channel was archived.
+    #[serde(deserialize_with = "nullable")]
+    pub delete_at: ServerTime,
+    #[serde(deserialize_with = "nullable")]
+    pub last_post_at: ServerTime,
+    #[serde(deserialize_with = "nullable")]
+    pub total_msg_count: u64,
+}
+
+impl Channel {
+    pub fn is_direct(&self) -> bool {
+        self.kind == "D"
+    }
+}
+
+/// A person or a bot.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct User {
+    pub id: UserId,
+    #[serde(deserialize_with = "nullable")]
+    pub username: String,
+    #[serde(deserialize_with = "nullable")]
+    pub is_bot: bool,
+    /// Zero unless the account was deactivated.
+    #[serde(deserialize_with = "nullable")]
+    pub delete_at: ServerTime,
+    /// Space-separated system roles.
+    #[serde(deserialize_with = "nullable")]
+    pub roles: String,
+}
+
+/// A team.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Team {
+    pub id: TeamId,
+    #[serde(deserialize_with = "nullable")]
+    pub name: String,
+    #[serde(deserialize_with = "nullable")]
+    pub display_name: String,
+}
+
+/// A list of posts as the server sends it: ids in order, newest first, and the posts by id, among
+/// them roots that are not in the order.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PostList {
+    #[serde(deserialize_with = "nullable")]
+    pub order: Vec<PostId>,
+    #[serde(deserialize_with = "post_values")]
+    pub posts: Vec<Post>,
+}
+
+fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The values of a map of posts, in no order: each carries its own id.
+fn post_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Post>, D::Error> {
+    struct Posts;
+    impl<'de> Visitor<'de> for Posts {
+        type Value = Vec<Post>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of posts")
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<Post>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Vec<Post>, M::Error> {
+            let mut posts = Vec::new();
+            while let Some((_, post)) = map.next_entry::<serde::de::IgnoredAny, Post>()? {
+                posts.push(post);
+            }
+            Ok(posts)
+        }
+    }
+    deserializer.deserialize_any(Posts)
+}

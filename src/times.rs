@@ -1,0 +1,97 @@
+//! Every duration the program waits for, and the clock it waits on, as one value: tests run months
+//! in seconds by passing another.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// What the program asks of time.
+pub trait Clock {
+    /// Time since some fixed moment; never goes back.
+    fn now(&self) -> Duration;
+    /// Blocks for `duration`.
+    fn sleep(&self, duration: Duration);
+    /// The calendar's time: it tells the model today's date and decides nothing.
+    fn today(&self) -> SystemTime;
+    /// Called around every step that outlives the process. A test's clock ends the process here.
+    fn checkpoint(&self, _step: Step) {}
+}
+
+/// A moment at which a crash leaves something behind for the next run to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    BeforeRequest,
+    AfterResponse,
+    BeforeRename,
+    AfterRename,
+}
+
+/// The operating system's clock.
+pub struct SystemClock(Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        SystemClock(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn today(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// The durations. `Default` is what the program runs with; the configuration sets only `poll`.
+#[derive(Clone)]
+pub struct Times {
+    pub clock: Rc<dyn Clock>,
+    /// Between two polls.
+    pub poll: Duration,
+    /// How long after its `create_at` a post may still become visible. Link previews delay a
+    /// commit by 5 s each; 10 s was measured.
+    pub window: Duration,
+    /// How often the channel list is asked for without its ETag for `window` after a change.
+    pub relist: Duration,
+    /// Between two looks at which teams the bot is in, and whether a closed channel is open again.
+    pub recheck: Duration,
+    /// The longest pause between two tries while the server cannot be reached.
+    pub backoff_max: Duration,
+    /// Between two "typing" events: clients show one for 5 s.
+    pub typing: Duration,
+    /// A post that waited, or whose answer took, longer than this is looked at once more.
+    pub stale: Duration,
+    /// The server knows a `pending_post_id` for 30 s from the first try; a repeat is safe within this.
+    pub repeat_within: Duration,
+    /// After the last unclear try, how long until the server can be asked whether it took the post.
+    pub ask_after: Duration,
+    /// A 401 for longer than this while running means the token, not the server's database.
+    pub unauthorized: Duration,
+    /// The first pause before a model that failed is tried again; it doubles.
+    pub model_retry: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Times {
+            clock: Rc::new(SystemClock::default()),
+            poll: Duration::from_secs(1),
+            window: Duration::from_secs(60),
+            relist: Duration::from_secs(5),
+            recheck: Duration::from_secs(60),
+            backoff_max: Duration::from_secs(60),
+            typing: Duration::from_secs(4),
+            stale: Duration::from_secs(2),
+            repeat_within: Duration::from_secs(25),
+            ask_after: Duration::from_secs(60),
+            unauthorized: Duration::from_secs(300),
+            model_retry: Duration::from_millis(500),
+        }
+    }
+}
