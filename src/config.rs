@@ -63,12 +63,12 @@ const CHANNEL_KEYS: [&str; 5] = [
     "allowed_users",
 ];
 
-const EXAMPLE: &str = "\
+const EXAMPLE: &str = r#"
     [channels_config.mattermost]
-    url = \"https://mattermost.example.com\"
-    bot_token = \"the bot's access token\"
-    channel_id = \"the id of the bot's channel\"
-    allowed_users = [\"the id of each user to answer\"]";
+    url = "https://mattermost.example.com"
+    bot_token = "the bot's access token"
+    channel_id = "the id of the bot's channel"
+    allowed_users = ["the id of each user to answer"]"#;
 
 /// A token or key. Shows as `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -287,7 +287,7 @@ fn no_file(path: &Path, environment: Environment) -> ConfigError {
     };
     ConfigError(format!(
         "{}: there is no such file{note}; write these five lines into it, or name another with \
-         --config FILE:\n{EXAMPLE}",
+         --config FILE:{EXAMPLE}",
         path.display()
     ))
 }
@@ -773,10 +773,9 @@ fn unknown_provider(name: &str) -> String {
     let names = KNOWN.iter().map(|known| known.name);
     let names = names.chain(["custom", "anthropic-custom", "command", "echo"]);
     let hint = match nearest(&name.to_lowercase(), names, 2) {
-        Some(meant) => format!("did you mean {meant:?}?"),
-        None => "write \"custom:URL\" with its full base URL, such as \
-                 \"custom:https://api.example.com/v1\""
-            .to_owned(),
+        Some("anthropic-custom") => "write \"anthropic-custom:https://api.example.com\"".to_owned(),
+        Some(meant) if meant != "custom" => format!("did you mean {meant:?}?"),
+        _ => "write \"custom:https://api.example.com/v1\" with its full base URL".to_owned(),
     };
     format!("{name:?} is no provider that prx knows by name; {hint}")
 }
@@ -804,7 +803,7 @@ fn http_url(text: &str) -> Result<String, String> {
     let text = text.trim();
     let fail = |problem: &str| Err(problem.to_owned());
     if text.is_empty() {
-        return fail("is empty; write a URL such as \"https://mattermost.example.com\"");
+        return fail("has no URL; write one such as https://chat.example.com");
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return fail("is not a URL; it must begin with https:// or http://");
