@@ -1,17 +1,81 @@
 //! File and environment → checked settings, with errors that say what to write instead.
 
+mod layers;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::layers::{File, Table, Value, line_at};
 use crate::mattermost::{ChannelId, UserId};
+use crate::nearest::nearest;
+use crate::provider::{KNOWN, Known, known};
+
+/// Files of `config.d` beside the config file that are merged over it, in this order, as PRX does.
+const MERGED: [&str; 2] = ["config.d/channels.toml", "config.d/routing.toml"];
+
+/// The largest file that is read, in bytes: nobody's settings are longer.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The keys that are read, table by table; PRX's files have many more.
+const TOP_KEYS: [&str; 9] = [
+    "default_provider",
+    "default_model",
+    "api_key",
+    "api_url",
+    "default_temperature",
+    "max_tokens",
+    "ca_file",
+    "provider_command",
+    "channels_config",
+];
+const CHANNELS_CONFIG_KEYS: [&str; 2] = ["message_timeout_secs", "mattermost"];
+const MATTERMOST_KEYS: [&str; 18] = [
+    "url",
+    "bot_token",
+    "bot_token_file",
+    "channel_id",
+    "allowed_users",
+    "thread_replies",
+    "mention_only",
+    "poll_interval_secs",
+    "follow_threads",
+    "history_posts",
+    "history_chars",
+    "catch_up_secs",
+    "file_chars",
+    "system_prompt",
+    "allow_unsafe_links",
+    "ca_file",
+    "state_dir",
+    "channels",
+];
+const CHANNEL_KEYS: [&str; 5] = [
+    "system_prompt",
+    "model",
+    "mention_only",
+    "thread_replies",
+    "allowed_users",
+];
+
+const EXAMPLE: &str = r#"
+    [channels_config.mattermost]
+    url = "https://mattermost.example.com"
+    bot_token = "the bot's access token"
+    channel_id = "the id of the bot's channel"
+    allowed_users = ["the id of each user to answer"]"#;
 
 /// A token or key. Shows as `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// Without the white space around it: files and variables end in a newline.
     pub fn new(text: &str) -> Secret {
         Secret(text.trim().to_owned())
     }
@@ -64,6 +128,8 @@ pub struct Config {
     pub message_timeout: Duration,
     /// What was odd but not wrong, a line each.
     pub warnings: Vec<String>,
+    /// The files that were read: the config file, those merged over it, the token's.
+    pub sources: Vec<PathBuf>,
     /// The environment variables that took the place of something, or of nothing, in the file.
     pub from_environment: Vec<&'static str>,
 }
@@ -141,3 +207,665 @@ pub enum ProviderKind {
     /// `/v1/messages` is appended to `base`.
     Anthropic { name: String, base: String },
 }
+
+/// What is wrong with the settings: one line that names the place and what to write instead. It
+/// never holds a secret.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    fn new(place: impl fmt::Display, problem: impl fmt::Display) -> ConfigError {
+        ConfigError(format!("{place}: {problem}"))
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The value of an environment variable.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Reads the settings from the file at `path`, else from `$OPENPRX_CONFIG_DIR/config.toml`, else from
+/// `~/.openprx/config.toml`, from the files of `config.d` beside it, and from the environment.
+pub fn load(path: Option<&Path>, environment: Environment) -> Result<Config, ConfigError> {
+    let path = find(path, environment)?;
+    let texts = read_all(&path, environment)?;
+    let files = texts
+        .iter()
+        .map(|(path, text)| File::parse(path, text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let reader = Reader {
+        environment,
+        folder: folder_of(&path),
+        warnings: Vec::new(),
+        sources: texts.iter().map(|(path, _)| path.clone()).collect(),
+        from_environment: Vec::new(),
+    };
+    reader.config(path, &files)
+}
+
+/// Where the config file should be.
+fn find(path: Option<&Path>, environment: Environment) -> Result<PathBuf, ConfigError> {
+    let set = |name| environment(name).filter(|value| !value.trim().is_empty());
+    if let Some(path) = path {
+        Ok(path.to_owned())
+    } else if let Some(folder) = set("OPENPRX_CONFIG_DIR") {
+        Ok(expand(Path::new(""), folder.trim(), environment).join("config.toml"))
+    } else if let Some(home) = set("HOME") {
+        Ok(Path::new(&home).join(".openprx/config.toml"))
+    } else {
+        Err(ConfigError(
+            "no config file: neither $OPENPRX_CONFIG_DIR nor $HOME is set; name one with --config FILE"
+                .to_owned(),
+        ))
+    }
+}
+
+/// The texts of the config file and of those merged over it.
+fn read_all(path: &Path, environment: Environment) -> Result<Vec<(PathBuf, String)>, ConfigError> {
+    let text = read(path)?.ok_or_else(|| no_file(path, environment))?;
+    let mut texts = vec![(path.to_owned(), text)];
+    for name in MERGED {
+        let merged = path.with_file_name(name);
+        if let Some(text) = read(&merged)? {
+            texts.push((merged, text));
+        }
+    }
+    Ok(texts)
+}
+
+fn no_file(path: &Path, environment: Environment) -> ConfigError {
+    let note = if environment("MATTERMOST_URL").is_some() {
+        " (the environment alone is not enough: allowed_users has no variable)"
+    } else {
+        ""
+    };
+    ConfigError(format!(
+        "{}: there is no such file{note}; write these five lines into it, or name another with \
+         --config FILE:{EXAMPLE}",
+        path.display()
+    ))
+}
+
+/// The text of the file at `path`; `None` if there is no such file.
+fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+    let fail = |problem: &str| Err(ConfigError::new(path.display(), problem));
+    let mut bytes = Vec::new();
+    let result =
+        fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    match result.map_err(|error| (error.kind(), error)) {
+        Err((ErrorKind::NotFound | ErrorKind::NotADirectory, _)) => return Ok(None),
+        Err((ErrorKind::IsADirectory, _)) => {
+            return fail("is a directory; name the file in it");
+        }
+        Err((_, error)) => return fail(&format!("cannot be read: {error}")),
+        Ok(_) if bytes.len() as u64 > MAX_FILE => return fail("is larger than 1 MiB"),
+        Ok(_) => {}
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => {
+            let line = line_at(error.as_bytes(), error.utf8_error().valid_up_to());
+            let place = format!("{}:{line}", path.display());
+            Err(ConfigError::new(
+                place,
+                "is not UTF-8 text; save the file as UTF-8",
+            ))
+        }
+    }
+}
+
+/// The folder of the file at `path`, as one name whichever way `path` is written: two names would be
+/// two state files, and two answers to each message.
+fn folder_of(path: &Path) -> PathBuf {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())
+}
+
+/// `text` as a path: `~/` is the home folder, a relative one is relative to `folder`.
+fn expand(folder: &Path, text: &str, environment: Environment) -> PathBuf {
+    match (text.strip_prefix("~/"), environment("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => folder.join(text),
+    }
+}
+
+/// Makes settings of tables, and collects what is to be said about them.
+struct Reader<'a> {
+    environment: Environment<'a>,
+    /// The config file's.
+    folder: PathBuf,
+    warnings: Vec<String>,
+    sources: Vec<PathBuf>,
+    from_environment: Vec<&'static str>,
+}
+
+impl Reader<'_> {
+    fn config(mut self, path: PathBuf, files: &[File]) -> Result<Config, ConfigError> {
+        let top = Table::top(files).ok_or_else(|| ConfigError("no config file".to_owned()))?;
+        let channels_config = top.table("channels_config")?;
+        let section = channels_config.table("mattermost")?;
+        self.check_keys(&top, &TOP_KEYS);
+        self.check_keys(&channels_config, &CHANNELS_CONFIG_KEYS);
+        self.check_keys(&section, &MATTERMOST_KEYS);
+        let mattermost = self.mattermost(&section)?;
+        let provider = self.provider(&top)?;
+        let timeout_secs = channels_config.whole("message_timeout_secs", 300, 1..=86_400)?;
+        let state_dir = section.text("state_dir")?.map(|dir| self.expand(dir));
+        Ok(Config {
+            state_path: state_path(&path, &self.folder, state_dir.as_deref()),
+            path,
+            mattermost,
+            provider,
+            message_timeout: Duration::from_secs(timeout_secs),
+            warnings: self.warnings,
+            sources: self.sources,
+            from_environment: self.from_environment,
+        })
+    }
+
+    /// Warns of keys that have no effect though somebody may think so: mistyped ones, and settings of
+    /// the top level that were written below a table's header.
+    fn check_keys(&mut self, table: &Table, known: &[&str]) {
+        for (file, layer) in &table.layers {
+            for key in layer.keys() {
+                let name: &str = key.get_ref();
+                if known.contains(&name) {
+                    continue;
+                }
+                let problem = if TOP_KEYS.contains(&name) {
+                    "has no effect here; move it above the first [table] of the file".to_owned()
+                } else {
+                    let plain = name.to_lowercase().replace('-', "_");
+                    match nearest(&plain, known.iter().copied(), 1) {
+                        None => continue,
+                        Some(meant) => format!("unknown key, did you mean {meant}?"),
+                    }
+                };
+                let name = format!("{}{}", table.name, name.escape_debug());
+                let place = file.place(key.span().start);
+                self.warnings.push(format!("{place}: {name}: {problem}"));
+            }
+        }
+    }
+
+    fn mattermost(&mut self, section: &Table) -> Result<MattermostSettings, ConfigError> {
+        let url = self.url(section)?;
+        let token = self.token(section)?;
+        let channel_id = section.text("channel_id")?.map(ChannelId::from);
+        if let (Some(id), Some(value)) = (&channel_id, section.get("channel_id"))
+            && !id.is_well_formed()
+        {
+            self.warn_of_id(&value, id.as_str(), "a channel's id");
+        }
+        let strict = ChannelSettings {
+            allowed_users: Allowed::These(Vec::new()),
+            thread_replies: true,
+            mention_only: false,
+            system_prompt: None,
+            model: None,
+        };
+        let defaults = self.channel_settings(section, &strict)?;
+        let channels = self.channels(section, &defaults)?;
+        let nobody = Allowed::These(Vec::new());
+        if std::iter::once(&defaults)
+            .chain(channels.values())
+            .all(|c| c.allowed_users == nobody)
+        {
+            let warning = "empty, so nobody is answered; add user ids, or \"*\" for everybody";
+            let warning = match section.get("allowed_users") {
+                Some(value) => value.line(warning),
+                None => section.missing("allowed_users", warning).0,
+            };
+            self.warnings.push(warning);
+        }
+        let poll_secs = section.number("poll_interval_secs", 0.05..=3600.0, "from 0.05 to 3600")?;
+        Ok(MattermostSettings {
+            url,
+            token,
+            channel_id,
+            poll_interval: Duration::from_secs_f64(poll_secs.unwrap_or(1.0)),
+            catch_up_secs: section.whole("catch_up_secs", 86_400, 0..=31_536_000)?,
+            history_posts: section.whole("history_posts", 20, 0..=200)? as usize,
+            history_chars: section.whole("history_chars", 16_000, 100..=10_000_000)? as usize,
+            file_chars: section.whole("file_chars", 20_000, 0..=1_000_000)? as usize,
+            allow_unsafe_links: section.flag("allow_unsafe_links", false)?,
+            follow_threads: section.flag("follow_threads", false)?,
+            ca_file: section.text("ca_file")?.map(|file| self.expand(file)),
+            defaults,
+            channels,
+        })
+    }
+
+    fn url(&mut self, section: &Table) -> Result<String, ConfigError> {
+        if let Some(text) = self.variable("MATTERMOST_URL") {
+            return http_url(&text).map_err(|problem| ConfigError::new("$MATTERMOST_URL", problem));
+        }
+        match section.get("url") {
+            Some(value) => http_url(value.text()?).map_err(|problem| value.error(problem)),
+            None => Err(section.missing(
+                "url",
+                "missing; write url = \"https://mattermost.example.com\" below \
+                 [channels_config.mattermost], or set $MATTERMOST_URL",
+            )),
+        }
+    }
+
+    fn token(&mut self, section: &Table) -> Result<Secret, ConfigError> {
+        const VARIABLE: &str = "MATTERMOST_BOT_TOKEN";
+        if let Some(text) = self.variable(VARIABLE) {
+            return secret(&text)
+                .map_err(|problem| ConfigError::new("$MATTERMOST_BOT_TOKEN", problem));
+        }
+        if let Some(token) = self.secret_value(section, "bot_token")? {
+            if token.reveal().bytes().all(|byte| byte == b'x') {
+                let warning = "is a placeholder; write the bot's access token";
+                self.warn(section, "bot_token", warning);
+            }
+            return Ok(token);
+        }
+        if let Some(value) = section.get("bot_token_file")
+            && !value.text()?.is_empty()
+        {
+            return self.token_file(&value);
+        }
+        let problem = "missing; write the bot's access token in quotes, or name a file that holds it \
+                       with bot_token_file, or set $MATTERMOST_BOT_TOKEN";
+        Err(match section.get("bot_token") {
+            Some(value) => value.error(problem.replace("missing", "is empty")),
+            None => section.missing("bot_token", problem),
+        })
+    }
+
+    /// The token in the file that `value` names. `$CREDENTIALS_DIRECTORY/` is where systemd's
+    /// `LoadCredential=` puts files (systemd.exec(5)).
+    fn token_file(&mut self, value: &Value) -> Result<Secret, ConfigError> {
+        let text = value.text()?;
+        let credential = text.strip_prefix("$CREDENTIALS_DIRECTORY/");
+        let path = match credential {
+            None => self.expand(text),
+            Some(name) => match (self.environment)("CREDENTIALS_DIRECTORY") {
+                Some(folder) => Path::new(&folder).join(name),
+                None => {
+                    let problem = "$CREDENTIALS_DIRECTORY is not set; \
+                                   it is in a systemd service with LoadCredential=";
+                    return Err(value.error(problem));
+                }
+            },
+        };
+        let text = read(&path)
+            .map_err(|error| value.error(error))?
+            .ok_or_else(|| value.error(format!("{}: there is no such file", path.display())))?;
+        let token = secret(&text)
+            .map_err(|problem| value.error(format!("{}: {problem}", path.display())))?;
+        if credential.is_none() {
+            self.warn_if_readable(&path);
+        }
+        self.sources.push(path);
+        Ok(token)
+    }
+
+    /// What `section` says about a channel, over `defaults`.
+    fn channel_settings(
+        &mut self,
+        section: &Table,
+        defaults: &ChannelSettings,
+    ) -> Result<ChannelSettings, ConfigError> {
+        Ok(ChannelSettings {
+            allowed_users: match section.get("allowed_users") {
+                Some(value) => self.allowed(value)?,
+                None => defaults.allowed_users.clone(),
+            },
+            thread_replies: section.flag("thread_replies", defaults.thread_replies)?,
+            mention_only: section.flag("mention_only", defaults.mention_only)?,
+            system_prompt: match section.get("system_prompt") {
+                Some(_) => section.text("system_prompt")?.map(str::to_owned),
+                None => defaults.system_prompt.clone(),
+            },
+            model: defaults.model.clone(),
+        })
+    }
+
+    fn allowed(&mut self, value: Value) -> Result<Allowed, ConfigError> {
+        let mut users = Vec::new();
+        let items = value.items()?;
+        for item in &items {
+            users.push(UserId::from(item.text()?));
+        }
+        if users.iter().any(|user| user.as_str() == "*") {
+            return Ok(Allowed::Everybody);
+        }
+        for (item, user) in items.iter().zip(&users) {
+            if !user.is_well_formed() {
+                self.warn_of_id(item, user.as_str(), "a user's id");
+            }
+        }
+        Ok(Allowed::These(users))
+    }
+
+    fn channels(
+        &mut self,
+        section: &Table,
+        defaults: &ChannelSettings,
+    ) -> Result<BTreeMap<ChannelId, ChannelSettings>, ConfigError> {
+        let table = section.table("channels")?;
+        let mut channels = BTreeMap::new();
+        for key in table.layers.iter().flat_map(|(_, layer)| layer.keys()) {
+            let id = ChannelId::from(key.get_ref().as_ref());
+            if channels.contains_key(&id) {
+                continue;
+            }
+            let channel = table.table(id.as_str())?;
+            self.check_keys(&channel, &CHANNEL_KEYS);
+            if let Some(value) = table.get(id.as_str())
+                && !id.is_well_formed()
+            {
+                self.warn_of_id(&value, id.as_str(), "a channel's id");
+            }
+            let mut settings = self.channel_settings(&channel, defaults)?;
+            settings.model = channel.text("model")?.map(str::to_owned);
+            channels.insert(id, settings);
+        }
+        Ok(channels)
+    }
+
+    fn provider(&mut self, top: &Table) -> Result<ProviderSettings, ConfigError> {
+        let api_key = self.secret_value(top, "api_key")?;
+        let named = top.get("default_provider");
+        let name = match &named {
+            Some(value) => value.text()?,
+            None => "",
+        };
+        let mut settings = ProviderSettings {
+            kind: ProviderKind::None,
+            model: top.text("default_model")?.unwrap_or_default().to_owned(),
+            api_key,
+            key_variable: "",
+            temperature: top.number("default_temperature", 0.0..=2.0, "from 0 to 2")?,
+            max_tokens: top.whole("max_tokens", 16_384, 1..=10_000_000)? as u32,
+            ca_file: top.text("ca_file")?.map(|file| self.expand(file)),
+        };
+        // PRX takes a key without a provider as OpenRouter's.
+        let name = match name {
+            "" if settings.api_key.is_some() => "openrouter",
+            name => name,
+        };
+        let fail = |problem: &str| match &named {
+            Some(value) => value.error(problem),
+            None => top.missing("default_provider", problem),
+        };
+        settings.kind = if name.is_empty() {
+            ProviderKind::None
+        } else if name == "echo" {
+            ProviderKind::Echo
+        } else if name == "command" {
+            ProviderKind::Command(command(top)?)
+        } else if let Some((prefix, url)) = custom(name) {
+            let url = http_url(url).map_err(|problem| fail(&problem))?;
+            let base = self.base(top, url)?;
+            http_kind(prefix, prefix == "anthropic-custom", base)
+        } else {
+            let known = known(name).ok_or_else(|| fail(&unknown_provider(name)))?;
+            self.key(known, &mut settings)?;
+            if settings.api_key.is_none() && known.needs_key {
+                return Err(fail(&format!(
+                    "{} needs a key; write api_key = \"…\" above the first [table], or set ${}",
+                    known.name, settings.key_variable
+                )));
+            }
+            let base = self.base(top, known.base.to_owned())?;
+            http_kind(known.name, known.name == "anthropic", base)
+        };
+        match settings.kind {
+            ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {
+                if settings.model.is_empty() {
+                    let warning = "missing; most providers answer nothing without a model's name";
+                    self.warnings.push(top.missing("default_model", warning).0);
+                }
+            }
+            _ => self.warn(top, "api_url", "has no effect with this default_provider"),
+        }
+        Ok(settings)
+    }
+
+    /// The key from the first of the provider's variables that is set, unless the file has one.
+    fn key(&mut self, known: &Known, settings: &mut ProviderSettings) -> Result<(), ConfigError> {
+        settings.key_variable = known.key_variables.first().copied().unwrap_or_default();
+        if settings.api_key.is_some() {
+            return Ok(());
+        }
+        for variable in known.key_variables {
+            if let Some(text) = self.variable(variable) {
+                let key = secret(&text)
+                    .map_err(|problem| ConfigError::new(format!("${variable}"), problem))?;
+                settings.api_key = Some(key);
+                settings.key_variable = variable;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// `api_url`, else `base`, without the paths that are appended to it.
+    fn base(&mut self, top: &Table, base: String) -> Result<String, ConfigError> {
+        let (key, mut base) = match top.get("api_url") {
+            Some(value) if !value.text()?.is_empty() => (
+                "api_url",
+                http_url(value.text()?).map_err(|problem| value.error(problem))?,
+            ),
+            _ => ("default_provider", base),
+        };
+        for appended in ["/chat/completions", "/v1/messages"] {
+            if let Some(rest) = base.strip_suffix(appended) {
+                base = rest.trim_end_matches('/').to_owned();
+            }
+        }
+        if base.ends_with("/models") {
+            self.warn(top, key, "ends in /models; write the URL without it");
+        }
+        Ok(base)
+    }
+
+    /// The secret at `key`; `None` if there is none or it is empty.
+    fn secret_value(&mut self, table: &Table, key: &str) -> Result<Option<Secret>, ConfigError> {
+        match table.get(key) {
+            Some(value) if !value.text()?.is_empty() => {
+                let secret = secret(value.text()?).map_err(|problem| value.error(problem))?;
+                self.warn_if_readable(value.file.path);
+                Ok(Some(secret))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// An environment variable that says something, and the note that it did.
+    fn variable(&mut self, name: &'static str) -> Option<String> {
+        let text = (self.environment)(name)?.trim().to_owned();
+        if text.is_empty() {
+            return None;
+        }
+        self.from_environment.push(name);
+        Some(text)
+    }
+
+    fn expand(&self, text: &str) -> PathBuf {
+        expand(&self.folder, text, self.environment)
+    }
+
+    fn warn(&mut self, table: &Table, key: &str, warning: &str) {
+        self.warnings
+            .extend(table.get(key).map(|value| value.line(warning)));
+    }
+
+    fn warn_of_id(&mut self, value: &Value, id: &str, what: &str) {
+        self.warnings.push(value.line(format!(
+            "{id:?} is not {what}: an id is 26 lower-case letters and digits; \
+             `prx channel doctor` finds it"
+        )));
+    }
+
+    /// Warns if somebody but the owner may read the secret in the file at `path`.
+    fn warn_if_readable(&mut self, path: &Path) {
+        let readable = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+        let path = path.display();
+        let warning = format!("{path}: holds a secret and others can read it; chmod 600 {path}");
+        if readable && !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+}
+
+/// The prefix and the URL of `custom:URL` and `anthropic-custom:URL`.
+fn custom(name: &str) -> Option<(&'static str, &str)> {
+    let (prefix, url) = name.split_once(':')?;
+    let mut prefixes = ["custom", "anthropic-custom"].into_iter();
+    Some((
+        prefixes.find(|known| prefix.eq_ignore_ascii_case(known))?,
+        url,
+    ))
+}
+
+fn http_kind(name: &str, is_anthropic: bool, mut base: String) -> ProviderKind {
+    let name = name.to_owned();
+    if is_anthropic {
+        // `/v1/messages` is appended.
+        let base = base.strip_suffix("/v1").unwrap_or(&base).to_owned();
+        return ProviderKind::Anthropic { name, base };
+    }
+    // Ollama's own API is at the root, the compatible one below /v1.
+    if name == "ollama" && !base.ends_with("/v1") {
+        base.push_str("/v1");
+    }
+    ProviderKind::OpenAi { name, base }
+}
+
+/// The program and the arguments of `provider_command`.
+fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
+    const WRITE: &str = "write provider_command = [\"program\", \"argument\"]";
+    let Some(value) = top.get("provider_command") else {
+        return Err(top.missing("provider_command", &format!("missing; {WRITE}")));
+    };
+    let empty = value.error(format!("names no program; {WRITE}"));
+    if !value.value.is_array() {
+        return Err(value.error(format!("must be a list of texts; {WRITE}")));
+    }
+    let mut words = Vec::new();
+    for item in value.items()? {
+        words.push(item.verbatim()?.to_owned());
+    }
+    match words.first() {
+        Some(program) if !program.is_empty() => Ok(words),
+        _ => Err(empty),
+    }
+}
+
+fn unknown_provider(name: &str) -> String {
+    // What follows a colon may be a URL with a password in it.
+    let name = name.split(':').next().unwrap_or_default();
+    let names = KNOWN.iter().map(|known| known.name);
+    let names = names.chain(["custom", "anthropic-custom", "command", "echo"]);
+    let hint = match nearest(&name.to_lowercase(), names, 2) {
+        Some("anthropic-custom") => "write \"anthropic-custom:https://api.example.com\"".to_owned(),
+        Some(meant) if meant != "custom" => format!("did you mean {meant:?}?"),
+        _ => "write \"custom:https://api.example.com/v1\" with its full base URL".to_owned(),
+    };
+    format!("{name:?} is no provider that prx knows by name; {hint}")
+}
+
+/// The token or key in `text`, if it can be one.
+fn secret(text: &str) -> Result<Secret, &'static str> {
+    let secret = Secret::new(text);
+    let text = secret.reveal();
+    if text.is_empty() {
+        Err("is empty")
+    } else if text.starts_with("enc2:") || text.starts_with("enc:") {
+        Err(
+            "was encrypted by PRX, and only PRX can read it; write the plain text, or delete the \
+             line and set the environment variable",
+        )
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Err("has white space or a character that no token has in it; copy it again")
+    } else {
+        Ok(secret)
+    }
+}
+
+/// `text` as the start of every request's URL, without trailing slashes; an error never quotes it.
+fn http_url(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let fail = |problem: &str| Err(problem.to_owned());
+    if text.is_empty() {
+        return fail("has no URL; write one such as https://chat.example.com");
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return fail("is not a URL; it must begin with https:// or http://");
+    };
+    let scheme = scheme.to_ascii_lowercase();
+    if scheme != "https" && scheme != "http" {
+        return fail("must begin with https:// or http://");
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return fail(
+            "has a user name or password in it, which prx does not use; \
+                     write it without",
+        );
+    }
+    if rest.contains(['?', '#']) {
+        return fail("has a ? or # in it; write it up to there");
+    }
+    if !rest
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
+    {
+        return fail("has a character that no URL has in it; write a host in ASCII (xn--…)");
+    }
+    if !is_authority(authority) {
+        return fail("has no valid host and port; write https://host or https://host:port");
+    }
+    Ok(format!("{scheme}://{}", rest.trim_end_matches('/')))
+}
+
+/// Whether `text` is a host, with or without a port.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        // The colons of an IPv6 address are inside brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    !host.is_empty()
+        && (bracketed || !host.contains([':', '[', ']']))
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// Where the state of the config file at `path` is kept: beside it, or in `state_dir`, where the state
+/// files of other config files may be too.
+fn state_path(path: &Path, folder: &Path, state_dir: Option<&Path>) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    if state_dir.is_some() {
+        let path = folder.join(path.file_name().unwrap_or_default());
+        let hash = fnv1a(path.as_os_str().as_bytes());
+        name.push(format!("-{:08x}", hash as u32));
+    }
+    name.push(".state.json");
+    state_dir.unwrap_or(folder).join(name)
+}
+
+/// FNV-1a, 64 bits: the same in every version, which the standard library's hash is not.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests;

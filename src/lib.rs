@@ -8,5 +8,6 @@
 pub mod config;
 pub mod http;
 pub mod mattermost;
+pub mod nearest;
 pub mod provider;
 pub mod times;
