@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod conversation;
 pub mod http;
 pub mod mattermost;
 pub mod provider;
+pub mod reply;
 pub mod times;
