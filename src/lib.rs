@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod conversation;
 pub mod http;
 pub mod mattermost;
 pub mod nearest;
 pub mod provider;
+pub mod reply;
 pub mod times;
