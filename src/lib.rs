@@ -5,6 +5,8 @@
 //! (posted exactly once), with `state` as the memory between runs and `bot` as the loop.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod conversation;
 pub mod http;

@@ -1,5 +1,5 @@
 //! The binary: everything it does is in the library, where the tests can reach it.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    prx::cli::main()
 }

@@ -1,0 +1,205 @@
+//! The built binary and its command line, from outside.
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+
+/// The binary, with an empty environment.
+fn prx(arguments: &[&str]) -> Command {
+    let built = env!("CARGO_BIN_EXE_prx").to_owned();
+    let mut command = Command::new(std::env::var("PRX_BIN").unwrap_or(built));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("a run");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// What `prx run` says with this config file, without the folder's name.
+fn run_with(config: &str, variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    fs::write(&path, config).expect("a file");
+    let path = path.to_str().expect("UTF-8");
+    let mut command = prx(&["--config", path]);
+    command.envs(variables.iter().copied());
+    let (code, stdout, stderr) = run(&mut command);
+    (code, stdout, stderr.replace(path, "config.toml"))
+}
+
+#[test]
+fn help_is_short_and_comes_on_standard_output() {
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["help"],
+        &["run", "--help"],
+        &["help", "run"],
+    ] {
+        let (code, stdout, stderr) = run(&mut prx(arguments));
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        assert!(stdout.contains("Usage: prx"), "{stdout}");
+        assert!(stdout.contains("Example: prx "), "{stdout}");
+        assert!(stdout.lines().count() <= 24, "{stdout}");
+        assert!(
+            stdout.lines().all(|line| line.chars().count() <= 80),
+            "{stdout}"
+        );
+    }
+}
+
+#[test]
+fn the_version_names_the_machine_it_was_built_for() {
+    let (code, stdout, stderr) = run(&mut prx(&["--version"]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let start = format!(
+        "prx {} ({}-linux",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH
+    );
+    assert!(stdout.starts_with(&start), "{stdout}");
+    assert_eq!(stdout.lines().count(), 1);
+}
+
+#[test]
+fn a_usage_error_is_two_lines_and_exit_code_2() {
+    let cases = [
+        (
+            &["rnu"][..],
+            "prx: unknown command \"rnu\", did you mean run?",
+        ),
+        (
+            &["--confg", "x"],
+            "prx: unknown option \"--confg\", did you mean --config?",
+        ),
+        (
+            &["run", "--config"],
+            "prx: --config needs a value: --config FILE",
+        ),
+        (
+            &["run", "\u{1b}[2J"],
+            "prx: unexpected argument \"\\u{1b}[2J\"",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let (code, stdout, stderr) = run(&mut prx(arguments));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""));
+        assert_eq!(stderr, format!("{expected}\nTry `prx --help`.\n"));
+    }
+}
+
+#[test]
+fn a_configuration_error_is_one_line_and_exit_code_2() {
+    let mattermost = "[channels_config.mattermost]\n";
+    let cases = [
+        (
+            format!("{mattermost}url = \"chat\"\n"),
+            "config.toml:2: channels_config.mattermost.url: is not a URL",
+        ),
+        (
+            format!("{mattermost}bot_token = \"t\"\n"),
+            "config.toml: channels_config.mattermost.url: missing",
+        ),
+        (
+            format!("{mattermost}url = \n"),
+            "config.toml:2: is not TOML",
+        ),
+    ];
+    for (config, expected) in cases {
+        let (code, stdout, stderr) = run_with(&config, &[]);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        assert!(stderr.starts_with(&format!("prx: {expected}")), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
+
+#[test]
+fn without_a_config_file_the_five_lines_to_write_are_shown() {
+    let home = tempfile::tempdir().expect("a folder");
+    let (code, stdout, stderr) = run(prx(&[]).env("HOME", home.path()));
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    let path = home.path().join(".openprx/config.toml");
+    assert!(
+        stderr.starts_with(&format!("prx: {}: there is no such file", path.display())),
+        "{stderr}"
+    );
+    let (_, example) = stderr.split_once(":\n").expect("an example");
+    assert_eq!(example.lines().count(), 5, "{stderr}");
+    // What is shown can be pasted: the only thing wrong with it is the token.
+    let (_, _, stderr) = run_with(example, &[]);
+    let token = "prx: config.toml:3: channels_config.mattermost.bot_token: has white space";
+    assert!(stderr.starts_with(token), "{stderr}");
+}
+
+#[test]
+fn no_secret_is_shown_whatever_is_wrong() {
+    let secret = "hunter2hunter2";
+    let variable = format!("{secret} {secret}");
+    let url = format!("https://name:{secret}@chat.example.com");
+    let section = format!("[channels_config.mattermost]\nurl = \"{url}\"\n");
+    let good_url = section.replace(&url, "https://chat.example.com");
+    let cases = [
+        (section, vec![]),
+        (format!("{good_url}bot_token = \"{variable}\""), vec![]),
+        (format!("{good_url}bot_token = {secret}"), vec![]),
+        (
+            good_url.clone(),
+            vec![("MATTERMOST_BOT_TOKEN", variable.as_str())],
+        ),
+        (good_url.clone(), vec![("MATTERMOST_URL", url.as_str())]),
+        (
+            format!("api_key = \"enc2:{secret}\"\n{good_url}bot_token = \"{secret}\""),
+            vec![],
+        ),
+        (
+            format!("default_provider = \"custom:{url}\"\n{good_url}bot_token = \"{secret}\""),
+            vec![],
+        ),
+        (
+            format!("default_provider = \"custm:{url}\"\n{good_url}bot_token = \"{secret}\""),
+            vec![],
+        ),
+        (
+            format!("api_key = \"{secret}\"\nmax_tokens = 0\n{good_url}bot_token = \"{secret}\""),
+            vec![],
+        ),
+    ];
+    for (config, mut variables) in cases {
+        variables.push(("RUST_LOG", "trace"));
+        let (code, stdout, stderr) = run_with(&config, &variables);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        assert!(!stderr.contains(secret), "{stderr}");
+    }
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_crash() {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let status = prx(&["--help"]).stdout(closed()).status().expect("a run");
+    assert_eq!(status.code(), Some(0));
+    let status = prx(&["--nonsense"])
+        .stderr(closed())
+        .status()
+        .expect("a run");
+    assert_eq!(status.code(), Some(2));
+    let full = fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device");
+    let (code, _, stderr) = run(prx(&["--help"]).stdout(full));
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.starts_with("prx: cannot write to standard output: "),
+        "{stderr}"
+    );
+}
