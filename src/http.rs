@@ -406,7 +406,10 @@ fn reason(error: &ureq::Error, timeout: Duration) -> String {
             _ => error.to_string(),
         },
         ureq::Error::Rustls(error) => tls_reason(&error.to_string()),
-        ureq::Error::ConnectProxyFailed(reason) => reason.clone(),
+        // The status stands there twice: `407/407`.
+        ureq::Error::ConnectProxyFailed(reason) => {
+            reason.split('/').next().unwrap_or_default().into()
+        }
         ureq::Error::LargeResponseHeader(..) => "the answer's headers are larger than 16 kB".into(),
         ureq::Error::Http(_) => "a header is not valid; look for a line break in a token".into(),
         ureq::Error::Protocol(_) => "the answer is not HTTP/1.1".into(),
@@ -417,11 +420,12 @@ fn reason(error: &ureq::Error, timeout: Duration) -> String {
 
 /// rustls' words (its types cannot be named from here) in those of a person who has to mend it.
 fn tls_reason(text: &str) -> String {
-    const REASONS: [(&str, &str); 6] = [
-        (
-            "UnknownIssuer",
-            "the certificate is not signed by a known authority; set ca_file to the CA's certificate",
-        ),
+    const UNKNOWN: &str =
+        "the certificate is not signed by a known authority; set ca_file to the CA's certificate";
+    const REASONS: [(&str, &str); 7] = [
+        ("UnknownIssuer", UNKNOWN),
+        // Another CA of the same name: one that was made anew.
+        ("BadSignature", UNKNOWN),
         (
             "certificate not valid for",
             "the certificate is for other names",
@@ -983,7 +987,11 @@ mod tests {
 
     #[test]
     fn the_first_http_proxy_of_the_environment_is_used() {
-        let cases: [(&[(&str, &str)], Option<&str>); 6] = [
+        type Case = (
+            &'static [(&'static str, &'static str)],
+            Option<&'static str>,
+        );
+        let cases: [Case; 6] = [
             (&[], None),
             (
                 &[("HTTPS_PROXY", "http://one.example:1")],

@@ -1,0 +1,1297 @@
+//! `prx::http` against servers and proxies that behave, misbehave, or are not there.
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use prx::http::{Agent, Call, Failure, Response, beat, failure, with_heartbeat};
+use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{HandshakeKind, ServerConfig};
+use support::wire::{Reply, Request, Wire};
+
+/// Longer than any of these tests takes: a call that is to succeed never runs into it.
+const AMPLE: Duration = Duration::from_secs(60);
+/// For the calls that are to run into it.
+const SHORT: Duration = Duration::from_millis(600);
+
+fn agent() -> Agent {
+    Agent::with_environment(None, &|_| None).expect("no file to read")
+}
+
+fn agent_in(environment: &[(&str, &str)]) -> Agent {
+    Agent::with_environment(None, &variables(environment)).expect("a valid environment")
+}
+
+fn variables(environment: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + use<> {
+    let map: BTreeMap<String, String> = environment
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect();
+    move |name| map.get(name).map(OsString::from)
+}
+
+fn get(agent: &Agent, url: &str, timeout: Duration) -> Result<String, Failure> {
+    let call = Call {
+        method: "GET",
+        url,
+        headers: &[],
+        body: None,
+        timeout,
+    };
+    text(agent.call(&call)?)
+}
+
+fn post(agent: &Agent, url: &str, timeout: Duration) -> Result<String, Failure> {
+    let call = Call {
+        method: "POST",
+        url,
+        headers: &[],
+        body: Some(b"{}"),
+        timeout,
+    };
+    text(agent.call(&call)?)
+}
+
+fn text(response: Response) -> Result<String, Failure> {
+    let mut text = String::new();
+    response
+        .reader(1 << 30)
+        .read_to_string(&mut text)
+        .map_err(failure)?;
+    Ok(text)
+}
+
+fn ok(body: &str) -> Reply {
+    Reply::Full {
+        status: 200,
+        headers: Vec::new(),
+        body: body.into(),
+    }
+}
+
+fn raw(write: impl FnOnce(&mut dyn Write) -> std::io::Result<bool> + Send + 'static) -> Reply {
+    Reply::Raw(Box::new(write))
+}
+
+/// A channel whose receiver many handlers may hold.
+fn gate() -> (Sender<()>, Arc<Mutex<Receiver<()>>>) {
+    let (sender, receiver) = mpsc::channel();
+    (sender, Arc::new(Mutex::new(receiver)))
+}
+
+fn wait(gate: &Mutex<Receiver<()>>) {
+    let _ = gate.lock().expect("no panic under the lock").recv();
+}
+
+#[track_caller]
+fn assert_unclear<T: std::fmt::Debug>(result: Result<T, Failure>, sign: &str) {
+    match result {
+        Err(Failure::Unclear(text)) if text.contains(sign) && !text.contains('\n') => {}
+        other => panic!("not unclear because of {sign:?}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_unreachable<T: std::fmt::Debug>(result: Result<T, Failure>, expected: &str) {
+    match result {
+        Err(Failure::Unreachable(text)) if text == expected => {}
+        other => panic!("not unreachable with {expected:?}: {other:?}"),
+    }
+}
+
+// Requests and responses
+
+#[test]
+fn a_request_says_who_asks_and_for_what() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = seen.clone();
+    let wire = Wire::start(move |request| {
+        record
+            .lock()
+            .expect("no panic under the lock")
+            .push(request);
+        ok("{}")
+    });
+    let (agent, url) = (agent(), format!("{}/api/v4/users/me?x=1", wire.url()));
+    let headers = [
+        ("Authorization", "Bearer secret"),
+        ("Accept", "text/event-stream"),
+    ];
+    let call = Call {
+        method: "GET",
+        url: &url,
+        headers: &headers,
+        body: None,
+        timeout: AMPLE,
+    };
+    text(agent.call(&call).expect("a response")).expect("a body");
+    for (method, body) in [
+        ("POST", Some(&b"{\"a\":1}"[..])),
+        ("PUT", Some(b"[]")),
+        ("POST", None),
+    ] {
+        let call = Call {
+            method,
+            url: &url,
+            headers: &[],
+            body,
+            timeout: AMPLE,
+        };
+        text(agent.call(&call).expect("a response")).expect("a body");
+    }
+
+    let seen = seen.lock().expect("no panic under the lock");
+    let header = |request: &Request, name: &str| request.headers.get(name).cloned();
+    assert_eq!(
+        (seen[0].method.as_str(), seen[0].target.as_str()),
+        ("GET", "/api/v4/users/me?x=1")
+    );
+    assert_eq!(
+        header(&seen[0], "authorization").as_deref(),
+        Some("Bearer secret")
+    );
+    assert_eq!(
+        header(&seen[0], "accept").as_deref(),
+        Some("text/event-stream")
+    );
+    assert_eq!(header(&seen[0], "content-type"), None);
+    for (request, (method, body)) in
+        seen[1..]
+            .iter()
+            .zip([("POST", "{\"a\":1}"), ("PUT", "[]"), ("POST", "")])
+    {
+        assert_eq!(
+            (request.method.as_str(), &request.body[..]),
+            (method, body.as_bytes())
+        );
+        assert_eq!(
+            header(request, "accept").as_deref(),
+            Some("application/json")
+        );
+        assert_eq!(
+            header(request, "content-type").as_deref(),
+            Some("application/json")
+        );
+        assert_eq!(
+            header(request, "content-length"),
+            Some(body.len().to_string())
+        );
+    }
+    for request in seen.iter() {
+        let agent = concat!("prx/", env!("CARGO_PKG_VERSION"));
+        assert_eq!(header(request, "user-agent").as_deref(), Some(agent));
+        assert_eq!(header(request, "accept-encoding"), None);
+    }
+}
+
+#[test]
+fn every_status_is_a_response_with_its_headers() {
+    for status in [200, 201, 204, 304, 400, 401, 404, 429, 500, 503] {
+        let wire = Wire::start(move |_| Reply::Full {
+            status,
+            headers: vec![
+                ("Date".into(), "Sun, 06 Nov 1994 08:49:37 GMT".into()),
+                ("Retry-After".into(), "Sun, 06 Nov 1994 08:49:44 GMT".into()),
+                ("ETag".into(), "\"x\"".into()),
+            ],
+            body: b"why".to_vec(),
+        });
+        let url = wire.url();
+        let call = Call {
+            method: "GET",
+            url: &url,
+            headers: &[],
+            body: None,
+            timeout: AMPLE,
+        };
+        let response = agent().call(&call).expect("a response");
+        assert_eq!(response.status, status);
+        assert_eq!(response.header("etag"), Some("\"x\""));
+        assert_eq!(response.header("missing"), None);
+        assert_eq!(response.date_ms(), Some(784_111_777_000));
+        assert_eq!(response.retry_after(), Some(Duration::from_secs(7)));
+        let body = if matches!(status, 204 | 304) {
+            ""
+        } else {
+            "why"
+        };
+        assert_eq!(text(response).expect("a body"), body, "{status}");
+    }
+}
+
+#[test]
+fn headers_of_15_kb_are_read_and_larger_ones_are_named() {
+    for (bytes, fits) in [(15_000, true), (16_500, false), (100_000, false)] {
+        let wire = Wire::start(move |_| Reply::Full {
+            status: 200,
+            headers: vec![("X-Large".into(), "x".repeat(bytes))],
+            body: b"{}".to_vec(),
+        });
+        let result = get(&agent(), &wire.url(), AMPLE);
+        match fits {
+            true => assert_eq!(result.expect("a response"), "{}"),
+            false => assert_unclear(result, "the answer's headers are larger than 16 kB"),
+        }
+    }
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_a_key_does_not_reach_the_other_host() {
+    let other = Wire::start(|_| ok("taken"));
+    for status in [301, 302, 303, 307, 308] {
+        let location = other.url();
+        let wire = Wire::start(move |_| Reply::Full {
+            status,
+            headers: vec![("Location".into(), location.clone())],
+            body: Vec::new(),
+        });
+        let (agent, url) = (agent(), wire.url());
+        for (method, body) in [("GET", None), ("POST", Some(&b"{}"[..]))] {
+            let headers = [("x-api-key", "secret"), ("Authorization", "Bearer secret")];
+            let call = Call {
+                method,
+                url: &url,
+                headers: &headers,
+                body,
+                timeout: AMPLE,
+            };
+            assert_eq!(agent.call(&call).expect("a response").status, status);
+        }
+    }
+    assert_eq!(other.accepted(), 0);
+}
+
+#[test]
+fn an_endless_body_is_given_up_at_the_limit() {
+    let (tell, written) = mpsc::channel();
+    let wire = Wire::start(move |_| {
+        let tell = tell.clone();
+        raw(move |out| {
+            let mut written = 0;
+            let mut result =
+                out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999999\r\n\r\n");
+            while result.is_ok() {
+                result = out.write_all(&[b'x'; 4096]);
+                written += 4096;
+            }
+            let _ = tell.send(written);
+            Ok(false)
+        })
+    });
+    let url = wire.url();
+    let call = Call {
+        method: "GET",
+        url: &url,
+        headers: &[],
+        body: None,
+        timeout: AMPLE,
+    };
+    let mut reader = agent().call(&call).expect("a response").reader(10_000);
+    let mut body = Vec::new();
+    let error = reader.read_to_end(&mut body).expect_err("too much");
+    assert!(matches!(failure(error), Failure::TooLarge));
+    assert_eq!(body.len(), 10_000);
+    drop(reader);
+    // What the sockets' buffers hold.
+    assert!(written.recv().expect("a count") < 64 << 20);
+}
+
+#[test]
+fn a_body_of_exactly_the_limit_is_read() {
+    let wire = Wire::start(|_| ok("12345"));
+    let url = wire.url();
+    let call = Call {
+        method: "GET",
+        url: &url,
+        headers: &[],
+        body: None,
+        timeout: AMPLE,
+    };
+    for (limit, expected) in [(5, Some("12345")), (4, None)] {
+        let mut body = String::new();
+        let mut reader = agent().call(&call).expect("a response").reader(limit);
+        match reader.read_to_string(&mut body).map_err(failure) {
+            Ok(_) => assert_eq!(Some(body.as_str()), expected),
+            Err(failure) => {
+                assert!(matches!(failure, Failure::TooLarge));
+                assert_eq!(expected, None);
+            }
+        }
+    }
+}
+
+// The heartbeat
+
+/// Runs `work` under a heartbeat that opens the gate at its third beat; returns how often it beat.
+fn beating<R>(open: Sender<()>, work: impl FnOnce() -> R) -> (R, usize) {
+    let beats = Rc::new(Cell::new(0));
+    let count = beats.clone();
+    let heartbeat = move || {
+        count.set(count.get() + 1);
+        if count.get() == 3 {
+            let _ = open.send(());
+        }
+    };
+    let result = with_heartbeat(heartbeat, work);
+    (result, beats.get())
+}
+
+#[test]
+fn it_beats_while_headers_are_awaited() {
+    let (open, gate) = gate();
+    let wire = Wire::start(move |_| {
+        wait(&gate);
+        ok("late")
+    });
+    let (result, beats) = beating(open, || get(&agent(), &wire.url(), AMPLE));
+    assert_eq!(result.expect("a response"), "late");
+    assert!(beats >= 3);
+}
+
+#[test]
+fn it_beats_while_a_body_is_awaited() {
+    let (open, gate) = gate();
+    let wire = Wire::start(move |_| {
+        let gate = gate.clone();
+        raw(move |out| {
+            out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")?;
+            wait(&gate);
+            out.write_all(b"full")?;
+            Ok(true)
+        })
+    });
+    let (result, beats) = beating(open, || get(&agent(), &wire.url(), AMPLE));
+    assert_eq!(result.expect("a response"), "halffull");
+    assert!(beats >= 3);
+}
+
+#[test]
+fn it_beats_while_a_body_arrives_without_a_pause() {
+    let (open, gate) = gate();
+    let wire = Wire::start(move |_| {
+        let gate = gate.clone();
+        raw(move |out| {
+            out.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            while gate
+                .lock()
+                .expect("no panic under the lock")
+                .try_recv()
+                .is_err()
+            {
+                out.write_all(b"4\r\nmore\r\n")?;
+            }
+            out.write_all(b"0\r\n\r\n")?;
+            Ok(true)
+        })
+    });
+    let (result, beats) = beating(open, || get(&agent(), &wire.url(), AMPLE));
+    assert!(result.expect("a response").ends_with("more"));
+    assert!(beats >= 3);
+}
+
+#[test]
+fn it_beats_while_a_request_is_sent_slowly() {
+    let (open, gate) = gate();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        wait(&gate);
+        let mut left = 64 << 20;
+        let mut buffer = [0; 65536];
+        while left > 0 {
+            match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return,
+                // The head is counted with the body: enough is read to let the client go on.
+                Ok(count) => left -= count.min(left),
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let body = vec![b' '; 64 << 20];
+    let call = Call {
+        method: "POST",
+        url: &url,
+        headers: &[],
+        body: Some(&body),
+        timeout: AMPLE,
+    };
+    let (result, beats) = beating(open, || text(agent().call(&call)?));
+    assert_eq!(result.expect("a response"), "ok");
+    assert!(beats >= 3);
+}
+
+#[test]
+fn a_heartbeats_own_request_works_and_does_not_beat() {
+    let (open, gate) = gate();
+    let wire = Wire::start(move |request| match request.target.as_str() {
+        "/typing" => ok("typing"),
+        // Nobody ever answers.
+        "/hung" => {
+            std::thread::park();
+            Reply::Close
+        }
+        _ => {
+            wait(&gate);
+            ok("answer")
+        }
+    });
+    let agent = agent();
+    let typing = Rc::new(RefCell::new(Vec::new()));
+    let (inside, results) = (Rc::new(Cell::new(false)), typing.clone());
+    let (own, url) = (agent.clone(), wire.url());
+    let heartbeat = move || {
+        assert!(!inside.replace(true), "it beat inside of itself");
+        let path = if results.borrow().is_empty() {
+            "hung"
+        } else {
+            "typing"
+        };
+        // Longer than the heartbeat's period.
+        let timeout = Duration::from_millis(1100);
+        results
+            .borrow_mut()
+            .push(post(&own, &format!("{url}/{path}"), timeout));
+        if results.borrow().len() == 2 {
+            let _ = open.send(());
+        }
+        inside.set(false);
+    };
+    let answer = with_heartbeat(heartbeat, || {
+        get(&agent, &format!("{}/answer", wire.url()), AMPLE)
+    });
+    assert_eq!(answer.expect("a response"), "answer");
+    let mut typing = typing
+        .borrow_mut()
+        .drain(..)
+        .collect::<Vec<_>>()
+        .into_iter();
+    assert_unclear(
+        typing.next().expect("a first beat"),
+        "no complete answer within 1.1s",
+    );
+    assert_eq!(
+        typing.next().expect("a second beat").expect("a response"),
+        "typing"
+    );
+}
+
+#[test]
+fn a_heartbeat_that_panics_gives_way_to_the_outer_one() {
+    let outer = Rc::new(Cell::new(0));
+    let count = outer.clone();
+    let beat_until = |done: &dyn Fn() -> bool| {
+        while !done() {
+            beat();
+            std::thread::yield_now();
+        }
+    };
+    with_heartbeat(
+        move || count.set(count.get() + 1),
+        || {
+            let inner = std::panic::AssertUnwindSafe(|| {
+                with_heartbeat(
+                    || std::panic::resume_unwind(Box::new(())),
+                    || beat_until(&|| false),
+                );
+            });
+            assert!(std::panic::catch_unwind(inner).is_err());
+            beat_until(&|| outer.get() == 1);
+        },
+    );
+    HELD.with(|held| held.set(outer.get()));
+    beat();
+    assert_eq!(outer.get(), HELD.with(Cell::get));
+    assert_eq!(Rc::strong_count(&outer), 1, "the closure is dropped");
+}
+
+thread_local! {
+    static HELD: Cell<i32> = const { Cell::new(0) };
+}
+
+// Connections
+
+#[test]
+fn a_connection_is_kept() {
+    let wire = Wire::start(|_| ok("{}"));
+    let agent = agent();
+    for _ in 0..5 {
+        get(&agent, &wire.url(), AMPLE).expect("a response");
+        post(&agent, &wire.url(), AMPLE).expect("a response");
+    }
+    assert_eq!(wire.accepted(), 1);
+}
+
+/// Answers the first request on each connection and closes it at the second; notes the methods.
+fn closes_at_the_second() -> (Wire, Arc<Mutex<Vec<String>>>) {
+    let methods = Arc::new(Mutex::new(Vec::new()));
+    let seen = methods.clone();
+    let wire = Wire::start(move |request| {
+        let mut seen = seen.lock().expect("no panic under the lock");
+        seen.push(request.method);
+        if seen.len() == 2 {
+            Reply::Close
+        } else {
+            ok("{}")
+        }
+    });
+    (wire, methods)
+}
+
+#[test]
+fn a_get_is_repeated_once_when_a_kept_connection_was_closed() {
+    let (wire, methods) = closes_at_the_second();
+    let agent = agent();
+    get(&agent, &wire.url(), AMPLE).expect("a response");
+    assert_eq!(
+        get(&agent, &wire.url(), AMPLE).expect("the repeated one's"),
+        "{}"
+    );
+    assert_eq!(
+        *methods.lock().expect("no panic under the lock"),
+        ["GET", "GET", "GET"]
+    );
+    assert_eq!(wire.accepted(), 2);
+}
+
+#[test]
+fn a_post_is_never_repeated() {
+    let (wire, methods) = closes_at_the_second();
+    let agent = agent();
+    get(&agent, &wire.url(), AMPLE).expect("a response");
+    assert_unclear(
+        post(&agent, &wire.url(), AMPLE),
+        "127.0.0.1: the connection was closed",
+    );
+    assert_eq!(
+        *methods.lock().expect("no panic under the lock"),
+        ["GET", "POST"]
+    );
+}
+
+#[test]
+fn a_get_is_not_repeated_on_a_new_connection_nor_after_part_of_a_response() {
+    let wire = Wire::start(|_| Reply::Close);
+    assert_unclear(
+        get(&agent(), &wire.url(), AMPLE),
+        "the connection was closed",
+    );
+    assert_eq!(wire.accepted(), 1);
+
+    let requests = Arc::new(Mutex::new(0));
+    let count = requests.clone();
+    let wire = Wire::start(move |_| {
+        let mut count = count.lock().expect("no panic under the lock");
+        *count += 1;
+        match *count {
+            1 => ok("{}"),
+            _ => raw(|out| out.write_all(b"HTTP/1.1 20").map(|()| false)),
+        }
+    });
+    let agent = agent();
+    get(&agent, &wire.url(), AMPLE).expect("a response");
+    assert_unclear(get(&agent, &wire.url(), AMPLE), "the connection was closed");
+    assert_eq!(*requests.lock().expect("no panic under the lock"), 2);
+}
+
+#[test]
+fn a_connection_closed_while_idle_is_replaced_even_for_a_post() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (tell, closed) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.expect("a connection");
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+            drop(stream);
+            let _ = tell.send(());
+        }
+    });
+    let agent = agent();
+    get(&agent, &url, AMPLE).expect("a response");
+    closed.recv().expect("the server closes");
+    assert_eq!(post(&agent, &url, AMPLE).expect("a response"), "{}");
+}
+
+#[test]
+fn no_request_starts_a_thread() {
+    // Threads are numbered through the process: the child runs nothing but this test.
+    const URL: &str = "TEST_NETWORK_URL";
+    if let Ok(url) = std::env::var(URL) {
+        let number = || {
+            let id = std::thread::spawn(|| ()).thread().id();
+            let digits: String = format!("{id:?}")
+                .chars()
+                .filter(char::is_ascii_digit)
+                .collect();
+            digits.parse::<u64>().expect("a number")
+        };
+        let (agent, before) = (agent(), number());
+        for _ in 0..3 {
+            get(&agent, &url, AMPLE).expect("a response");
+        }
+        assert_eq!(number(), before + 1);
+        return;
+    }
+    // A new connection, and so a lookup, for each request.
+    let wire = Wire::start(|_| Reply::Full {
+        status: 200,
+        headers: vec![("Connection".into(), "close".into())],
+        body: Vec::new(),
+    });
+    let status = Command::new(std::env::current_exe().expect("this test's file"))
+        .args([
+            "--exact",
+            "no_request_starts_a_thread",
+            "--test-threads=1",
+            "--nocapture",
+        ])
+        .env(URL, format!("http://localhost:{}", wire.address.port()))
+        .status()
+        .expect("the child runs");
+    assert!(status.success());
+    assert_eq!(wire.accepted(), 3);
+}
+
+#[test]
+fn an_ipv6_address_is_reached() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        println!("skipped: this machine has no IPv6");
+        return;
+    };
+    let wire = Wire::start_on(listener, None, |request| ok(&request.headers["host"]));
+    assert!(wire.url().starts_with("http://[::1]:"));
+    let host = get(&agent(), &wire.url(), AMPLE).expect("a response");
+    assert_eq!(host, wire.address.to_string());
+}
+
+// Failures
+
+#[test]
+fn a_truncated_body_is_unclear() {
+    let heads = [
+        "Content-Length: 100\r\n\r\nhalf",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    ];
+    for head in heads {
+        let wire = Wire::start(move |_| {
+            raw(move |out| write!(out, "HTTP/1.1 200 OK\r\n{head}").map(|()| false))
+        });
+        for result in [
+            get(&agent(), &wire.url(), AMPLE),
+            post(&agent(), &wire.url(), AMPLE),
+        ] {
+            assert_unclear(result, "127.0.0.1: the connection was closed");
+        }
+    }
+}
+
+#[test]
+fn a_silent_server_is_given_up_at_the_timeout() {
+    let wire = Wire::start(|_| {
+        std::thread::park();
+        Reply::Close
+    });
+    for result in [
+        get(&agent(), &wire.url(), SHORT),
+        post(&agent(), &wire.url(), SHORT),
+    ] {
+        assert_unclear(result, "127.0.0.1: no complete answer within 600ms");
+    }
+}
+
+#[test]
+fn a_trickle_ends_at_the_timeout() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nX-Trickle: ",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n",
+    ] {
+        let wire = Wire::start(move |_| {
+            raw(move |out| {
+                out.write_all(head.as_bytes())?;
+                loop {
+                    // The trickle's pace: well within the heartbeat's period.
+                    std::thread::sleep(Duration::from_millis(20));
+                    out.write_all(b"x")?;
+                }
+            })
+        });
+        assert_unclear(
+            get(&agent(), &wire.url(), SHORT),
+            "no complete answer within 600ms",
+        );
+    }
+}
+
+#[test]
+fn what_is_not_http_is_unclear() {
+    let wire =
+        Wire::start(|_| raw(|out| out.write_all(b"SSH-2.0-OpenSSH_9.6\r\n").map(|()| false)));
+    assert_unclear(
+        get(&agent(), &wire.url(), AMPLE),
+        "127.0.0.1: the answer is not HTTP/1.1",
+    );
+}
+
+#[test]
+fn a_refused_connection_is_unreachable() {
+    let address = unused_address();
+    let expected = format!("cannot connect to {address}: connection refused");
+    assert_unreachable(
+        get(&agent(), &format!("http://{address}"), AMPLE),
+        &expected,
+    );
+    assert_unreachable(
+        post(&agent(), &format!("https://{address}"), AMPLE),
+        &expected,
+    );
+}
+
+fn unused_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+#[test]
+fn a_reset_is_unclear() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(1) {
+            // To close with bytes unread is to reset.
+            let _ = stream.expect("a connection").read(&mut [0]);
+        }
+    });
+    assert_unclear(post(&agent(), &url, AMPLE), "127.0.0.1: connection reset");
+}
+
+#[test]
+fn an_unknown_host_is_unreachable() {
+    match get(&agent(), "http://name.invalid/path", AMPLE) {
+        Err(Failure::Unreachable(text)) => assert!(
+            text == "cannot connect to name.invalid:80: no such host"
+                || text == "cannot connect to name.invalid:80: the name service does not answer",
+            "{text}"
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nothing_secret_is_said() {
+    let address = unused_address();
+    let agent = agent_in(&[("HTTPS_PROXY", &format!("http://name:hidden@{address}"))]);
+    let urls = [
+        format!("http://name:hidden@{address}/hidden?hidden"),
+        "http://name:hidden@chat.example.com/hidden?hidden".into(),
+        "ftp://name:hidden@chat.example.com/hidden?hidden".into(),
+        "http://name:hidden@[/hidden".into(),
+        "hidden".into(),
+    ];
+    for url in &urls {
+        for value in ["hidden", "hidden\n", "hidden\u{e9}\0"] {
+            let headers = [("Authorization", value)];
+            let call = Call {
+                method: "GET",
+                url,
+                headers: &headers,
+                body: None,
+                timeout: AMPLE,
+            };
+            let failure = agent.call(&call).expect_err("nobody listens");
+            assert!(matches!(failure, Failure::Unreachable(_)), "{failure:?}");
+            assert!(
+                !format!("{failure} {failure:?}").contains("hidden"),
+                "{failure}"
+            );
+        }
+    }
+    assert!(!format!("{agent:?}").contains("hidden"));
+}
+
+// TLS
+
+/// A CA of one's own and a server's key and certificate for some names.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Authority {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    fn server(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> ServerConfig {
+        let names: Vec<String> = names.iter().map(|name| (*name).into()).collect();
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(names).expect("valid names");
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        server_config(certificate.der().clone(), &key, rustls::ALL_VERSIONS)
+    }
+
+    /// The CA's certificate as a file, made for the test of that name.
+    fn file(&self, name: &str) -> PathBuf {
+        file(name, self.pem.as_bytes())
+    }
+}
+
+fn server_config(
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ServerConfig {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("versions that ring has")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.into())
+        .expect("a key that fits")
+}
+
+fn file(name: &str, contents: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, contents).expect("a file in the build's folder");
+    path
+}
+
+fn agent_trusting(path: &Path) -> Agent {
+    Agent::with_environment(Some(path), &|_| None).expect("a readable CA")
+}
+
+fn https(wire: &Wire) -> String {
+    format!("https://localhost:{}", wire.address.port())
+}
+
+#[test]
+fn a_private_ca_is_trusted_by_setting_or_environment() {
+    let authority = Authority::new();
+    let wire = Wire::start_tls(authority.server(&["localhost"], |_| ()), |_| ok("private"));
+    let path = authority.file("private-ca.pem");
+    let other = Authority::new().file("private-ca-other.pem");
+    let variable = |path: &Path| variables(&[("SSL_CERT_FILE", path.to_str().expect("UTF-8"))]);
+    let unset = variables(&[("SSL_CERT_FILE", "")]);
+    let trusting = [
+        Agent::with_environment(Some(&path), &|_| None),
+        Agent::with_environment(None, &variable(&path)),
+        Agent::with_environment(Some(&path), &variable(&other)),
+        Agent::with_environment(Some(&path), &variable(Path::new("/nonexistent"))),
+    ];
+    for agent in trusting {
+        let result = get(&agent.expect("a readable CA"), &https(&wire), AMPLE);
+        assert_eq!(result.expect("a response"), "private");
+    }
+    let doubting = [
+        Agent::with_environment(None, &|_| None),
+        Agent::with_environment(None, &unset),
+        Agent::with_environment(Some(&other), &variable(&path)),
+    ];
+    for agent in doubting {
+        let expected = "localhost: the certificate is not signed by a known authority; \
+                        set ca_file to the CA's certificate";
+        let agent = agent.expect("a readable CA");
+        assert_unreachable(get(&agent, &https(&wire), AMPLE), expected);
+        assert_unreachable(post(&agent, &https(&wire), AMPLE), expected);
+    }
+}
+
+#[test]
+fn tls_1_2_and_1_3_are_spoken_and_sessions_resumed() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["localhost".into()]).expect("a valid name");
+        let authority = Authority::new();
+        let certificate = params
+            .signed_by(&key, &authority.issuer)
+            .expect("a certificate");
+        let config = server_config(certificate.der().clone(), &key, &[version]);
+        let wire = Wire::start_tls(config, |request| Reply::Full {
+            status: 200,
+            headers: match request.target.as_str() {
+                "/last" => vec![("Connection".into(), "close".into())],
+                _ => Vec::new(),
+            },
+            body: b"{}".to_vec(),
+        });
+        let agent = agent_trusting(&authority.file(&format!("{:?}.pem", version.version)));
+        for path in ["/", "/last", "/", "/last"] {
+            get(&agent, &format!("{}{path}", https(&wire)), AMPLE).expect("a response");
+        }
+        assert_eq!(
+            wire.handshakes(),
+            [HandshakeKind::Full, HandshakeKind::Resumed]
+        );
+    }
+}
+
+#[test]
+fn a_bad_certificate_is_named() {
+    let authority = Authority::new();
+    let agent = agent_trusting(&authority.file("bad-certificate.pem"));
+    let day = |year| rcgen::date_time_ymd(year, 1, 1);
+    type Change<'a> = &'a dyn Fn(&mut CertificateParams);
+    let cases: [(&[&str], Change, &str); 4] = [
+        (
+            &["localhost"],
+            &|params| params.not_after = day(2001),
+            "has expired, or this machine's",
+        ),
+        (
+            &["localhost"],
+            &|params| params.not_before = day(3001),
+            "is not valid yet, or this",
+        ),
+        (&["chat.example.com"], &|_| (), "is for other names"),
+        (
+            &["localhost"],
+            &|params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained),
+            "is a CA's own (CA:TRUE)",
+        ),
+    ];
+    for (names, change, expected) in cases {
+        let wire = Wire::start_tls(authority.server(names, change), |_| ok("{}"));
+        match get(&agent, &https(&wire), AMPLE) {
+            Err(Failure::Unreachable(text)) => {
+                let expected = format!("localhost: the certificate {expected}");
+                assert!(text.starts_with(&expected), "{text}");
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_ca_file_that_is_no_use_is_named_with_what_to_do() {
+    let key = KeyPair::generate().expect("a key").serialize_pem();
+    let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let none = "there is no certificate in it; it must hold the CA's certificate as PEM";
+    let cases = [
+        (
+            folder.join("missing.pem"),
+            "name a readable file of PEM certificates",
+        ),
+        (folder, "name a readable file of PEM certificates"),
+        (file("empty.pem", b""), none),
+        (file("page.pem", b"<html>Sign in</html>"), none),
+        (file("key.pem", key.as_bytes()), none),
+        (file("broken.pem", broken.as_bytes()), none),
+    ];
+    for (path, expected) in cases {
+        let name = path.to_str().expect("UTF-8");
+        let by_setting = Agent::new(Some(&path)).expect_err("no use");
+        let by_variable = Agent::with_environment(None, &variables(&[("SSL_CERT_FILE", name)]))
+            .expect_err("no use");
+        for (error, setting) in [(by_setting, "ca_file"), (by_variable, "SSL_CERT_FILE")] {
+            assert!(error.starts_with(&format!("{setting} {name}: ")), "{error}");
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_bundle_is_read_past_what_cannot_be_parsed() {
+    let authority = Authority::new();
+    let wire = Wire::start_tls(authority.server(&["localhost"], |_| ()), |_| ok("{}"));
+    let bundle = [
+        "# A comment\n-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        &authority.pem,
+        &Authority::new().pem,
+    ];
+    let agent = agent_trusting(&file("bundle.pem", bundle.concat().as_bytes()));
+    get(&agent, &https(&wire), AMPLE).expect("a response");
+}
+
+#[test]
+fn a_systems_bundle_is_read() {
+    let path = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    if !path.exists() {
+        println!("skipped: this machine has no bundle of CAs");
+        return;
+    }
+    let wire = Wire::start_tls(Authority::new().server(&["localhost"], |_| ()), |_| {
+        ok("{}")
+    });
+    match get(&agent_trusting(path), &https(&wire), AMPLE) {
+        Err(Failure::Unreachable(text)) => assert!(text.contains("known authority"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn it_beats_over_tls_too() {
+    let authority = Authority::new();
+    let (open, gate) = gate();
+    let wire = Wire::start_tls(authority.server(&["localhost"], |_| ()), move |_| {
+        wait(&gate);
+        ok("late")
+    });
+    let agent = agent_trusting(&authority.file("beats.pem"));
+    let (result, beats) = beating(open, || get(&agent, &https(&wire), AMPLE));
+    assert_eq!(result.expect("a response"), "late");
+    assert!(beats >= 3);
+}
+
+#[test]
+fn a_kept_tls_connection_that_was_closed_is_like_any_other() {
+    let authority = Authority::new();
+    let agent = agent_trusting(&authority.file("kept.pem"));
+    for (method, methods) in [
+        ("GET", &["GET", "GET", "GET"][..]),
+        ("POST", &["GET", "POST"]),
+    ] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = seen.clone();
+        let wire = Wire::start_tls(authority.server(&["localhost"], |_| ()), move |request| {
+            let mut record = record.lock().expect("no panic under the lock");
+            record.push(request.method);
+            if record.len() == 2 {
+                Reply::Close
+            } else {
+                ok("{}")
+            }
+        });
+        get(&agent, &https(&wire), AMPLE).expect("a response");
+        match method {
+            "GET" => assert_eq!(get(&agent, &https(&wire), AMPLE).expect("a repeat"), "{}"),
+            _ => assert_unclear(
+                post(&agent, &https(&wire), AMPLE),
+                "the connection was closed",
+            ),
+        }
+        assert_eq!(*seen.lock().expect("no panic under the lock"), methods);
+    }
+}
+
+#[test]
+fn a_handshake_that_fails_or_hangs_is_unreachable() {
+    // The server takes the first line of TLS for a request and answers in the clear.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let clear = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(1) {
+            let mut stream = stream.expect("a connection");
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    assert_unreachable(
+        post(&agent(), &format!("https://{clear}"), AMPLE),
+        &format!("cannot connect to {clear}: the server does not speak TLS on this port"),
+    );
+    // Nobody accepts, but the system completes the connection.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("an address");
+    assert_unreachable(
+        post(&agent(), &format!("https://{address}"), SHORT),
+        &format!("cannot connect to {address}: no complete answer within 600ms"),
+    );
+}
+
+// Proxies
+
+/// A proxy that knows CONNECT only and takes every name for `target`.
+struct Tunnels {
+    address: SocketAddr,
+    /// The heads of the requests.
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tunnels {
+    /// `answer` is its first line.
+    fn to(target: SocketAddr, answer: &'static str) -> Tunnels {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let proxy = Tunnels {
+            address: listener.local_addr().expect("an address"),
+            heads: Arc::default(),
+        };
+        let heads = proxy.heads.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                    head.push(byte[0]);
+                }
+                heads
+                    .lock()
+                    .expect("no panic under the lock")
+                    .push(String::from_utf8(head).expect("text"));
+                if answer.is_empty() {
+                    // It is kept open.
+                    std::mem::forget(stream);
+                    continue;
+                }
+                let _ = write!(stream, "HTTP/1.1 {answer}\r\n\r\n");
+                if answer.starts_with("200") {
+                    let there = TcpStream::connect(target).expect("the target listens");
+                    relay(stream, there);
+                }
+            }
+        });
+        proxy
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("no panic under the lock").clone()
+    }
+}
+
+/// Copies both ways until either side ends.
+fn relay(here: TcpStream, there: TcpStream) {
+    for (mut from, mut to) in [
+        (
+            here.try_clone().expect("a clone"),
+            there.try_clone().expect("a clone"),
+        ),
+        (there, here),
+    ] {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        });
+    }
+}
+
+#[test]
+fn a_proxy_is_used_for_http_and_https() {
+    let authority = Authority::new();
+    let ca_file = authority.file("proxied.pem");
+    let secure = Wire::start_tls(authority.server(&["chat.example.com"], |_| ()), |_| {
+        ok("secure")
+    });
+    let plain = Wire::start(|request| ok(&request.headers["authorization"]));
+    for (variable, wire, url, line, body) in [
+        (
+            "HTTPS_PROXY",
+            &secure,
+            "https://chat.example.com/x",
+            "chat.example.com:443",
+            "secure",
+        ),
+        (
+            "http_proxy",
+            &plain,
+            "http://chat.example.com:8065",
+            "chat.example.com:8065",
+            "Bearer 1",
+        ),
+        (
+            "ALL_PROXY",
+            &plain,
+            "http://chat.example.com",
+            "chat.example.com:80",
+            "Bearer 1",
+        ),
+    ] {
+        let proxy = Tunnels::to(wire.address, "200 OK");
+        let value = format!("http://name:word@{}", proxy.address);
+        let agent = Agent::with_environment(Some(&ca_file), &variables(&[(variable, &value)]))
+            .expect("a valid environment");
+        let headers = [("Authorization", "Bearer 1")];
+        for _ in 0..2 {
+            let call = Call {
+                method: "POST",
+                url,
+                headers: &headers,
+                body: None,
+                timeout: AMPLE,
+            };
+            assert_eq!(
+                text(agent.call(&call).expect("a response")).expect("a body"),
+                body
+            );
+        }
+        let heads = proxy.heads();
+        assert_eq!(heads.len(), 1, "the tunnel is kept");
+        assert!(
+            heads[0].starts_with(&format!("CONNECT {line} HTTP/1.1\r\n")),
+            "{}",
+            heads[0]
+        );
+        assert!(
+            heads[0].contains("Proxy-Authorization: Basic bmFtZTp3b3Jk\r\n"),
+            "{}",
+            heads[0]
+        );
+        assert!(!heads[0].contains("Bearer"), "{}", heads[0]);
+    }
+}
+
+#[test]
+fn no_proxy_and_this_machine_are_reached_directly() {
+    let wire = Wire::start(|_| ok("direct"));
+    let proxy = Tunnels::to(wire.address, "200 OK");
+    let value = format!("http://{}", proxy.address);
+    let environment = [
+        ("HTTPS_PROXY", value.as_str()),
+        ("NO_PROXY", "other.invalid, name.invalid"),
+    ];
+    let agent = agent_in(&environment);
+    let port = wire.address.port();
+    for host in ["127.0.0.1", "localhost"] {
+        let url = format!("http://{host}:{port}");
+        assert_eq!(get(&agent, &url, AMPLE).expect("a response"), "direct");
+    }
+    match get(&agent, "http://chat.name.invalid", AMPLE) {
+        Err(Failure::Unreachable(text)) => {
+            assert!(
+                text.starts_with("cannot connect to chat.name.invalid:80: "),
+                "{text}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(proxy.heads(), [""; 0]);
+    get(&agent, "http://chat.example.com", AMPLE).expect("a response by the proxy");
+    assert_eq!(proxy.heads().len(), 1);
+}
+
+#[test]
+fn a_proxy_that_refuses_or_hangs_makes_the_server_unreachable() {
+    let gone = unused_address();
+    let refusing = Tunnels::to(gone, "407 Proxy Authentication Required").address;
+    let silent = Tunnels::to(gone, "").address;
+    let closing = Wire::start(|_| Reply::Close);
+    let cases = [
+        (gone, AMPLE, "connection refused"),
+        (refusing, AMPLE, "proxy server responded 407"),
+        (silent, SHORT, "no complete answer within 600ms"),
+        (closing.address, AMPLE, "proxy server did not respond"),
+    ];
+    for (proxy, timeout, reason) in cases {
+        let agent = agent_in(&[("HTTPS_PROXY", &format!("http://{proxy}"))]);
+        let through = format!("chat.example.com:443 through the proxy {proxy}");
+        let expected = format!("cannot connect to {through}: {reason}");
+        for result in [
+            get(&agent, "https://chat.example.com", timeout),
+            post(&agent, "https://chat.example.com", timeout),
+        ] {
+            assert_unreachable(result, &expected);
+        }
+    }
+}
