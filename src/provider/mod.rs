@@ -166,7 +166,10 @@ fn sleep(duration: Duration, times: &Times) {
 /// Half of the conversation, the newest part; `None` when only the question is left. The system
 /// message stays, and the first message of a thread as long as there is any other to leave out.
 fn halved(conversation: &[Message]) -> Option<Vec<Message>> {
-    let system = conversation.iter().take_while(|message| message.role == Role::System).count();
+    let system = conversation
+        .iter()
+        .take_while(|message| message.role == Role::System)
+        .count();
     let (system, turns) = conversation.split_at(system);
     let (question, before) = turns.split_last()?;
     let (root, middle) = match before {

@@ -157,10 +157,20 @@ impl Exchange<'_> {
     ) -> Result<Response, Rejected> {
         let body = body.to_string();
         let timeout = self.time_left.saturating_sub(self.begun.elapsed());
-        let call = Call { method: "POST", url, headers, body: Some(body.as_bytes()), timeout };
+        let call = Call {
+            method: "POST",
+            url,
+            headers,
+            body: Some(body.as_bytes()),
+            timeout,
+        };
         let response = match timeout.is_zero() {
             true => Err(self.timed_out()),
-            false => self.server.agent.call(&call).map_err(|failure| self.failed(failure)),
+            false => self
+                .server
+                .agent
+                .call(&call)
+                .map_err(|failure| self.failed(failure)),
         };
         response.map_err(|error| Rejected { status: 0, error })
     }
@@ -240,9 +250,12 @@ impl Exchange<'_> {
 
 /// Appends to an answer; false: it has become too large, the rest is cut off.
 pub fn append(text: &mut String, more: &str) -> bool {
-    let room = ANSWER.saturating_sub(text.len());
-    text.push_str(&more[..more.floor_char_boundary(room)]);
-    more.len() <= room
+    let mut room = ANSWER.saturating_sub(text.len()).min(more.len());
+    while !more.is_char_boundary(room) {
+        room -= 1;
+    }
+    text.push_str(&more[..room]);
+    room == more.len()
 }
 
 /// Why the reading of a stream stopped.
