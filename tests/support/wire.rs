@@ -1,11 +1,15 @@
 //! The smallest HTTP/1.1 server that a test can bend: real sockets, keep-alive, a thread per
 //! connection, and replies that may break the protocol at any byte.
 
-use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+#![allow(dead_code)] // Each test file uses its own part.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// One request, read whole.
 #[derive(Clone, Debug)]
@@ -23,12 +27,20 @@ pub type Writer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<bool> + Send>;
 
 /// What to answer.
 pub enum Reply {
-    /// A whole response with its Content-Length.
-    Full { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    /// A whole response with its Content-Length, or in chunks if its headers say so.
+    Full {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     /// Bytes on the wire: streams, trickles, half bodies.
     Raw(Writer),
     /// The connection is closed without a byte.
     Close,
+    /// The connection is reset without a byte.
+    Reset,
+    /// No byte until the client leaves.
+    Hang,
 }
 
 impl Reply {
@@ -41,10 +53,22 @@ impl Reply {
     }
 }
 
-/// A listening server; it stops accepting when dropped.
+type Handler = dyn Fn(Request) -> Reply + Send + Sync;
+
+/// The connections that are open, so that stopping the server ends them.
+type Connections = Arc<Mutex<HashMap<u64, Arc<TcpStream>>>>;
+
+/// A listening server; it stops when dropped.
 pub struct Wire {
     pub address: SocketAddr,
+    handler: Arc<Handler>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
     stop: Arc<AtomicBool>,
+    listener: JoinHandle<()>,
+    connections: Connections,
 }
 
 impl Wire {
@@ -52,38 +76,102 @@ impl Wire {
     pub fn start(handler: impl Fn(Request) -> Reply + Send + Sync + 'static) -> Wire {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let stop = Arc::new(AtomicBool::new(false));
-        let (handler, stopped) = (Arc::new(handler), stop.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let handler = handler.clone();
-                std::thread::spawn(move || {
-                    let _ = stream.set_nodelay(true);
-                    let Ok(writer) = stream.try_clone() else { return };
-                    let _ = converse(BufReader::new(stream), writer, &*handler);
-                });
-            }
-        });
-        Wire { address, stop }
+        let handler: Arc<Handler> = Arc::new(handler);
+        let running = Mutex::new(Some(accept(listener, handler.clone())));
+        Wire {
+            address,
+            handler,
+            running,
+        }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+
+    /// Refuses new connections from here on and drops the open ones.
+    pub fn stop(&self) {
+        let Some(running) = lock(&self.running).take() else {
+            return;
+        };
+        running.stop.store(true, Ordering::SeqCst);
+        // Wakes the listener, which closes its port as it ends.
+        let _ = TcpStream::connect(self.address);
+        let _ = running.listener.join();
+        for connection in lock(&running.connections).values() {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Listens again on the same port.
+    pub fn restart(&self) {
+        self.stop();
+        let mut listener = TcpListener::bind(self.address);
+        for _ in 0..100 {
+            if listener.is_ok() {
+                break;
+            }
+            // Somebody's outgoing connection may hold the port for a moment.
+            std::thread::sleep(Duration::from_millis(20));
+            listener = TcpListener::bind(self.address);
+        }
+        let listener = listener.expect("the same port again");
+        *lock(&self.running) = Some(accept(listener, self.handler.clone()));
+    }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
+        self.stop();
     }
 }
 
-/// Serves one connection until either side ends it.
+/// The guard, also after a test's panic: what it held is looked at, not continued.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accept(listener: TcpListener, handler: Arc<Handler>) -> Running {
+    let stop = Arc::new(AtomicBool::new(false));
+    let connections = Connections::default();
+    let (stopped, open) = (stop.clone(), connections.clone());
+    let listener = std::thread::spawn(move || {
+        for (number, stream) in (0u64..).zip(listener.incoming()) {
+            if stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            let Ok(stream) = stream.map(Arc::new) else {
+                continue;
+            };
+            lock(&open).insert(number, stream.clone());
+            let (handler, open) = (handler.clone(), open.clone());
+            std::thread::spawn(move || {
+                let _end = End(number, open);
+                let _ = stream.set_nodelay(true);
+                let ended = converse(BufReader::new(&*stream), &*stream, &*handler);
+                if ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
+                    let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+                }
+            });
+        }
+    });
+    Running {
+        stop,
+        listener,
+        connections,
+    }
+}
+
+/// Forgets a connection when its thread ends, also by a panic: a socket closes with its last handle.
+struct End(u64, Connections);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        lock(&self.1).remove(&self.0);
+    }
+}
+
+/// Serves one connection until either side ends it. `ConnectionReset`: the caller is to reset it.
 pub fn converse(
     mut reader: impl BufRead,
     mut writer: impl Write,
@@ -91,30 +179,49 @@ pub fn converse(
 ) -> io::Result<()> {
     while let Some(request) = read_request(&mut reader)? {
         let keep = match handler(request) {
-            Reply::Full { status, headers, body } => {
-                let mut out = format!("HTTP/1.1 {status} X\r\n").into_bytes();
-                for (name, value) in headers {
-                    out.extend(format!("{name}: {value}\r\n").into_bytes());
-                }
-                if status != 304 && status != 204 {
-                    out.extend(format!("Content-Length: {}\r\n", body.len()).into_bytes());
-                }
-                out.extend(b"\r\n");
-                if status != 304 && status != 204 {
-                    out.extend(body);
-                }
-                writer.write_all(&out)?;
+            Reply::Full {
+                status,
+                headers,
+                body,
+            } => {
+                writer.write_all(&encode(status, &headers, &body))?;
                 writer.flush()?;
                 true
             }
             Reply::Raw(write) => write(&mut writer)?,
             Reply::Close => false,
+            Reply::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
+            Reply::Hang => {
+                io::copy(&mut reader, &mut io::sink())?;
+                false
+            }
         };
         if !keep {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// A response as it stands on the wire.
+pub fn encode(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
+    let mut out = format!("HTTP/1.1 {status} X\r\n").into_bytes();
+    let mut chunked = false;
+    for (name, value) in headers {
+        chunked |= name.eq_ignore_ascii_case("transfer-encoding");
+        out.extend(format!("{name}: {value}\r\n").into_bytes());
+    }
+    if status == 304 || status == 204 {
+        out.extend(b"\r\n");
+    } else if chunked {
+        out.extend(format!("\r\n{:x}\r\n", body.len()).into_bytes());
+        out.extend(body);
+        out.extend(b"\r\n0\r\n\r\n");
+    } else {
+        out.extend(format!("Content-Length: {}\r\n\r\n", body.len()).into_bytes());
+        out.extend(body);
+    }
+    out
 }
 
 fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
