@@ -106,10 +106,7 @@ impl Mattermost {
     }
 
     /// Asked before every request what is to become of it. Takes the place of an earlier one.
-    pub fn on_request(
-        &self,
-        on_request: impl FnMut(&Request, &mut World) -> Act + Send + 'static,
-    ) {
+    pub fn on_request(&self, on_request: impl FnMut(&Request, &mut World) -> Act + Send + 'static) {
         *lock(&self.shared.on_request) = Some(Box::new(on_request));
     }
 
@@ -124,7 +121,11 @@ impl Mattermost {
         let mut act = Some(act);
         self.on_request(move |request, _| {
             let begins = request.method == method && api_path(request).starts_with(path);
-            if begins { act.take().unwrap_or(Act::Serve) } else { Act::Serve }
+            if begins {
+                act.take().unwrap_or(Act::Serve)
+            } else {
+                Act::Serve
+            }
         });
     }
 
@@ -211,13 +212,22 @@ fn finish(world: &World, mut answer: Answer) -> Reply {
         }
     }
     if answer.by_handler {
-        answer.headers.push(("X-Version-Id".into(), world.version.id().into()));
+        answer
+            .headers
+            .push(("X-Version-Id".into(), world.version.id().into()));
     }
-    let proxy_now = world.now().saturating_add_signed(world.knobs.date_offset_ms);
+    if let Some(limit) = world.knobs.rate_limit {
+        answer.headers.extend(bucket_headers(world, limit));
+    }
+    let proxy_now = world
+        .now()
+        .saturating_add_signed(world.knobs.date_offset_ms);
     answer.headers.push(("Date".into(), date(proxy_now)));
     // As Go's server does with what outgrows its buffer.
     if answer.body.len() > 2048 {
-        answer.headers.push(("Transfer-Encoding".into(), "chunked".into()));
+        answer
+            .headers
+            .push(("Transfer-Encoding".into(), "chunked".into()));
     }
     Reply::Full {
         status: answer.status,
@@ -253,7 +263,6 @@ fn rate_limited(world: &mut World) -> Option<Answer> {
     let limit = world.knobs.rate_limit?;
     let (now, each_ms) = (world.elapsed_ms(), 1000 / limit.per_sec);
     let empty_at = world.bucket_empty_at.max(now) + each_ms;
-    let reset_secs = |empty_at: u64| (empty_at - now).div_ceil(1000).to_string();
     if empty_at - now <= each_ms * (limit.max_burst + 1) {
         world.bucket_empty_at = empty_at;
         return None;
@@ -261,9 +270,6 @@ fn rate_limited(world: &mut World) -> Option<Answer> {
     let headers = [
         ("Content-Type", "text/plain; charset=utf-8".into()),
         ("Retry-After", each_ms.div_ceil(1000).to_string()),
-        ("X-Ratelimit-Limit", (limit.max_burst + 1).to_string()),
-        ("X-Ratelimit-Remaining", "0".into()),
-        ("X-Ratelimit-Reset", reset_secs(world.bucket_empty_at)),
     ];
     Some(Answer {
         status: 429,
@@ -271,4 +277,18 @@ fn rate_limited(world: &mut World) -> Option<Answer> {
         body: b"limit exceeded\n".into(),
         by_handler: false,
     })
+}
+
+/// What every answer says of the bucket: how many requests fit into it, and the seconds until it is
+/// empty.
+fn bucket_headers(world: &World, limit: RateLimit) -> Vec<(String, String)> {
+    let (size, each_ms) = (limit.max_burst + 1, 1000 / limit.per_sec);
+    let full_ms = world.bucket_empty_at.saturating_sub(world.elapsed_ms());
+    let left = size.saturating_sub(full_ms.div_ceil(each_ms));
+    let headers = [
+        ("X-Ratelimit-Limit", size),
+        ("X-Ratelimit-Remaining", left),
+        ("X-Ratelimit-Reset", full_ms.div_ceil(1000)),
+    ];
+    headers.map(|(name, value)| (name.to_owned(), value.to_string())).into()
 }

@@ -238,17 +238,30 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
         if reader.read_line(&mut line)? == 0 {
             return Ok(None);
         }
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
     let mut body = Vec::new();
-    if let Some(length) = headers.get("content-length").and_then(|length| length.parse().ok()) {
+    if let Some(length) = headers
+        .get("content-length")
+        .and_then(|length| length.parse().ok())
+    {
         body.resize(length, 0);
         reader.read_exact(&mut body)?;
-    } else if headers.get("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
+    } else if headers
+        .get("transfer-encoding")
+        .is_some_and(|coding| coding.contains("chunked"))
+    {
         read_chunks(reader, &mut body)?;
     }
-    Ok(Some(Request { method, target, headers, body }))
+    Ok(Some(Request {
+        method,
+        target,
+        headers,
+        body,
+    }))
 }
 
 fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {

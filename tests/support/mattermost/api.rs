@@ -37,13 +37,19 @@ const PER_PAGE_MAX: usize = 200;
 
 /// The user whose token the request carries.
 pub(super) fn user_of(world: &World, request: &Request) -> Option<String> {
-    let token = request.headers.get("authorization")?.strip_prefix("Bearer ")?;
+    let token = request
+        .headers
+        .get("authorization")?
+        .strip_prefix("Bearer ")?;
     let user = world.tokens.get(token)?;
     (world.users[user].delete_at == 0).then(|| user.clone())
 }
 
 pub(super) fn serve(world: &mut World, request: &Request, user: Option<&str>) -> Served {
-    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let (path, query) = request
+        .target
+        .split_once('?')
+        .unwrap_or((&request.target, ""));
     let Some(path) = path.strip_prefix("/api/v4/") else {
         return Served::Answer(web_app());
     };
@@ -112,19 +118,35 @@ fn no_such_post() -> Answer {
 }
 
 fn no_such_user() -> Answer {
-    refusal(404, "app.user.missing_account.const", "Unable to find the user.")
+    refusal(
+        404,
+        "app.user.missing_account.const",
+        "Unable to find the user.",
+    )
 }
 
 fn no_such_team() -> Answer {
-    refusal(404, "app.team.get.find.app_error", "Unable to find the existing team.")
+    refusal(
+        404,
+        "app.team.get.find.app_error",
+        "Unable to find the existing team.",
+    )
 }
 
 fn no_such_channel_name() -> Answer {
-    refusal(404, "app.channel.get_by_name.missing.app_error", "Channel does not exist.")
+    refusal(
+        404,
+        "app.channel.get_by_name.missing.app_error",
+        "Channel does not exist.",
+    )
 }
 
 fn bad_root() -> Answer {
-    refusal(400, "api.post.create_post.root_id.app_error", "Invalid RootId parameter.")
+    refusal(
+        400,
+        "api.post.create_post.root_id.app_error",
+        "Invalid RootId parameter.",
+    )
 }
 
 fn done() -> Served {
@@ -199,7 +221,15 @@ impl Call<'_> {
 
     /// An unknown call is a 404 with or without a token.
     fn is_known(&self, path: &[&str]) -> bool {
-        const AREAS: [&str; 7] = ["users", "teams", "channels", "posts", "reactions", "files", "commands"];
+        const AREAS: [&str; 7] = [
+            "users",
+            "teams",
+            "channels",
+            "posts",
+            "reactions",
+            "files",
+            "commands",
+        ];
         let too_new = path == ["users", "me", "channels"] && self.world.version == Version::V5_37;
         AREAS.contains(&path[0]) && !too_new
     }
@@ -239,8 +269,14 @@ impl Call<'_> {
     }
 
     fn parameter(&self, name: &str) -> Option<&str> {
-        let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|pair| pair.0 == name).map(|pair| pair.1).next()
+        let pairs = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        pairs
+            .filter(|pair| pair.0 == name)
+            .map(|pair| pair.1)
+            .next()
     }
 
     fn number(&self, name: &str, or: usize) -> usize {
@@ -265,7 +301,11 @@ impl Call<'_> {
             return Ok(());
         }
         let message = format!("Invalid or missing {what} parameter in request URL.");
-        Err(refusal(400, "api.context.invalid_url_param.app_error", &message))
+        Err(refusal(
+            400,
+            "api.context.invalid_url_param.app_error",
+            &message,
+        ))
     }
 
     // System.
@@ -287,7 +327,11 @@ impl Call<'_> {
     fn client_config(&self) -> Result<Served> {
         if self.parameter("format") != Some("old") {
             let message = "New format for the client configuration is not supported yet.";
-            return Err(refusal(501, "api.config.client.old_format.app_error", message));
+            return Err(refusal(
+                501,
+                "api.config.client.old_format.app_error",
+                message,
+            ));
         }
         let mut config = self.world.version.client_config();
         if self.user.is_empty() {
@@ -322,7 +366,9 @@ impl Call<'_> {
         let users = self.world.users.values();
         let mut users: Vec<_> = users.filter(|user| wanted.contains(key(user))).collect();
         users.sort_by_key(|user| &user.username);
-        let users = users.into_iter().map(|user| self.world.user_json(user, false));
+        let users = users
+            .into_iter()
+            .map(|user| self.world.user_json(user, false));
         ok(users.collect())
     }
 
@@ -385,7 +431,10 @@ impl Call<'_> {
             return Err(refusal(404, id, "No channels were found."));
         }
         if team.is_none() {
-            return ok(channels.iter().map(|channel| self.world.channel_json(channel)).collect());
+            return ok(channels
+                .iter()
+                .map(|channel| self.world.channel_json(channel))
+                .collect());
         }
         channels.sort_by_key(|channel| &channel.display_name);
         let (mut newest, mut moment) = ("0", 0);
@@ -401,7 +450,9 @@ impl Call<'_> {
             // The list itself would be thrown away.
             return ok_tagged(etag, Value::Null);
         }
-        let list = channels.iter().map(|channel| self.world.channel_json(channel));
+        let list = channels
+            .iter()
+            .map(|channel| self.world.channel_json(channel));
         ok_tagged(etag, list.collect())
     }
 
@@ -420,7 +471,9 @@ impl Call<'_> {
     fn readable(&self, channel: &str) -> Result<&Channel> {
         self.check_id("channel_id", channel)?;
         let found = self.world.channels.get(channel);
-        found.filter(|channel| self.may_read(channel)).ok_or_else(forbidden)
+        found
+            .filter(|channel| self.may_read(channel))
+            .ok_or_else(forbidden)
     }
 
     fn channel(&self, id: &str) -> Result<Served> {
@@ -454,7 +507,9 @@ impl Call<'_> {
         let members = channel.members.keys();
         let page = self.number("page", 0) * self.per_page();
         let members = members.skip(page).take(self.per_page());
-        ok(members.map(|user| self.world.member_json(channel, user)).collect())
+        ok(members
+            .map(|user| self.world.member_json(channel, user))
+            .collect())
     }
 
     fn member(&self, channel: &str, user: &str) -> Result<Served> {
@@ -462,7 +517,11 @@ impl Call<'_> {
         let channel = self.member_of(channel)?;
         if !channel.members.contains_key(user) {
             let id = "app.channel.get_member.missing.app_error";
-            return Err(refusal(404, id, "No channel member found for that user ID and channel ID."));
+            return Err(refusal(
+                404,
+                id,
+                "No channel member found for that user ID and channel ID.",
+            ));
         }
         ok(self.world.member_json(channel, user))
     }
@@ -518,7 +577,10 @@ impl Call<'_> {
             world.random.shuffle(&mut changed);
             changed.truncate(SINCE_LIMIT);
         }
-        let newest = changed.iter().map(|&index| world.posts[index].update_at).max();
+        let newest = changed
+            .iter()
+            .map(|&index| world.posts[index].update_at)
+            .max();
         listed.cached_update_at = newest.or(listed.cached_update_at);
         let roots = changed.iter().filter_map(|&index| {
             let root = &world.posts[index].root_id;
@@ -534,8 +596,15 @@ impl Call<'_> {
 
     fn posts_etag(&mut self, channel: &str) -> String {
         let stale = self.world.knobs.stale_page_etag;
-        let channel = self.world.channels.get_mut(channel).expect("a checked channel");
-        let newest = channel.updated.last().map_or(0, |&(update_at, _)| update_at);
+        let channel = self
+            .world
+            .channels
+            .get_mut(channel)
+            .expect("a checked channel");
+        let newest = channel
+            .updated
+            .last()
+            .map_or(0, |&(update_at, _)| update_at);
         let cached = match channel.cached_update_at {
             Some(cached) if stale => cached,
             _ => *channel.cached_update_at.insert(newest),
@@ -549,8 +618,14 @@ impl Call<'_> {
         let page = self.number("page", 0);
         let timeline = self.world.channels[channel].timeline.iter().rev();
         let visible = timeline.filter(|&&index| self.world.posts[index].delete_at == 0);
-        let order: Vec<usize> = visible.skip(page * per_page).take(per_page).copied().collect();
-        let replies = order.iter().map(|&index| self.world.posts[index].root_id.as_str());
+        let order: Vec<usize> = visible
+            .skip(page * per_page)
+            .take(per_page)
+            .copied()
+            .collect();
+        let replies = order
+            .iter()
+            .map(|&index| self.world.posts[index].root_id.as_str());
         let roots: BTreeSet<&str> = replies.filter(|root| !root.is_empty()).collect();
         let others = self.threads(roots.into_iter());
         let mut list = self.world.list_json(&order, &others, self.skips_threads());
@@ -573,11 +648,19 @@ impl Call<'_> {
                 if after {
                     let first = timeline.partition_point(|&index| posts[index].create_at <= at);
                     let newer = timeline[first..].iter().filter(visible);
-                    newer.skip(page * per_page).take(per_page).copied().collect()
+                    newer
+                        .skip(page * per_page)
+                        .take(per_page)
+                        .copied()
+                        .collect()
                 } else {
                     let end = timeline.partition_point(|&index| posts[index].create_at < at);
                     let older = timeline[..end].iter().rev().filter(visible);
-                    older.skip(page * per_page).take(per_page).copied().collect()
+                    older
+                        .skip(page * per_page)
+                        .take(per_page)
+                        .copied()
+                        .collect()
                 }
             }
             None => Vec::new(),
@@ -585,10 +668,12 @@ impl Call<'_> {
         if after {
             order.reverse();
         }
-        let roots = order.iter().map(|&index| match posts[index].root_id.as_str() {
-            "" => posts[index].id.as_str(),
-            root => root,
-        });
+        let roots = order
+            .iter()
+            .map(|&index| match posts[index].root_id.as_str() {
+                "" => posts[index].id.as_str(),
+                root => root,
+            });
         let roots: BTreeSet<&str> = roots.collect();
         let others = self.threads(roots.into_iter());
         let mut list = self.world.list_json(&order, &others, true);
@@ -610,7 +695,9 @@ impl Call<'_> {
     fn threads<'b>(&self, roots: impl Iterator<Item = &'b str>) -> Vec<usize> {
         let mut others = Vec::new();
         for root in roots {
-            let Some(&root) = self.world.post_index.get(root) else { continue };
+            let Some(&root) = self.world.post_index.get(root) else {
+                continue;
+            };
             others.push(root);
             if !self.skips_threads() {
                 others.extend(&self.world.posts[root].replies);
@@ -623,7 +710,9 @@ impl Call<'_> {
     fn newer_than(&self, channel: &str, post: Option<&usize>) -> String {
         let posts = &self.world.posts;
         let timeline = &self.world.channels[channel].timeline;
-        let Some(&post) = post else { return String::new() };
+        let Some(&post) = post else {
+            return String::new();
+        };
         let at = posts[post].create_at;
         let first = timeline.partition_point(|&index| posts[index].create_at <= at);
         let mut newer = timeline[first..].iter();
@@ -634,7 +723,9 @@ impl Call<'_> {
     fn older_than(&self, channel: &str, post: Option<&usize>) -> String {
         let posts = &self.world.posts;
         let timeline = &self.world.channels[channel].timeline;
-        let Some(&post) = post else { return String::new() };
+        let Some(&post) = post else {
+            return String::new();
+        };
         let at = posts[post].create_at;
         let end = timeline.partition_point(|&index| posts[index].create_at < at);
         let mut older = timeline[..end].iter().rev();
@@ -656,15 +747,24 @@ impl Call<'_> {
     fn post(&self, id: &str) -> Result<Served> {
         let index = self.visible(id)?;
         let etag = self.etag(format_args!("{id}.{}", self.world.posts[index].update_at));
-        ok_tagged(etag, self.world.post_json(index, self.world.reply_count(index)))
+        ok_tagged(
+            etag,
+            self.world.post_json(index, self.world.reply_count(index)),
+        )
     }
 
     fn thread(&mut self, id: &str) -> Result<Served> {
         let asked = self.visible(id)?;
         let posts = &self.world.posts;
-        let root = *self.world.post_index.get(&posts[asked].root_id).unwrap_or(&asked);
+        let root = *self
+            .world
+            .post_index
+            .get(&posts[asked].root_id)
+            .unwrap_or(&asked);
         let replies = posts[root].replies.iter().copied();
-        let mut replies: Vec<usize> = replies.filter(|&index| posts[index].delete_at == 0).collect();
+        let mut replies: Vec<usize> = replies
+            .filter(|&index| posts[index].delete_at == 0)
+            .collect();
         replies.sort_by_key(|&index| (posts[index].create_at, index));
         let per_page = match self.world.version {
             // Not known there: everything comes, and what was asked for comes twice.
@@ -705,7 +805,11 @@ impl Call<'_> {
     fn file(&self, id: &str) -> Result<Served> {
         self.check_id("file_id", id)?;
         let file = self.world.files.get(id).ok_or_else(|| {
-            refusal(404, "app.file_info.get.app_error", "Unable to get the file info.")
+            refusal(
+                404,
+                "app.file_info.get.app_error",
+                "Unable to get the file info.",
+            )
         })?;
         self.readable(&file.channel_id)?;
         Ok(Served::Answer(Answer {
@@ -743,12 +847,17 @@ impl Call<'_> {
         if props.get("unsafe_links").is_none_or(|flag| flag != "true") {
             delay_ms += knobs.link_delay_ms * text("message").matches("://").count() as u64;
         }
-        let draft = self.world.draft(self.user, &channel_id, &text("message")).root(&root_id);
+        let draft = self
+            .world
+            .draft(self.user, &channel_id, &text("message"))
+            .root(&root_id);
         let draft = draft.kind(&text("type")).props(props.into());
         let index = draft.visible_after_ms(delay_ms).insert();
         let now = self.world.elapsed_ms();
         if !pending_id.is_empty() {
-            self.world.pending.retain(|_, pending| now < pending.first_tried_ms + PENDING_MS);
+            self.world
+                .pending
+                .retain(|_, pending| now < pending.first_tried_ms + PENDING_MS);
             let pending = Pending {
                 first_tried_ms: now,
                 post: (delay_ms == 0).then_some(index),
@@ -857,13 +966,18 @@ impl Call<'_> {
         let text = |name: &str| body[name].as_str().unwrap_or_default();
         if text("user_id") != self.user {
             let id = "api.reaction.save_reaction.user_id.app_error";
-            return Err(refusal(403, id, "You cannot save reaction for the other user."));
+            return Err(refusal(
+                403,
+                id,
+                "You cannot save reaction for the other user.",
+            ));
         }
         let index = self.visible(text("post_id"))?;
         if !self.is_member(&self.world.posts[index].channel_id) {
             return Err(forbidden());
         }
-        self.world.react(self.user, text("post_id"), text("emoji_name"));
+        self.world
+            .react(self.user, text("post_id"), text("emoji_name"));
         let post = &self.world.posts[index];
         let reaction = post.reactions.last().expect("the one just made");
         ok(self.world.reaction_json(post, reaction))
@@ -878,7 +992,11 @@ impl Call<'_> {
         }
         let command = body["command"].as_str().unwrap_or_default();
         let Some(said) = command.strip_prefix("/me ") else {
-            return Err(refusal(404, "api.command.execute_command.not_found.app_error", "Unknown."));
+            return Err(refusal(
+                404,
+                "api.command.execute_command.not_found.app_error",
+                "Unknown.",
+            ));
         };
         let text = format!("*{said}*");
         let draft = self.world.draft(self.user, channel, &text);
@@ -896,4 +1014,3 @@ fn created(world: &mut World, index: usize, pending_id: &str) -> Answer {
     post["pending_post_id"] = pending_id.into();
     answer(201, &post)
 }
-

@@ -58,7 +58,8 @@ impl Fault {
                 body,
             },
             Fault::Html(status) => {
-                let page = "<!doctype html><html><body><h1>Not what was asked for</h1></body></html>";
+                let page =
+                    "<!doctype html><html><body><h1>Not what was asked for</h1></body></html>";
                 full(status, "Content-Type", "text/html", page, now)
             }
             Fault::Error(status, id) => {
@@ -69,14 +70,22 @@ impl Fault {
                     body: answer.body,
                 }
             }
-            Fault::Json(value) => {
-                full(200, "Content-Type", "application/json", &value.to_string(), now)
-            }
+            Fault::Json(value) => full(
+                200,
+                "Content-Type",
+                "application/json",
+                &value.to_string(),
+                now,
+            ),
             Fault::BrokenJson => full(200, "Content-Type", "application/json", "{\"id\": \"", now),
             Fault::Redirect(to) => full(302, "Location", &to, "", now),
-            Fault::RateLimited(secs) => {
-                full(429, "Retry-After", &secs.to_string(), "limit exceeded\n", now)
-            }
+            Fault::RateLimited(secs) => full(
+                429,
+                "Retry-After",
+                &secs.to_string(),
+                "limit exceeded\n",
+                now,
+            ),
             Fault::Truncated => {
                 let (mut bytes, body_length) = wire_bytes(answer);
                 bytes.truncate(bytes.len() - body_length.div_ceil(2));
@@ -120,7 +129,11 @@ fn wire_bytes(answer: Option<Reply>) -> (Vec<u8>, usize) {
         }) => (status, headers, body),
         _ => {
             let headers = vec![("Content-Type".into(), "application/json".into())];
-            (200, headers, json!({ "status": "OK" }).to_string().into_bytes())
+            (
+                200,
+                headers,
+                json!({ "status": "OK" }).to_string().into_bytes(),
+            )
         }
     };
     headers.retain(|(name, _)| name != "Transfer-Encoding");
@@ -128,7 +141,9 @@ fn wire_bytes(answer: Option<Reply>) -> (Vec<u8>, usize) {
 }
 
 fn endless(out: &mut dyn Write) -> std::io::Result<bool> {
-    out.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    out.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )?;
     out.write_all(b"1\r\n[\r\n")?;
     let zeros = "0,".repeat(8192);
     loop {

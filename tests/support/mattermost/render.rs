@@ -118,7 +118,10 @@ impl World {
     }
 
     fn file_json(&self, file: &File) -> Value {
-        let extension = file.name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        let extension = file
+            .name
+            .rsplit_once('.')
+            .map_or("", |(_, extension)| extension);
         let mut value = json!({
             "id": file.id, "user_id": file.user_id, "post_id": file.post_id,
             "create_at": file.create_at, "update_at": file.create_at, "delete_at": 0,
@@ -135,7 +138,11 @@ impl World {
     /// A deleted post's text is gone for those who read it.
     pub(super) fn post_json(&self, index: usize, reply_count: usize) -> Value {
         let post = &self.posts[index];
-        let message = if post.delete_at == 0 { post.message.as_str() } else { "" };
+        let message = if post.delete_at == 0 {
+            post.message.as_str()
+        } else {
+            ""
+        };
         let mut value = json!({
             "id": post.id, "create_at": post.create_at, "update_at": post.update_at,
             "edit_at": post.edit_at, "delete_at": post.delete_at, "is_pinned": false,
@@ -162,7 +169,10 @@ impl World {
         }
         if !post.file_ids.is_empty() {
             let files = post.file_ids.iter().filter_map(|id| self.files.get(id));
-            metadata.insert("files".into(), files.map(|file| self.file_json(file)).collect());
+            metadata.insert(
+                "files".into(),
+                files.map(|file| self.file_json(file)).collect(),
+            );
         }
         value["metadata"] = metadata.into();
         value
@@ -173,7 +183,9 @@ impl World {
         let post = &self.posts[index];
         let root = self.post_index.get(&post.root_id).unwrap_or(&index);
         let replies = self.posts[*root].replies.iter();
-        replies.filter(|&&reply| self.posts[reply].delete_at == 0).count()
+        replies
+            .filter(|&&reply| self.posts[reply].delete_at == 0)
+            .count()
     }
 
     /// `order` may name a post twice; `posts` holds it once.
@@ -186,7 +198,11 @@ impl World {
         let mut posts = Map::new();
         for &index in order.iter().chain(others) {
             if !posts.contains_key(&self.posts[index].id) {
-                let replies = if with_reply_counts { self.reply_count(index) } else { 0 };
+                let replies = if with_reply_counts {
+                    self.reply_count(index)
+                } else {
+                    0
+                };
                 posts.insert(self.posts[index].id.clone(), self.post_json(index, replies));
             }
         }

@@ -664,7 +664,13 @@ impl World {
     }
 
     /// `count` posts, numbered from 0, the last one now and each `apart_ms` after the one before.
-    pub fn post_many(&mut self, user: &str, channel: &str, count: u64, apart_ms: u64) -> Vec<String> {
+    pub fn post_many(
+        &mut self,
+        user: &str,
+        channel: &str,
+        count: u64,
+        apart_ms: u64,
+    ) -> Vec<String> {
         let numbered = (0..count).map(|number| {
             let draft = self.draft(user, channel, &format!("message {number}"));
             draft.created_ms_ago((count - 1 - number) * apart_ms).post()
@@ -802,7 +808,10 @@ impl World {
     pub fn replies_to(&self, root: &str) -> Vec<Post> {
         let replies = self.posts[self.index(root)].replies.iter();
         let replies = replies.map(|&index| &self.posts[index]);
-        let mut replies: Vec<Post> = replies.filter(|post| post.delete_at == 0).cloned().collect();
+        let mut replies: Vec<Post> = replies
+            .filter(|post| post.delete_at == 0)
+            .cloned()
+            .collect();
         replies.sort_by_key(|post| post.create_at);
         replies
     }
@@ -812,7 +821,10 @@ impl World {
     pub fn own_answers(&self, bot: &str, question: &str) -> Vec<Post> {
         let answers = self.answers.get(question).into_iter().flatten();
         let answers = answers.map(|&index| &self.posts[index]);
-        answers.filter(|post| post.user_id == bot).cloned().collect()
+        answers
+            .filter(|post| post.user_id == bot)
+            .cloned()
+            .collect()
     }
 
     /// The log so far, which begins anew.
@@ -867,7 +879,9 @@ impl Draft<'_> {
 
     /// An object, laid over the props so far.
     pub fn props(mut self, props: Value) -> Self {
-        self.post.props.extend(props.as_object().cloned().unwrap_or_default());
+        self.post
+            .props
+            .extend(props.as_object().cloned().unwrap_or_default());
         self
     }
 
