@@ -1,9 +1,6 @@
 //! Providers as the library shows them, against a scripted model on real sockets.
 
-#[path = "support/model.rs"]
-mod model;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

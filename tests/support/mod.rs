@@ -1,5 +1,8 @@
-//! What the integration tests share.
+//! What the tests stand on: servers that run in their own process, and a clock they hold.
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod clock;
+pub mod mattermost;
+pub mod model;
 pub mod wire;

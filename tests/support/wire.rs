@@ -2,12 +2,14 @@
 //! connection, and replies that may break the protocol at any byte.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
@@ -27,7 +29,7 @@ pub type Writer = Box<dyn FnOnce(&mut dyn Write) -> io::Result<bool> + Send>;
 
 /// What to answer.
 pub enum Reply {
-    /// A whole response with its Content-Length.
+    /// A whole response with its Content-Length, or in chunks if its headers say so.
     Full {
         status: u16,
         headers: Vec<(String, String)>,
@@ -37,6 +39,10 @@ pub enum Reply {
     Raw(Writer),
     /// The connection is closed without a byte.
     Close,
+    /// The connection is reset without a byte.
+    Reset,
+    /// No byte until the client leaves.
+    Hang,
 }
 
 impl Reply {
@@ -49,12 +55,30 @@ impl Reply {
     }
 }
 
-/// A listening server; it stops accepting when dropped.
+type Handler = dyn Fn(Request) -> Reply + Send + Sync;
+
+/// The connections that are open, so that stopping the server ends them.
+type Connections = Arc<Mutex<HashMap<u64, Arc<TcpStream>>>>;
+
+/// A listening server; it stops when dropped.
 pub struct Wire {
     pub address: SocketAddr,
+    shared: Arc<Shared>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What the server's threads share.
+struct Shared {
+    handler: Box<Handler>,
+    tls: Option<Arc<ServerConfig>>,
+    accepted: AtomicUsize,
+    handshakes: Mutex<Vec<HandshakeKind>>,
+}
+
+struct Running {
     stop: Arc<AtomicBool>,
-    accepted: Arc<AtomicUsize>,
-    handshakes: Arc<Mutex<Vec<HandshakeKind>>>,
+    listener: JoinHandle<()>,
+    connections: Connections,
 }
 
 impl Wire {
@@ -76,68 +100,130 @@ impl Wire {
         tls: Option<Arc<ServerConfig>>,
         handler: impl Fn(Request) -> Reply + Send + Sync + 'static,
     ) -> Wire {
-        let wire = Wire {
-            address: listener.local_addr().expect("an address"),
-            stop: Arc::default(),
-            accepted: Arc::default(),
-            handshakes: Arc::default(),
-        };
-        let (stop, accepted) = (wire.stop.clone(), wire.accepted.clone());
-        let (handler, handshakes) = (Arc::new(handler), wire.handshakes.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stop.load(Ordering::SeqCst) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                accepted.fetch_add(1, Ordering::SeqCst);
-                let (handler, tls, handshakes) = (handler.clone(), tls.clone(), handshakes.clone());
-                std::thread::spawn(move || {
-                    let _ = stream.set_nodelay(true);
-                    let _ = match tls {
-                        Some(tls) => converse_tls(stream, tls, &handshakes, &*handler),
-                        None => converse(BufReader::new(&stream), &stream, &*handler),
-                    };
-                });
-            }
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            handler: Box::new(handler),
+            tls,
+            accepted: AtomicUsize::default(),
+            handshakes: Mutex::default(),
         });
-        wire
+        let running = Mutex::new(Some(accept(listener, shared.clone())));
+        Wire {
+            address,
+            shared,
+            running,
+        }
+    }
+
+    /// How many connections were made.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How each TLS connection that got that far was set up.
+    pub fn handshakes(&self) -> Vec<HandshakeKind> {
+        lock(&self.shared.handshakes).clone()
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many connections were made.
-    pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
+    /// Refuses new connections from here on and drops the open ones.
+    pub fn stop(&self) {
+        let Some(running) = lock(&self.running).take() else {
+            return;
+        };
+        running.stop.store(true, Ordering::SeqCst);
+        // Wakes the listener, which closes its port as it ends.
+        let _ = TcpStream::connect(self.address);
+        let _ = running.listener.join();
+        for connection in lock(&running.connections).values() {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
     }
 
-    /// How each TLS connection that got that far was set up.
-    pub fn handshakes(&self) -> Vec<HandshakeKind> {
-        self.handshakes
-            .lock()
-            .expect("no panic under the lock")
-            .clone()
+    /// Listens again on the same port.
+    pub fn restart(&self) {
+        self.stop();
+        let mut listener = TcpListener::bind(self.address);
+        for _ in 0..100 {
+            if listener.is_ok() {
+                break;
+            }
+            // Somebody's outgoing connection may hold the port for a moment.
+            std::thread::sleep(Duration::from_millis(20));
+            listener = TcpListener::bind(self.address);
+        }
+        let listener = listener.expect("the same port again");
+        *lock(&self.running) = Some(accept(listener, self.shared.clone()));
     }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The guard, also after a test's panic: what it held is looked at, not continued.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").expect("a free port")
 }
 
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
+fn accept(listener: TcpListener, shared: Arc<Shared>) -> Running {
+    let stop = Arc::new(AtomicBool::new(false));
+    let connections = Connections::default();
+    let (stopped, open) = (stop.clone(), connections.clone());
+    let listener = std::thread::spawn(move || {
+        for (number, stream) in (0u64..).zip(listener.incoming()) {
+            if stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            let Ok(stream) = stream.map(Arc::new) else {
+                continue;
+            };
+            lock(&open).insert(number, stream.clone());
+            shared.accepted.fetch_add(1, Ordering::SeqCst);
+            let (shared, open) = (shared.clone(), open.clone());
+            std::thread::spawn(move || {
+                let _end = End(number, open);
+                let _ = stream.set_nodelay(true);
+                let ended = match &shared.tls {
+                    Some(tls) => converse_tls(&stream, tls.clone(), &shared),
+                    None => converse(BufReader::new(&*stream), &*stream, &shared.handler),
+                };
+                if ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
+                    let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+                }
+            });
+        }
+    });
+    Running {
+        stop,
+        listener,
+        connections,
     }
 }
 
-/// Serves one connection until either side ends it.
-pub fn converse(
+/// Forgets a connection when its thread ends, also by a panic: a socket closes with its last handle.
+struct End(u64, Connections);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        lock(&self.1).remove(&self.0);
+    }
+}
+
+/// Serves one connection until either side ends it. `ConnectionReset`: the caller is to reset it.
+fn converse(
     mut reader: impl BufRead,
     mut writer: impl Write,
-    handler: &(dyn Fn(Request) -> Reply + Send + Sync),
+    handler: &Handler,
 ) -> io::Result<()> {
     while let Some(request) = read_request(&mut reader)? {
         let keep = match handler(request) {
@@ -146,23 +232,17 @@ pub fn converse(
                 headers,
                 body,
             } => {
-                let mut out = format!("HTTP/1.1 {status} X\r\n").into_bytes();
-                for (name, value) in headers {
-                    out.extend(format!("{name}: {value}\r\n").into_bytes());
-                }
-                if status != 304 && status != 204 {
-                    out.extend(format!("Content-Length: {}\r\n", body.len()).into_bytes());
-                }
-                out.extend(b"\r\n");
-                if status != 304 && status != 204 {
-                    out.extend(body);
-                }
-                writer.write_all(&out)?;
+                writer.write_all(&encode(status, &headers, &body))?;
                 writer.flush()?;
                 true
             }
             Reply::Raw(write) => write(&mut writer)?,
             Reply::Close => false,
+            Reply::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
+            Reply::Hang => {
+                io::copy(&mut reader, &mut io::sink())?;
+                false
+            }
         };
         if !keep {
             return Ok(());
@@ -172,36 +252,32 @@ pub fn converse(
 }
 
 fn converse_tls(
-    mut stream: TcpStream,
+    mut stream: &TcpStream,
     config: Arc<ServerConfig>,
-    handshakes: &Mutex<Vec<HandshakeKind>>,
-    handler: &(dyn Fn(Request) -> Reply + Send + Sync),
+    shared: &Shared,
 ) -> io::Result<()> {
     let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut stream)?;
     }
     if let Some(kind) = connection.handshake_kind() {
-        handshakes
-            .lock()
-            .expect("no panic under the lock")
-            .push(kind);
+        lock(&shared.handshakes).push(kind);
     }
     let stream = Both(Rc::new(RefCell::new(StreamOwned::new(connection, stream))));
-    converse(BufReader::new(stream.clone()), stream, handler)
+    converse(BufReader::new(stream.clone()), stream, &shared.handler)
 }
 
 /// A stream that cannot be cloned, as its own reader and writer.
 #[derive(Clone)]
-struct Both(Rc<RefCell<StreamOwned<ServerConnection, TcpStream>>>);
+struct Both<'a>(Rc<RefCell<StreamOwned<ServerConnection, &'a TcpStream>>>);
 
-impl Read for Both {
+impl Read for Both<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.borrow_mut().read(buffer)
     }
 }
 
-impl Write for Both {
+impl Write for Both<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.borrow_mut().write(bytes)
     }
@@ -209,6 +285,27 @@ impl Write for Both {
     fn flush(&mut self) -> io::Result<()> {
         self.0.borrow_mut().flush()
     }
+}
+
+/// A response as it stands on the wire.
+pub fn encode(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
+    let mut out = format!("HTTP/1.1 {status} X\r\n").into_bytes();
+    let mut chunked = false;
+    for (name, value) in headers {
+        chunked |= name.eq_ignore_ascii_case("transfer-encoding");
+        out.extend(format!("{name}: {value}\r\n").into_bytes());
+    }
+    if status == 304 || status == 204 {
+        out.extend(b"\r\n");
+    } else if chunked {
+        out.extend(format!("\r\n{:x}\r\n", body.len()).into_bytes());
+        out.extend(body);
+        out.extend(b"\r\n0\r\n\r\n");
+    } else {
+        out.extend(format!("Content-Length: {}\r\n\r\n", body.len()).into_bytes());
+        out.extend(body);
+    }
+    out
 }
 
 fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {

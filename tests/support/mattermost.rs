@@ -1,0 +1,294 @@
+//! A Mattermost that runs in the test's own process: held to recordings of real servers, with their
+//! traps, on real sockets, and with faults that a test may put between it and the client.
+#![allow(dead_code)] // Each test file uses its own part.
+
+mod api;
+mod fault;
+mod render;
+mod world;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::clock::Time;
+use super::wire::{Reply, Request, Wire, lock};
+use api::{Answer, Served};
+pub use fault::Fault;
+pub use world::*;
+
+/// Which server is played: where the two differ, it answers as the recordings of that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(non_camel_case_types)] // The versions' own names.
+pub enum Version {
+    V5_37,
+    V11_6,
+}
+
+impl Version {
+    pub fn number(self) -> &'static str {
+        match self {
+            Version::V5_37 => "5.37.0",
+            Version::V11_6 => "11.6.0",
+        }
+    }
+
+    /// The `X-Version-Id` header.
+    fn id(self) -> &'static str {
+        match self {
+            Version::V5_37 => "5.37.0..73accf65631fdcdf9e399e7a273fff9e.false",
+            Version::V11_6 => {
+                "11.6.0..e6852870cac5a90dce6cbeed205b6f02f613522ea351c69d13dea029b73dd1fb.false"
+            }
+        }
+    }
+
+    /// `GET config/client`, as recorded.
+    fn client_config(self) -> Value {
+        let recording = match self {
+            Version::V5_37 => include_str!("../recordings/5.37/client-config.json"),
+            Version::V11_6 => include_str!("../recordings/11.6/client-config.json"),
+        };
+        let mut recording: Value = serde_json::from_str(recording).expect("a recording");
+        recording["response"]["body"].take()
+    }
+}
+
+/// What becomes of a request.
+pub enum Act {
+    Serve,
+    /// The server never sees it.
+    Instead(Fault),
+    /// The server acts, and its answer is lost or spoilt.
+    ServeThen(Fault),
+}
+
+type OnRequest = Box<dyn FnMut(&Request, &mut World) -> Act + Send>;
+
+/// The running server; it ends when dropped.
+pub struct Mattermost {
+    shared: Arc<Shared>,
+    wire: Wire,
+}
+
+struct Shared {
+    world: Mutex<World>,
+    on_request: Mutex<Option<OnRequest>>,
+}
+
+impl Mattermost {
+    pub fn start(version: Version, time: Time) -> Mattermost {
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World::new(version, time)),
+            on_request: Mutex::new(None),
+        });
+        let served = shared.clone();
+        let wire = Wire::start(move |request| served.handle(request));
+        Mattermost { shared, wire }
+    }
+
+    /// What a client is given as the server's address.
+    pub fn url(&self) -> String {
+        self.wire.url()
+    }
+
+    /// The server's state, with all that was due by now done. The server waits while this is held.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = lock(&self.shared.world);
+        world.settle();
+        world
+    }
+
+    /// Does `action` once `ms` have passed, seen from now.
+    pub fn at(&self, ms: u64, action: impl FnOnce(&mut World) + Send + 'static) {
+        self.world().at(ms, action);
+    }
+
+    /// Asked before every request what is to become of it. Takes the place of an earlier one.
+    pub fn on_request(&self, on_request: impl FnMut(&Request, &mut World) -> Act + Send + 'static) {
+        *lock(&self.shared.on_request) = Some(Box::new(on_request));
+    }
+
+    /// No faults from here on.
+    pub fn serve_all(&self) {
+        *lock(&self.shared.on_request) = None;
+    }
+
+    /// The next request whose method and path (without `/api/v4/`) begin so suffers `act`; the rest
+    /// is served.
+    pub fn once(&self, method: &'static str, path: &'static str, act: Act) {
+        let mut act = Some(act);
+        self.on_request(move |request, _| {
+            let begins = request.method == method && api_path(request).starts_with(path);
+            if begins {
+                act.take().unwrap_or(Act::Serve)
+            } else {
+                Act::Serve
+            }
+        });
+    }
+
+    /// Refuses connections, drops the open ones, and forgets what is only in a server's memory.
+    pub fn stop(&self) {
+        self.wire.stop();
+        self.world().forget();
+    }
+
+    /// Listens again on the same port.
+    pub fn restart(&self) {
+        self.wire.restart();
+        self.world().forget();
+    }
+}
+
+/// The path without `/api/v4/`, and the query.
+pub fn api_path(request: &Request) -> &str {
+    let target = request.target.as_str();
+    target.strip_prefix("/api/v4/").unwrap_or(target)
+}
+
+impl Shared {
+    fn handle(&self, request: Request) -> Reply {
+        let mut world = lock(&self.world);
+        let takes_ms = world.knobs.request_takes_ms;
+        if takes_ms > 0 {
+            let until = world.elapsed_ms() + takes_ms;
+            world.time.wait_until(until);
+        }
+        world.settle();
+        world.request_count += 1;
+        let act = match lock(&self.on_request).as_mut() {
+            Some(on_request) => on_request(&request, &mut world),
+            None => Act::Serve,
+        };
+        let fault = match act {
+            Act::Instead(fault) => {
+                let reply = fault.reply(None, world.now());
+                log(&mut world, &request, None, &reply);
+                return reply;
+            }
+            Act::ServeThen(fault) => Some(fault),
+            Act::Serve => None,
+        };
+        let user = api::user_of(&world, &request);
+        if let Some(refusal) = rate_limited(&mut world) {
+            let reply = finish(&world, refusal);
+            log(&mut world, &request, user, &reply);
+            return reply;
+        }
+        let waits = fault.as_ref().is_none_or(Fault::needs_answer);
+        let answer = match api::serve(&mut world, &request, user.as_deref()) {
+            Served::Answer(answer) => Some(answer),
+            Served::Later(at_ms, answer) if waits => {
+                let time = world.time.clone();
+                drop(world);
+                time.wait_until(at_ms);
+                world = lock(&self.world);
+                world.settle();
+                Some(answer(&mut world))
+            }
+            Served::Later(..) => None,
+        };
+        let reply = answer.map(|answer| finish(&world, answer));
+        let reply = match fault {
+            Some(fault) => fault.reply(reply, world.now()),
+            None => reply.expect("waited for"),
+        };
+        log(&mut world, &request, user, &reply);
+        reply
+    }
+}
+
+/// The headers that every answer has, as a proxy in front leaves them.
+fn finish(world: &World, mut answer: Answer) -> Reply {
+    for (name, value) in &mut answer.headers {
+        if name == "Etag" {
+            match world.knobs.weaken {
+                Weaken::No => {}
+                Weaken::Prefix => *value = format!("W/{value}"),
+                Weaken::Quoted => *value = format!("W/\"{value}\""),
+            }
+        }
+    }
+    if answer.by_handler {
+        answer
+            .headers
+            .push(("X-Version-Id".into(), world.version.id().into()));
+    }
+    if let Some(limit) = world.knobs.rate_limit {
+        answer.headers.extend(bucket_headers(world, limit));
+    }
+    let proxy_now = world
+        .now()
+        .saturating_add_signed(world.knobs.date_offset_ms);
+    answer.headers.push(("Date".into(), date(proxy_now)));
+    // As Go's server does with what outgrows its buffer.
+    if answer.body.len() > 2048 {
+        answer
+            .headers
+            .push(("Transfer-Encoding".into(), "chunked".into()));
+    }
+    Reply::Full {
+        status: answer.status,
+        headers: answer.headers,
+        body: answer.body,
+    }
+}
+
+fn date(ms: u64) -> String {
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
+}
+
+fn log(world: &mut World, request: &Request, user: Option<String>, reply: &Reply) {
+    if !world.knobs.log_requests {
+        return;
+    }
+    let logged = Logged {
+        at_ms: world.now(),
+        method: request.method.clone(),
+        target: request.target.clone(),
+        status: match reply {
+            Reply::Full { status, .. } => *status,
+            _ => 0,
+        },
+        user: user.map_or(String::new(), |id| world.user(&id).username.clone()),
+        body: String::from_utf8_lossy(&request.body).into_owned(),
+    };
+    world.log.push(logged);
+}
+
+/// One bucket for all clients, which leaks `per_sec` requests a second.
+fn rate_limited(world: &mut World) -> Option<Answer> {
+    let limit = world.knobs.rate_limit?;
+    let (now, each_ms) = (world.elapsed_ms(), 1000 / limit.per_sec);
+    let empty_at = world.bucket_empty_at.max(now) + each_ms;
+    if empty_at - now <= each_ms * (limit.max_burst + 1) {
+        world.bucket_empty_at = empty_at;
+        return None;
+    }
+    let headers = [
+        ("Content-Type", "text/plain; charset=utf-8".into()),
+        ("Retry-After", each_ms.div_ceil(1000).to_string()),
+    ];
+    Some(Answer {
+        status: 429,
+        headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+        body: b"limit exceeded\n".into(),
+        by_handler: false,
+    })
+}
+
+/// What every answer says of the bucket: how many requests fit into it, and the seconds until it is
+/// empty.
+fn bucket_headers(world: &World, limit: RateLimit) -> Vec<(String, String)> {
+    let (size, each_ms) = (limit.max_burst + 1, 1000 / limit.per_sec);
+    let full_ms = world.bucket_empty_at.saturating_sub(world.elapsed_ms());
+    let left = size.saturating_sub(full_ms.div_ceil(each_ms));
+    let headers = [
+        ("X-Ratelimit-Limit", size),
+        ("X-Ratelimit-Remaining", left),
+        ("X-Ratelimit-Reset", full_ms.div_ceil(1000)),
+    ];
+    headers.map(|(name, value)| (name.to_owned(), value.to_string())).into()
+}

@@ -1,0 +1,219 @@
+//! The server's values as JSON, field for field as each version sends them.
+
+use serde_json::{Map, Value, json};
+
+use super::Version;
+use super::world::{Channel, File, Post, Reaction, Team, User, World};
+
+impl World {
+    pub(super) fn user_json(&self, user: &User, own: bool) -> Value {
+        let mut value = json!({
+            "id": user.id, "create_at": user.create_at, "update_at": user.update_at,
+            "delete_at": user.delete_at, "username": user.username, "auth_service": "",
+            "email": format!("{}@{}", user.username, if user.is_bot { "localhost" } else { "example.com" }),
+            "nickname": "", "first_name": user.first_name, "last_name": "", "position": "",
+            "roles": user.roles, "locale": "en", "disable_welcome_email": false,
+            "timezone": { "automaticTimezone": "", "manualTimezone": "", "useAutomaticTimezone": "true" },
+        });
+        let mut set = |name: &str, field: Value| value[name] = field;
+        if !own || self.version == Version::V5_37 {
+            set("auth_data", "".into());
+        }
+        if self.version == Version::V11_6 && !user.is_bot {
+            set("remote_id", "".into());
+        }
+        if user.is_bot {
+            set("is_bot", true.into());
+            set("bot_description", user.bot_description.as_str().into());
+        }
+        if own {
+            set("last_password_update", user.create_at.into());
+            let mut notify = json!({
+                "channel": "true", "comments": "never", "desktop": "mention",
+                "desktop_sound": "true", "email": "true", "first_name": "false",
+                "mention_keys": "", "push": "mention", "push_status": "away",
+            });
+            if self.version == Version::V11_6 {
+                notify["push_status"] = "online".into();
+                for name in ["desktop_threads", "email_threads", "push_threads"] {
+                    notify[name] = "all".into();
+                }
+            }
+            set("notify_props", notify);
+        }
+        value
+    }
+
+    pub(super) fn team_json(&self, team: &Team) -> Value {
+        let mut value = json!({
+            "id": team.id, "create_at": team.create_at, "update_at": team.create_at, "delete_at": 0,
+            "display_name": team.display_name, "name": team.name, "description": "", "email": "",
+            "type": "O", "company_name": "", "allowed_domains": "", "invite_id": team.invite_id,
+            "allow_open_invite": false, "scheme_id": null, "group_constrained": null,
+            "policy_id": null,
+        });
+        if self.version == Version::V11_6 {
+            value["cloud_limits_archived"] = false.into();
+        }
+        value
+    }
+
+    pub(super) fn channel_json(&self, channel: &Channel) -> Value {
+        use super::world::Kind;
+        let shared = match (channel.kind, self.version) {
+            (Kind::Direct, _) | (Kind::Group, Version::V11_6) => Value::Bool(false),
+            _ => Value::Null,
+        };
+        let mut value = json!({
+            "id": channel.id, "create_at": channel.create_at, "update_at": channel.update_at,
+            "delete_at": channel.delete_at, "team_id": channel.team_id,
+            "type": channel.kind.letter(), "display_name": channel.display_name,
+            "name": channel.name, "header": "", "purpose": "",
+            "last_post_at": channel.last_post_at, "total_msg_count": channel.total_msg_count,
+            "extra_update_at": 0, "creator_id": channel.creator_id, "scheme_id": null,
+            "props": null, "group_constrained": null, "shared": shared,
+            "total_msg_count_root": channel.total_msg_count_root, "policy_id": null,
+        });
+        if self.version == Version::V11_6 {
+            value["autotranslation"] = false.into();
+            value["last_root_post_at"] = channel.last_root_post_at.into();
+            value["banner_info"] = Value::Null;
+            value["policy_enforced"] = false.into();
+            value["policy_is_active"] = false.into();
+            value["default_category_name"] = "".into();
+        }
+        value
+    }
+
+    pub(super) fn member_json(&self, channel: &Channel, user: &str) -> Value {
+        let mut value = json!({
+            "channel_id": channel.id, "user_id": user, "roles": "channel_user",
+            "last_viewed_at": 0, "msg_count": 0, "mention_count": 0, "mention_count_root": 0,
+            "msg_count_root": 0, "last_update_at": channel.members.get(user),
+            "scheme_guest": false, "scheme_user": true, "scheme_admin": false,
+            "explicit_roles": "",
+            "notify_props": {
+                "desktop": "default", "email": "default", "ignore_channel_mentions": "default",
+                "mark_unread": "all", "push": "default",
+            },
+        });
+        if self.version == Version::V11_6 {
+            value["urgent_mention_count"] = 0.into();
+            value["autotranslation_disabled"] = false.into();
+            value["notify_props"]["channel_auto_follow_threads"] = "off".into();
+        }
+        value
+    }
+
+    pub(super) fn reaction_json(&self, post: &Post, reaction: &Reaction) -> Value {
+        let mut value = json!({
+            "user_id": reaction.user_id, "post_id": post.id, "emoji_name": reaction.emoji_name,
+            "create_at": reaction.create_at, "update_at": reaction.create_at, "delete_at": 0,
+            "remote_id": "",
+        });
+        if self.version == Version::V11_6 {
+            value["channel_id"] = post.channel_id.as_str().into();
+        }
+        value
+    }
+
+    fn file_json(&self, file: &File) -> Value {
+        let extension = file
+            .name
+            .rsplit_once('.')
+            .map_or("", |(_, extension)| extension);
+        let mut value = json!({
+            "id": file.id, "user_id": file.user_id, "post_id": file.post_id,
+            "create_at": file.create_at, "update_at": file.create_at, "delete_at": 0,
+            "name": file.name, "extension": extension, "size": file.bytes.len(),
+            "mime_type": file.mime_type, "mini_preview": null, "remote_id": "",
+        });
+        if self.version == Version::V11_6 {
+            value["channel_id"] = file.channel_id.as_str().into();
+            value["archived"] = false.into();
+        }
+        value
+    }
+
+    /// A deleted post's text is gone for those who read it.
+    pub(super) fn post_json(&self, index: usize, reply_count: usize) -> Value {
+        let post = &self.posts[index];
+        let message = if post.delete_at == 0 {
+            post.message.as_str()
+        } else {
+            ""
+        };
+        let mut value = json!({
+            "id": post.id, "create_at": post.create_at, "update_at": post.update_at,
+            "edit_at": post.edit_at, "delete_at": post.delete_at, "is_pinned": false,
+            "user_id": post.user_id, "channel_id": post.channel_id, "root_id": post.root_id,
+            "original_id": post.original_id, "message": message, "type": post.kind,
+            "props": post.props, "hashtags": "", "pending_post_id": "",
+            "reply_count": reply_count, "last_reply_at": 0, "participants": null,
+        });
+        if self.version == Version::V5_37 {
+            value["parent_id"] = post.root_id.as_str().into();
+        }
+        if self.version == Version::V11_6 || !post.file_ids.is_empty() {
+            value["file_ids"] = json!(post.file_ids);
+        }
+        if self.version == Version::V11_6 && post.by_api {
+            value["remote_id"] = "".into();
+        }
+        let mut metadata = Map::new();
+        if !post.reactions.is_empty() {
+            value["has_reactions"] = true.into();
+            let reactions = post.reactions.iter();
+            let reactions = reactions.map(|reaction| self.reaction_json(post, reaction));
+            metadata.insert("reactions".into(), reactions.collect());
+        }
+        if !post.file_ids.is_empty() {
+            let files = post.file_ids.iter().filter_map(|id| self.files.get(id));
+            metadata.insert(
+                "files".into(),
+                files.map(|file| self.file_json(file)).collect(),
+            );
+        }
+        value["metadata"] = metadata.into();
+        value
+    }
+
+    /// How many replies the post's thread has.
+    pub(super) fn reply_count(&self, index: usize) -> usize {
+        let post = &self.posts[index];
+        let root = self.post_index.get(&post.root_id).unwrap_or(&index);
+        let replies = self.posts[*root].replies.iter();
+        replies
+            .filter(|&&reply| self.posts[reply].delete_at == 0)
+            .count()
+    }
+
+    /// `order` may name a post twice; `posts` holds it once.
+    pub(super) fn list_json(
+        &self,
+        order: &[usize],
+        others: &[usize],
+        with_reply_counts: bool,
+    ) -> Value {
+        let mut posts = Map::new();
+        for &index in order.iter().chain(others) {
+            if !posts.contains_key(&self.posts[index].id) {
+                let replies = if with_reply_counts {
+                    self.reply_count(index)
+                } else {
+                    0
+                };
+                posts.insert(self.posts[index].id.clone(), self.post_json(index, replies));
+            }
+        }
+        let order = order.iter().map(|&index| self.posts[index].id.as_str());
+        let mut value = json!({
+            "order": order.collect::<Vec<_>>(), "posts": posts,
+            "next_post_id": "", "prev_post_id": "",
+        });
+        if self.version == Version::V11_6 {
+            value["first_inaccessible_post_time"] = 0.into();
+        }
+        value
+    }
+}

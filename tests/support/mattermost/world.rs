@@ -1,0 +1,980 @@
+//! What the server knows: people, teams, channels, posts; and how it changes, late commits included.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Deref;
+
+use serde_json::{Map, Value, json};
+
+use super::Version;
+use crate::support::clock::Time;
+
+/// What happens at a later time.
+pub type Action = Box<dyn FnOnce(&mut World) + Send>;
+
+/// An account and its first token. Stands for its id wherever a `&str` is asked for.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub id: String,
+    pub token: String,
+}
+
+impl Deref for Account {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.id
+    }
+}
+
+/// A person or a bot.
+#[derive(Clone, Debug)]
+pub struct User {
+    pub id: String,
+    pub username: String,
+    pub first_name: String,
+    pub is_bot: bool,
+    pub bot_description: String,
+    pub roles: String,
+    pub create_at: u64,
+    pub update_at: u64,
+    pub delete_at: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Team {
+    pub id: String,
+    pub name: String,
+    pub display_name: String,
+    pub invite_id: String,
+    pub create_at: u64,
+    pub members: BTreeSet<String>,
+}
+
+/// The four kinds of channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Open,
+    Private,
+    Direct,
+    Group,
+}
+
+impl Kind {
+    pub fn letter(self) -> &'static str {
+        match self {
+            Kind::Open => "O",
+            Kind::Private => "P",
+            Kind::Direct => "D",
+            Kind::Group => "G",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Channel {
+    pub id: String,
+    /// Empty for direct and group channels.
+    pub team_id: String,
+    pub kind: Kind,
+    pub name: String,
+    pub display_name: String,
+    pub creator_id: String,
+    pub create_at: u64,
+    pub update_at: u64,
+    pub delete_at: u64,
+    pub last_post_at: u64,
+    pub last_root_post_at: u64,
+    pub total_msg_count: u64,
+    pub total_msg_count_root: u64,
+    /// Who is in it, and since when.
+    pub members: BTreeMap<String, u64>,
+    /// Its committed posts by `create_at`, deleted ones and the copies that edits leave included.
+    pub(super) timeline: Vec<usize>,
+    /// The same by `update_at`.
+    pub(super) updated: BTreeSet<(u64, usize)>,
+    /// The newest `update_at` as the server's cache has it. Kept by reads, not by writes.
+    pub(super) cached_update_at: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub id: String,
+    pub create_at: u64,
+    pub update_at: u64,
+    pub edit_at: u64,
+    pub delete_at: u64,
+    pub user_id: String,
+    pub channel_id: String,
+    pub root_id: String,
+    /// The post that this is an earlier state of; such copies are always deleted ones.
+    pub original_id: String,
+    pub message: String,
+    pub kind: String,
+    pub props: Map<String, Value>,
+    pub file_ids: Vec<String>,
+    pub reactions: Vec<Reaction>,
+    /// The server's own and webhooks' posts lack a field that others have.
+    pub(super) by_api: bool,
+    pub(super) committed: bool,
+    /// A root's committed replies in the order of their commits.
+    pub(super) replies: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Reaction {
+    pub user_id: String,
+    pub emoji_name: String,
+    pub create_at: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct File {
+    pub id: String,
+    pub user_id: String,
+    pub post_id: String,
+    pub channel_id: String,
+    pub create_at: u64,
+    pub name: String,
+    pub mime_type: String,
+    pub bytes: Vec<u8>,
+}
+
+/// A "typing" event.
+#[derive(Clone, Debug)]
+pub struct Typing {
+    pub at_ms: u64,
+    pub user_id: String,
+    pub channel_id: String,
+    pub parent_id: String,
+}
+
+/// A request that was answered, or refused, or swallowed by a fault (`status` 0).
+#[derive(Clone, Debug)]
+pub struct Logged {
+    pub at_ms: u64,
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    pub status: u16,
+    /// A username; empty without a good token.
+    pub user: String,
+    pub body: String,
+}
+
+/// How somebody came into a channel.
+#[derive(Clone, Copy, Debug)]
+pub enum Joining<'a> {
+    /// `system_add_to_channel` by this person.
+    AddedBy(&'a str),
+    /// `system_join_channel`.
+    Joined,
+    /// `system_join_team`, as in the default channels.
+    WithTeam,
+    /// No post says so.
+    Silently,
+}
+
+/// Requests a second and burst, as the server's settings call them.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimit {
+    pub per_sec: u64,
+    pub max_burst: u64,
+}
+
+/// How a proxy in front weakens ETags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weaken {
+    No,
+    /// `W/x`
+    Prefix,
+    /// `W/"x"`
+    Quoted,
+}
+
+/// What a test may bend.
+pub struct Knobs {
+    /// Characters.
+    pub max_post_size: usize,
+    /// Every post that a client creates is committed, and answered for, this much later.
+    pub commit_delay_ms: u64,
+    /// What each link in a client's post adds to that, unless its `props.unsafe_links` is `"true"`.
+    pub link_delay_ms: u64,
+    /// Whether an edit moves the channel's `last_post_at`.
+    pub edits_move_last_post_at: bool,
+    /// `since` exactly at the newest `update_at` that anybody read stays empty.
+    pub since_cache: bool,
+    /// The ETag of post pages stays what it was at the first read, whatever is committed.
+    pub stale_page_etag: bool,
+    pub weaken: Weaken,
+    /// A proxy's clock in the `Date` header.
+    pub date_offset_ms: i64,
+    pub rate_limit: Option<RateLimit>,
+    /// Each request takes this much (simulated) time.
+    pub request_takes_ms: u64,
+    pub log_requests: bool,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Knobs {
+            max_post_size: 16383,
+            commit_delay_ms: 0,
+            link_delay_ms: 0,
+            edits_move_last_post_at: true,
+            since_cache: true,
+            stale_page_etag: false,
+            weaken: Weaken::No,
+            date_offset_ms: 0,
+            rate_limit: None,
+            request_takes_ms: 0,
+            log_requests: true,
+        }
+    }
+}
+
+/// All that the server knows.
+pub struct World {
+    pub version: Version,
+    pub knobs: Knobs,
+    /// How far the server's clock is off; may jump either way.
+    pub clock_offset_ms: i64,
+    pub(super) time: Time,
+    /// The moment of the action that is running, which may lie before this request.
+    acting_at: Option<u64>,
+    scheduled: BTreeMap<(u64, u64), Action>,
+    sequence: u64,
+    pub(super) random: Random,
+    pub(super) users: BTreeMap<String, User>,
+    pub(super) usernames: HashMap<String, String>,
+    pub(super) tokens: HashMap<String, String>,
+    pub(super) teams: BTreeMap<String, Team>,
+    pub(super) channels: BTreeMap<String, Channel>,
+    pub(super) posts: Vec<Post>,
+    pub(super) post_index: HashMap<String, usize>,
+    /// Committed posts by the post that their `props.prx` says they answer.
+    answers: HashMap<String, Vec<usize>>,
+    pub(super) files: HashMap<String, File>,
+    pub(super) pending: HashMap<String, Pending>,
+    /// When the rate limit's bucket is empty again, in milliseconds since the beginning.
+    pub(super) bucket_empty_at: u64,
+    pub typing: Vec<Typing>,
+    pub log: Vec<Logged>,
+    /// Counted whether they are logged or not.
+    pub request_count: u64,
+}
+
+/// What the server remembers of a `pending_post_id`.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    /// Since the beginning.
+    pub first_tried_ms: u64,
+    /// `None` while it is being created.
+    pub post: Option<usize>,
+}
+
+impl World {
+    pub(super) fn new(version: Version, time: Time) -> World {
+        World {
+            version,
+            knobs: Knobs::default(),
+            clock_offset_ms: 0,
+            time,
+            acting_at: None,
+            scheduled: BTreeMap::new(),
+            sequence: 0,
+            random: Random(0x9e37_79b9_7f4a_7c15),
+            users: BTreeMap::new(),
+            usernames: HashMap::new(),
+            tokens: HashMap::new(),
+            teams: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            posts: Vec::new(),
+            post_index: HashMap::new(),
+            answers: HashMap::new(),
+            files: HashMap::new(),
+            pending: HashMap::new(),
+            bucket_empty_at: 0,
+            typing: Vec::new(),
+            log: Vec::new(),
+            request_count: 0,
+        }
+    }
+
+    // Time.
+
+    /// Milliseconds since the beginning, untouched by the clock's offset.
+    pub fn elapsed_ms(&self) -> u64 {
+        self.acting_at.unwrap_or_else(|| self.time.elapsed_ms())
+    }
+
+    /// The server's clock: what it stamps, in milliseconds since 1970.
+    pub fn now(&self) -> u64 {
+        self.stamp(self.elapsed_ms())
+    }
+
+    fn stamp(&self, elapsed_ms: u64) -> u64 {
+        (self.time.epoch_ms() + elapsed_ms).saturating_add_signed(self.clock_offset_ms)
+    }
+
+    /// Does `action` once `ms` have passed, seen from now.
+    pub fn at(&mut self, ms: u64, action: impl FnOnce(&mut World) + Send + 'static) {
+        self.sequence += 1;
+        let key = (self.elapsed_ms() + ms, self.sequence);
+        self.scheduled.insert(key, Box::new(action));
+    }
+
+    /// Does, in order, all that was due by now.
+    pub fn settle(&mut self) {
+        let until = self.elapsed_ms();
+        while let Some(entry) = self.scheduled.first_entry() {
+            if entry.key().0 > until {
+                break;
+            }
+            let ((due, _), action) = entry.remove_entry();
+            let outer = self.acting_at.replace(due);
+            action(self);
+            self.acting_at = outer;
+        }
+    }
+
+    /// Whether something is still to happen by itself.
+    pub fn has_scheduled(&self) -> bool {
+        !self.scheduled.is_empty()
+    }
+
+    /// Chooses the arbitrary: ids, which 1000 posts, the order of what is unsorted.
+    pub fn seed(&mut self, seed: u64) {
+        self.random = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
+    }
+
+    /// What is only in a server's memory.
+    pub(super) fn forget(&mut self) {
+        self.pending.clear();
+        self.bucket_empty_at = 0;
+        for channel in self.channels.values_mut() {
+            channel.cached_update_at = None;
+        }
+    }
+
+    // People.
+
+    pub fn add_user(&mut self, username: &str) -> Account {
+        self.add_account(username, false)
+    }
+
+    pub fn add_bot(&mut self, username: &str) -> Account {
+        self.add_account(username, true)
+    }
+
+    fn add_account(&mut self, username: &str, is_bot: bool) -> Account {
+        let now = self.now();
+        let id = self.random.id();
+        self.users.insert(
+            id.clone(),
+            User {
+                id: id.clone(),
+                username: username.into(),
+                first_name: String::new(),
+                is_bot,
+                bot_description: String::new(),
+                roles: "system_user".into(),
+                create_at: now,
+                update_at: now,
+                delete_at: 0,
+            },
+        );
+        self.usernames.insert(username.into(), id.clone());
+        let token = self.add_token(&id);
+        Account { id, token }
+    }
+
+    /// One more token for the same account.
+    pub fn add_token(&mut self, user: &str) -> String {
+        let token = self.random.id();
+        self.tokens.insert(token.clone(), user.into());
+        token
+    }
+
+    pub fn revoke_token(&mut self, token: &str) {
+        self.tokens.remove(token);
+    }
+
+    pub fn user(&self, id: &str) -> &User {
+        &self.users[id]
+    }
+
+    pub fn user_mut(&mut self, id: &str) -> &mut User {
+        self.users.get_mut(id).expect("a user")
+    }
+
+    pub fn deactivate(&mut self, user: &str) {
+        let now = self.now();
+        let user = self.user_mut(user);
+        (user.delete_at, user.update_at) = (now, now);
+    }
+
+    pub fn reactivate(&mut self, user: &str) {
+        let now = self.now();
+        let user = self.user_mut(user);
+        (user.delete_at, user.update_at) = (0, now);
+    }
+
+    pub fn rename_user(&mut self, user: &str, username: &str) {
+        let now = self.now();
+        let changed = self.user_mut(user);
+        let old = std::mem::replace(&mut changed.username, username.into());
+        changed.update_at = now;
+        self.usernames.remove(&old);
+        self.usernames.insert(username.into(), user.into());
+    }
+
+    // Teams and channels.
+
+    /// A team with its two default channels.
+    pub fn add_team(&mut self, name: &str) -> String {
+        let (now, id, invite_id) = (self.now(), self.random.id(), self.random.id());
+        self.teams.insert(
+            id.clone(),
+            Team {
+                id: id.clone(),
+                name: name.into(),
+                display_name: capitalized(name),
+                invite_id,
+                create_at: now,
+                members: BTreeSet::new(),
+            },
+        );
+        for name in ["town-square", "off-topic"] {
+            self.add_channel(&id, name, Kind::Open);
+        }
+        id
+    }
+
+    /// Into the team and its default channels, each of which says so.
+    pub fn join_team(&mut self, team: &str, user: &str) {
+        for name in ["town-square", "off-topic"] {
+            let channel = self.channel_named(team, name);
+            self.add_member(&channel, user, Joining::WithTeam);
+        }
+    }
+
+    /// Out of the team and all of its channels.
+    pub fn leave_team(&mut self, team: &str, user: &str) {
+        let town_square = self.channel_named(team, "town-square");
+        self.team_mut(team).members.remove(user);
+        for channel in self.channels.values_mut() {
+            if channel.team_id == team {
+                channel.members.remove(user);
+            }
+        }
+        let text = format!("{} left the team.", self.users[user].username);
+        self.system_post(&town_square, user, "system_leave_team", &text, json!({}));
+    }
+
+    pub fn team_mut(&mut self, id: &str) -> &mut Team {
+        self.teams.get_mut(id).expect("a team")
+    }
+
+    /// Nobody is in it yet.
+    pub fn add_channel(&mut self, team: &str, name: &str, kind: Kind) -> String {
+        let words: Vec<String> = name.split('-').map(capitalized).collect();
+        let display_name = match name {
+            "off-topic" => words.join("-"),
+            _ => words.join(" "),
+        };
+        self.insert_channel(team, name, &display_name, kind, "")
+    }
+
+    /// The direct channel of two people: the one there is, or one opened by `a`.
+    pub fn direct_channel(&mut self, a: &str, b: &str) -> String {
+        let (first, second) = if a < b { (a, b) } else { (b, a) };
+        let name = format!("{first}__{second}");
+        let existing = self.channels.values().find(|channel| channel.name == name);
+        if let Some(channel) = existing {
+            return channel.id.clone();
+        }
+        let id = self.insert_channel("", &name, "", Kind::Direct, a);
+        let now = self.now();
+        self.channel_mut(&id).members = [(a.into(), now), (b.into(), now)].into();
+        id
+    }
+
+    pub fn group_channel(&mut self, users: &[&str]) -> String {
+        let names = users.iter().map(|id| self.users[*id].username.clone());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        let hex = (0..40).map(|_| char::from_digit(self.random.below(16) as u32, 16));
+        let name: String = hex.map(|digit| digit.expect("below 16")).collect();
+        let id = self.insert_channel("", &name, &names.join(", "), Kind::Group, "");
+        let now = self.now();
+        let members = users.iter().map(|user| (user.to_string(), now));
+        self.channel_mut(&id).members = members.collect();
+        id
+    }
+
+    fn insert_channel(
+        &mut self,
+        team: &str,
+        name: &str,
+        display_name: &str,
+        kind: Kind,
+        creator: &str,
+    ) -> String {
+        let (now, id) = (self.now(), self.random.id());
+        self.channels.insert(
+            id.clone(),
+            Channel {
+                id: id.clone(),
+                team_id: team.into(),
+                kind,
+                name: name.into(),
+                display_name: display_name.into(),
+                creator_id: creator.into(),
+                create_at: now,
+                update_at: now,
+                delete_at: 0,
+                last_post_at: 0,
+                last_root_post_at: 0,
+                total_msg_count: 0,
+                total_msg_count_root: 0,
+                members: BTreeMap::new(),
+                timeline: Vec::new(),
+                updated: BTreeSet::new(),
+                cached_update_at: None,
+            },
+        );
+        id
+    }
+
+    pub fn channel(&self, id: &str) -> &Channel {
+        &self.channels[id]
+    }
+
+    pub fn channel_mut(&mut self, id: &str) -> &mut Channel {
+        self.channels.get_mut(id).expect("a channel")
+    }
+
+    /// The id of a team's channel.
+    pub fn channel_named(&self, team: &str, name: &str) -> String {
+        let mut channels = self.channels.values();
+        let found = channels.find(|channel| channel.team_id == team && channel.name == name);
+        found.expect("a channel of that name").id.clone()
+    }
+
+    pub fn archive(&mut self, channel: &str, by: &str) {
+        let text = format!("{} archived the channel.", self.users[by].username);
+        self.system_post(channel, by, "system_channel_deleted", &text, json!({}));
+        let now = self.now();
+        let channel = self.channel_mut(channel);
+        (channel.delete_at, channel.update_at) = (now, now);
+    }
+
+    pub fn unarchive(&mut self, channel: &str, by: &str) {
+        let now = self.now();
+        let restored = self.channel_mut(channel);
+        (restored.delete_at, restored.update_at) = (0, now);
+        let text = format!("{} unarchived the channel.", self.users[by].username);
+        self.system_post(channel, by, "system_channel_restored", &text, json!({}));
+    }
+
+    /// By himself.
+    pub fn join(&mut self, channel: &str, user: &str) {
+        self.add_member(channel, user, Joining::Joined);
+    }
+
+    pub fn add_member(&mut self, channel: &str, user: &str, how: Joining) {
+        let now = self.now();
+        let joined = self.channel_mut(channel);
+        joined.members.insert(user.into(), now);
+        let team = joined.team_id.clone();
+        if let Some(team) = self.teams.get_mut(&team) {
+            team.members.insert(user.into());
+        }
+        let name = self.users[user].username.clone();
+        match how {
+            Joining::Silently => {}
+            Joining::Joined => {
+                let text = format!("{name} joined the channel.");
+                let props = json!({ "username": name });
+                self.system_post(channel, user, "system_join_channel", &text, props);
+            }
+            Joining::WithTeam => {
+                let text = format!("{name} joined the team.");
+                let props = json!({ "username": name });
+                self.system_post(channel, user, "system_join_team", &text, props);
+            }
+            Joining::AddedBy(by) => {
+                let by_name = self.users[by].username.clone();
+                let text = format!("{name} added to the channel by {by_name}.");
+                let props = json!({
+                    "addedUserId": user, "addedUsername": name, "userId": by, "username": by_name,
+                });
+                self.system_post(channel, by, "system_add_to_channel", &text, props);
+            }
+        }
+    }
+
+    pub fn remove_member(&mut self, channel: &str, user: &str, by: &str) {
+        self.channel_mut(channel).members.remove(user);
+        let name = self.users[user].username.clone();
+        let text = format!("@{name} removed from the channel.");
+        let props = json!({ "removedUserId": user, "removedUsername": name });
+        self.system_post(channel, by, "system_remove_from_channel", &text, props);
+    }
+
+    fn system_post(&mut self, channel: &str, user: &str, kind: &str, text: &str, props: Value) {
+        let draft = self.draft(user, channel, text).kind(kind).props(props);
+        draft.not_by_api().post();
+    }
+
+    // Posts.
+
+    /// An ordinary post, at once. Its id.
+    pub fn post(&mut self, user: &str, channel: &str, text: &str) -> String {
+        self.draft(user, channel, text).post()
+    }
+
+    /// A post of any kind: finish it with `post`.
+    pub fn draft(&mut self, user: &str, channel: &str, text: &str) -> Draft<'_> {
+        let post = Post {
+            id: self.random.id(),
+            create_at: 0,
+            update_at: 0,
+            edit_at: 0,
+            delete_at: 0,
+            user_id: user.into(),
+            channel_id: channel.into(),
+            root_id: String::new(),
+            original_id: String::new(),
+            message: text.into(),
+            kind: String::new(),
+            props: Map::new(),
+            file_ids: Vec::new(),
+            reactions: Vec::new(),
+            by_api: true,
+            committed: false,
+            replies: Vec::new(),
+        };
+        Draft {
+            world: self,
+            post,
+            created_ms_ago: 0,
+            visible_after_ms: 0,
+        }
+    }
+
+    /// `count` posts, numbered from 0, the last one now and each `apart_ms` after the one before.
+    pub fn post_many(
+        &mut self,
+        user: &str,
+        channel: &str,
+        count: u64,
+        apart_ms: u64,
+    ) -> Vec<String> {
+        let numbered = (0..count).map(|number| {
+            let draft = self.draft(user, channel, &format!("message {number}"));
+            draft.created_ms_ago((count - 1 - number) * apart_ms).post()
+        });
+        numbered.collect()
+    }
+
+    /// The moment a post becomes visible and the counters move. An edit, a deletion or a reaction
+    /// never passes here.
+    pub(super) fn commit(&mut self, index: usize) {
+        let post = &mut self.posts[index];
+        post.committed = true;
+        let (create_at, update_at) = (post.create_at, post.update_at);
+        let (channel_id, root_id) = (post.channel_id.clone(), post.root_id.clone());
+        let counts = !COMES_AND_GOES.contains(&post.kind.as_str());
+        if let Some(answered) = answered(&post.props) {
+            self.answers.entry(answered.into()).or_default().push(index);
+        }
+        if let Some(&root) = self.post_index.get(&root_id) {
+            self.posts[root].replies.push(index);
+            let moved = self.posts[root].update_at.max(create_at);
+            self.touch(root, moved);
+        }
+        self.list(index);
+        let channel = self.channels.get_mut(&channel_id).expect("a channel");
+        channel.updated.insert((update_at, index));
+        channel.last_post_at = channel.last_post_at.max(create_at);
+        channel.total_msg_count += u64::from(counts);
+        if root_id.is_empty() {
+            channel.last_root_post_at = channel.last_root_post_at.max(create_at);
+            channel.total_msg_count_root += u64::from(counts);
+        }
+    }
+
+    /// Puts a post in its place in the channel's timeline.
+    fn list(&mut self, index: usize) {
+        let create_at = self.posts[index].create_at;
+        let channel = self.channels.get_mut(&self.posts[index].channel_id);
+        let timeline = &mut channel.expect("a channel").timeline;
+        let older = |&other: &usize| self.posts[other].create_at <= create_at;
+        // Nearly always the newest: a search from the end is one step.
+        let place = timeline.iter().rposition(older).map_or(0, |last| last + 1);
+        timeline.insert(place, index);
+    }
+
+    /// Moves a post's `update_at`.
+    fn touch(&mut self, index: usize, update_at: u64) {
+        let post = &mut self.posts[index];
+        let old = std::mem::replace(&mut post.update_at, update_at);
+        if post.committed {
+            let channel = self.channels.get_mut(&post.channel_id);
+            let updated = &mut channel.expect("a channel").updated;
+            updated.remove(&(old, index));
+            updated.insert((update_at, index));
+        }
+    }
+
+    fn index(&self, post: &str) -> usize {
+        *self.post_index.get(post).expect("a post")
+    }
+
+    pub fn edit(&mut self, post: &str, text: &str) {
+        let text = text.to_owned();
+        self.change(post, move |post| post.message = text);
+    }
+
+    /// An edit: the post as it was stays behind as a deleted copy under another id.
+    pub(super) fn change(&mut self, post: &str, change: impl FnOnce(&mut Post)) {
+        let (now, index) = (self.now(), self.index(post));
+        let mut copy = self.posts[index].clone();
+        copy.original_id = std::mem::replace(&mut copy.id, self.random.id());
+        (copy.update_at, copy.delete_at) = (now, now);
+        copy.replies.clear();
+        copy.reactions.clear();
+        let (copy_id, copy_index) = (copy.id.clone(), self.posts.len());
+        let channel_id = copy.channel_id.clone();
+        let committed = copy.committed;
+        self.posts.push(copy);
+        self.post_index.insert(copy_id, copy_index);
+        change(&mut self.posts[index]);
+        self.posts[index].edit_at = now;
+        self.touch(index, now);
+        if let Some(&root) = self.post_index.get(&self.posts[index].root_id) {
+            self.touch(root, now);
+        }
+        if committed {
+            self.list(copy_index);
+            let moves = self.knobs.edits_move_last_post_at;
+            let channel = self.channel_mut(&channel_id);
+            channel.updated.insert((now, copy_index));
+            if moves {
+                channel.last_post_at = channel.last_post_at.max(now);
+            }
+        }
+    }
+
+    /// By its author; a root takes its thread along.
+    pub fn delete(&mut self, post: &str) {
+        let (now, index) = (self.now(), self.index(post));
+        let by = self.posts[index].user_id.clone();
+        let replies = self.posts[index].replies.clone();
+        for index in std::iter::once(index).chain(replies) {
+            self.posts[index].delete_at = now;
+            let props = &mut self.posts[index].props;
+            props.insert("deleteBy".into(), by.clone().into());
+            self.touch(index, now);
+        }
+    }
+
+    pub fn react(&mut self, user: &str, post: &str, emoji_name: &str) {
+        let (now, index) = (self.now(), self.index(post));
+        self.posts[index].reactions.push(Reaction {
+            user_id: user.into(),
+            emoji_name: emoji_name.into(),
+            create_at: now,
+        });
+        self.touch(index, now);
+    }
+
+    // Questions.
+
+    /// As the server has it, visible or not.
+    pub fn post_by_id(&self, id: &str) -> Post {
+        self.posts[self.index(id)].clone()
+    }
+
+    /// What is to be seen in a channel, oldest first.
+    pub fn posts_in(&self, channel: &str) -> Vec<Post> {
+        let timeline = self.channels[channel].timeline.iter();
+        let posts = timeline.map(|&index| &self.posts[index]);
+        posts.filter(|post| post.delete_at == 0).cloned().collect()
+    }
+
+    /// A thread's replies that are to be seen, oldest first.
+    pub fn replies_to(&self, root: &str) -> Vec<Post> {
+        let replies = self.posts[self.index(root)].replies.iter();
+        let replies = replies.map(|&index| &self.posts[index]);
+        let mut replies: Vec<Post> = replies
+            .filter(|post| post.delete_at == 0)
+            .cloned()
+            .collect();
+        replies.sort_by_key(|post| post.create_at);
+        replies
+    }
+
+    /// The posts by `bot` whose `props.prx` says that they answer `question`, in the order of their
+    /// commits, in whatever channel, deleted or not.
+    pub fn own_answers(&self, bot: &str, question: &str) -> Vec<Post> {
+        let answers = self.answers.get(question).into_iter().flatten();
+        let answers = answers.map(|&index| &self.posts[index]);
+        answers
+            .filter(|post| post.user_id == bot)
+            .cloned()
+            .collect()
+    }
+
+    /// The log so far, which begins anew.
+    pub fn clear_log(&mut self) -> Vec<Logged> {
+        std::mem::take(&mut self.log)
+    }
+}
+
+/// The posts that `total_msg_count` leaves out.
+const COMES_AND_GOES: [&str; 9] = [
+    "system_join_leave",
+    "system_add_remove",
+    "system_join_channel",
+    "system_leave_channel",
+    "system_join_team",
+    "system_leave_team",
+    "system_add_to_channel",
+    "system_remove_from_channel",
+    "system_add_to_team",
+];
+
+fn answered(props: &Map<String, Value>) -> Option<&str> {
+    props.get("prx")?.get("in_reply_to")?.as_str()
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// A post that is not there yet.
+pub struct Draft<'w> {
+    world: &'w mut World,
+    post: Post,
+    created_ms_ago: u64,
+    visible_after_ms: u64,
+}
+
+impl Draft<'_> {
+    /// Into the thread of `root`.
+    pub fn root(mut self, root: &str) -> Self {
+        self.post.root_id = root.into();
+        self
+    }
+
+    /// The post's `type`.
+    pub fn kind(mut self, kind: &str) -> Self {
+        self.post.kind = kind.into();
+        self
+    }
+
+    /// An object, laid over the props so far.
+    pub fn props(mut self, props: Value) -> Self {
+        self.post
+            .props
+            .extend(props.as_object().cloned().unwrap_or_default());
+        self
+    }
+
+    pub fn prop(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.post.props.insert(name.into(), value.into());
+        self
+    }
+
+    pub fn file(mut self, name: &str, mime_type: &str, bytes: &[u8]) -> Self {
+        let file = File {
+            id: self.world.random.id(),
+            user_id: self.post.user_id.clone(),
+            post_id: self.post.id.clone(),
+            channel_id: self.post.channel_id.clone(),
+            create_at: self.world.now(),
+            name: name.into(),
+            mime_type: mime_type.into(),
+            bytes: bytes.into(),
+        };
+        self.post.file_ids.push(file.id.clone());
+        self.world.files.insert(file.id.clone(), file);
+        self
+    }
+
+    /// As the server, a webhook or a slash command makes posts.
+    pub fn not_by_api(mut self) -> Self {
+        self.post.by_api = false;
+        self
+    }
+
+    /// Its `create_at` lies this far back, though it is visible only at once or later.
+    pub fn created_ms_ago(mut self, ms: u64) -> Self {
+        self.created_ms_ago = ms;
+        self
+    }
+
+    /// It is stamped now (or `created_ms_ago`), and committed this much later.
+    pub fn visible_after_ms(mut self, ms: u64) -> Self {
+        self.visible_after_ms = ms;
+        self
+    }
+
+    /// Its id.
+    pub fn post(self) -> String {
+        let id = self.post.id.clone();
+        self.insert();
+        id
+    }
+
+    pub(super) fn insert(mut self) -> usize {
+        let world = self.world;
+        self.post.create_at = world.now().saturating_sub(self.created_ms_ago);
+        self.post.update_at = self.post.create_at;
+        if world.users[&self.post.user_id].is_bot && self.post.by_api {
+            self.post.props.insert("from_bot".into(), "true".into());
+        }
+        let index = world.posts.len();
+        world.post_index.insert(self.post.id.clone(), index);
+        world.posts.push(self.post);
+        match self.visible_after_ms {
+            0 => world.commit(index),
+            ms => world.at(ms, move |world| world.commit(index)),
+        }
+        index
+    }
+}
+
+/// Arbitrary, but the same each time (xorshift64*).
+pub(super) struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 16) % bound
+    }
+
+    /// 26 characters of the server's own alphabet.
+    pub fn id(&mut self) -> String {
+        const ALPHABET: &[u8; 32] = b"ybndrfg8ejkmcpqxot1uwisza345h769";
+        (0..26)
+            .map(|_| char::from(ALPHABET[self.below(32) as usize]))
+            .collect()
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
