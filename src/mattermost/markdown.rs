@@ -809,7 +809,10 @@ fn image_size_end(raw: &[u8], start: usize) -> Option<usize> {
         }
         at
     };
-    let ends = |at: usize| raw.get(at).is_some_and(|byte| is_space(*byte) || *byte == b')');
+    let ends = |at: usize| {
+        raw.get(at)
+            .is_some_and(|byte| is_space(*byte) || *byte == b')')
+    };
     let width = digits_end(start + 1);
     if ends(width) {
         return Some(width);
@@ -879,7 +882,10 @@ fn skip_space(raw: &[u8], at: usize) -> usize {
 }
 
 fn floor_boundary(text: &str, at: usize) -> usize {
-    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    (0..=at)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
 }
 
 /// The white space of Markdown: space, and tab to carriage return.

@@ -89,9 +89,16 @@ fn find(text: &[Letter], names: &[&str], pieces: bool) -> Vec<Mention> {
         if word[0].char == ':' && word[word.len() - 1].char == ':' {
             continue; // an emoji
         }
-        let start = word.iter().position(|letter| !is_joint(letter)).unwrap_or(word.len());
+        let start = word
+            .iter()
+            .position(|letter| !is_joint(letter))
+            .unwrap_or(word.len());
         let word = &word[start..];
-        let suffixes = word.iter().rev().take_while(|letter| is_joint(letter)).count();
+        let suffixes = word
+            .iter()
+            .rev()
+            .take_while(|letter| is_joint(letter))
+            .count();
         let named = (0..=suffixes).any(|suffix| find_in(&word[..word.len() - suffix]));
         if !named && word.first().is_some_and(|letter| letter.char != '@') {
             for piece in word.split(|letter| letter.char != '_' && is_joint(letter)) {

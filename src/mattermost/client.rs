@@ -1,0 +1,452 @@
+//! A method per endpoint of the REST API v4, and the classes of its failures. It decides nothing.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, BufReader, Read};
+use std::time::Duration;
+
+use log::debug;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::types::*;
+use crate::config::Secret;
+use crate::http::{self, Agent, Call, Failure, Response};
+use crate::times::{Step, Times};
+
+/// Bounds any call but "typing", the server's link previews included.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// "Typing" is sent while a model's stream waits: it may not hold that up for long.
+const TYPING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A body of posts is at most this many bytes; a single post's is far below it.
+const POSTS_LIMIT: u64 = 2 << 20;
+/// Any other body. Lists of channels have 600 bytes for each and are parsed as they arrive.
+const BODY_LIMIT: u64 = 16 << 20;
+
+/// Why a call gave no value, by what the caller must do about it.
+#[derive(Debug)]
+pub enum ApiError {
+    /// The request did not reach the server: try again.
+    Unreachable(String),
+    /// The server may or may not have acted (timeout, 5xx, an answer that is not the API's): try
+    /// again, but a post only by the outbox's rules.
+    Unclear(String),
+    /// Too many requests; the server did not act. Try again after this long, if it said so.
+    RateLimited(Option<Duration>),
+    /// The body is over the bound: ask for less.
+    TooLarge,
+    /// 401 by the API itself: the token is wrong, or the server's database is down.
+    Unauthorized,
+    /// The API refused. `id` is its own name for the reason, such as `api.context.permissions.app_error`.
+    Refused {
+        status: u16,
+        id: String,
+        message: String,
+    },
+}
+
+impl ApiError {
+    /// Whether the channel, or what was asked for in it, is closed to the bot or not there.
+    pub fn is_closed(&self) -> bool {
+        matches!(
+            self,
+            ApiError::Refused {
+                status: 400 | 403 | 404,
+                ..
+            }
+        )
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApiError::Unreachable(what) | ApiError::Unclear(what) => f.write_str(what),
+            ApiError::RateLimited(_) => f.write_str("the server asks for fewer requests (429)"),
+            ApiError::TooLarge => f.write_str("the server's answer is larger than the bound"),
+            ApiError::Unauthorized => f.write_str(
+                "the server refused the token (401); make a new one for the bot account and put it into bot_token",
+            ),
+            ApiError::Refused { status, id, message } => {
+                let message: String = message.chars().filter(|c| !c.is_control()).take(200).collect();
+                write!(f, "the server refused: {message} ({status} {id})")
+            }
+        }
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(what) => ApiError::Unreachable(what),
+            Failure::Unclear(what) => ApiError::Unclear(what),
+            Failure::TooLarge => ApiError::TooLarge,
+        }
+    }
+}
+
+/// What `POST posts` takes.
+#[derive(Debug, Serialize)]
+pub struct NewPost<'a> {
+    pub channel_id: &'a ChannelId,
+    pub message: &'a str,
+    /// Empty: a top-level post.
+    pub root_id: &'a PostId,
+    /// A repeat with the same value within 30 s of the first try makes no second post, whoever sent
+    /// the first: it must be unguessable.
+    pub pending_post_id: &'a str,
+    pub props: NewProps<'a>,
+}
+
+/// The properties that go with a post.
+#[derive(Debug, Serialize)]
+pub struct NewProps<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prx: Option<&'a PrxProps>,
+    /// `"true"`: the server fetches no preview and clients show links as plain text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsafe_links: Option<&'static str>,
+}
+
+/// A team's channels, unless they are as they were when the ETag was given.
+pub enum ChannelList {
+    Unchanged,
+    Changed {
+        channels: Vec<Channel>,
+        etag: Option<String>,
+    },
+}
+
+/// One server, as one bot.
+pub struct Client {
+    agent: Agent,
+    base: String,
+    authorization: String,
+    times: Times,
+    date_ms: Cell<Option<u64>>,
+    version: RefCell<String>,
+}
+
+impl Client {
+    /// `url`: the server's, without a trailing slash.
+    pub fn new(agent: Agent, url: &str, token: &Secret, times: Times) -> Client {
+        Client {
+            agent,
+            base: format!("{url}/api/v4/"),
+            authorization: format!("Bearer {}", token.reveal()),
+            times,
+            date_ms: Cell::new(None),
+            version: RefCell::new(String::new()),
+        }
+    }
+
+    /// The `Date` of the last response, in milliseconds since 1970. A proxy may have set it: it
+    /// decides nothing but whether a missed post is too old.
+    pub fn date_ms(&self) -> Option<u64> {
+        self.date_ms.get()
+    }
+
+    /// The server's version as the last response told it, such as `11.6.0`; empty if none did.
+    pub fn version(&self) -> String {
+        self.version.borrow().clone()
+    }
+
+    /// `GET users/me`: the bot itself.
+    pub fn me(&self) -> Result<User, ApiError> {
+        let response = self.send("GET", "users/me", None, &[], TIMEOUT)?;
+        // `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`
+        if let Some(version) = response.header("X-Version-Id") {
+            let numbers: Vec<&str> = version.split('.').take(3).collect();
+            *self.version.borrow_mut() = numbers.join(".");
+        }
+        parse(response, BODY_LIMIT)
+    }
+
+    /// `GET users/me/teams`.
+    pub fn teams(&self) -> Result<Vec<Team>, ApiError> {
+        self.get("users/me/teams", BODY_LIMIT)
+    }
+
+    /// `GET users/me/teams/{team}/channels`: the team's channels that the bot is in, and every direct
+    /// and group channel. With the ETag of an earlier answer an unchanged list has no body.
+    pub fn team_channels(
+        &self,
+        team: &TeamId,
+        etag: Option<&str>,
+    ) -> Result<ChannelList, ApiError> {
+        let path = format!("users/me/teams/{}/channels", encode(team.as_str()));
+        let condition = etag.map(|etag| ("If-None-Match", etag));
+        let response = self.send("GET", &path, None, condition.as_slice(), TIMEOUT)?;
+        if response.status == 304 {
+            return Ok(ChannelList::Unchanged);
+        }
+        // A proxy that compresses weakens an ETag to `W/"…"`, which the server then never matches.
+        let etag = response
+            .header("ETag")
+            .map(|etag| etag.trim_start_matches("W/").to_owned());
+        Ok(ChannelList::Changed {
+            channels: parse(response, BODY_LIMIT)?,
+            etag,
+        })
+    }
+
+    /// `GET users/me/channels`: for a bot in no team. Servers before 6.0 refuse with 404.
+    pub fn my_channels(&self) -> Result<Vec<Channel>, ApiError> {
+        self.get("users/me/channels", BODY_LIMIT)
+    }
+
+    /// `GET channels/{channel}`. An open channel can be read without being a member.
+    pub fn channel(&self, channel: &ChannelId) -> Result<Channel, ApiError> {
+        self.get(
+            &format!("channels/{}", encode(channel.as_str())),
+            BODY_LIMIT,
+        )
+    }
+
+    /// `GET channels/{channel}/members/me`: whether the bot is in the channel.
+    pub fn is_member(&self, channel: &ChannelId) -> Result<bool, ApiError> {
+        let path = format!("channels/{}/members/me", encode(channel.as_str()));
+        match self.get::<serde::de::IgnoredAny>(&path, BODY_LIMIT) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_closed() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `GET channels/{channel}/posts?since=`: posts with a later `update_at`. With 1000 ids or more
+    /// in `order` the server left some out, nobody knows which.
+    pub fn posts_since(
+        &self,
+        channel: &ChannelId,
+        since: ServerTime,
+    ) -> Result<PostList, ApiError> {
+        self.posts(channel, &format!("since={}", since.0))
+    }
+
+    /// `GET channels/{channel}/posts?after=`: the oldest `count` (200 at most) of the posts that were
+    /// created after `post`, without the threads that they belong to. Unknown `post`: none.
+    pub fn posts_after(
+        &self,
+        channel: &ChannelId,
+        post: &PostId,
+        count: usize,
+    ) -> Result<PostList, ApiError> {
+        self.posts(
+            channel,
+            &format!(
+                "after={}&page=0&per_page={count}&skipFetchThreads=true",
+                encode(post.as_str())
+            ),
+        )
+    }
+
+    /// `GET channels/{channel}/posts?before=`: the newest `count` of the posts created before `post`.
+    pub fn posts_before(
+        &self,
+        channel: &ChannelId,
+        post: &PostId,
+        count: usize,
+    ) -> Result<PostList, ApiError> {
+        self.posts(
+            channel,
+            &format!(
+                "before={}&page=0&per_page={count}&skipFetchThreads=true",
+                encode(post.as_str())
+            ),
+        )
+    }
+
+    /// `GET channels/{channel}/posts?page=`: page `page` of `count`, page 0 being the newest. Pages
+    /// shift when someone posts.
+    pub fn posts_page(
+        &self,
+        channel: &ChannelId,
+        page: usize,
+        count: usize,
+    ) -> Result<PostList, ApiError> {
+        self.posts(
+            channel,
+            &format!("page={page}&per_page={count}&skipFetchThreads=true"),
+        )
+    }
+
+    fn posts(&self, channel: &ChannelId, query: &str) -> Result<PostList, ApiError> {
+        self.get(
+            &format!("channels/{}/posts?{query}", encode(channel.as_str())),
+            POSTS_LIMIT,
+        )
+    }
+
+    /// `GET posts/{post}`. A deleted post: 404.
+    pub fn post(&self, post: &PostId) -> Result<Post, ApiError> {
+        self.get(&format!("posts/{}", encode(post.as_str())), POSTS_LIMIT)
+    }
+
+    /// `GET posts/{root}/thread`: the root and its newest `count` replies; an old server may send all.
+    pub fn thread(&self, root: &PostId, count: usize) -> Result<PostList, ApiError> {
+        let path = format!(
+            "posts/{}/thread?perPage={count}&direction=up",
+            encode(root.as_str())
+        );
+        self.get(&path, POSTS_LIMIT)
+    }
+
+    /// `POST posts`: 201 with the post, or with the post that an earlier call with the same
+    /// `pending_post_id` made, be it somebody else's.
+    pub fn create_post(&self, post: &NewPost) -> Result<Post, ApiError> {
+        let body =
+            serde_json::to_vec(post).map_err(|error| ApiError::Unclear(error.to_string()))?;
+        parse(
+            self.send("POST", "posts", Some(&body), &[], TIMEOUT)?,
+            POSTS_LIMIT,
+        )
+    }
+
+    /// `POST users/me/typing`: clients show "typing" for 5 s. `parent`: a thread's root, or empty.
+    pub fn typing(&self, channel: &ChannelId, parent: &PostId) -> Result<(), ApiError> {
+        let body = serde_json::json!({ "channel_id": channel, "parent_id": parent }).to_string();
+        let response = self.send(
+            "POST",
+            "users/me/typing",
+            Some(body.as_bytes()),
+            &[],
+            TYPING_TIMEOUT,
+        )?;
+        parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
+    }
+
+    /// `POST users/ids`: unknown ids are left out.
+    pub fn users(&self, ids: &[&UserId]) -> Result<Vec<User>, ApiError> {
+        let body = serde_json::json!(ids).to_string();
+        parse(
+            self.send("POST", "users/ids", Some(body.as_bytes()), &[], TIMEOUT)?,
+            BODY_LIMIT,
+        )
+    }
+
+    /// `GET config/client?format=old`: `MaxPostSize`, the longest message in characters.
+    pub fn max_post_size(&self) -> Result<Option<usize>, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct ClientConfig {
+            #[serde(rename = "MaxPostSize")]
+            max_post_size: Option<String>,
+        }
+        let config: ClientConfig = self.get("config/client?format=old", BODY_LIMIT)?;
+        Ok(config.max_post_size.and_then(|size| size.parse().ok()))
+    }
+
+    /// `GET files/{file}`: its first bytes, `limit` at most.
+    pub fn file(&self, file: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
+        let path = format!("files/{}", encode(file));
+        let response = self.send("GET", &path, None, &[], TIMEOUT)?;
+        let mut bytes = Vec::new();
+        let read = response
+            .reader(limit as u64 + 1)
+            .take(limit as u64)
+            .read_to_end(&mut bytes);
+        read.map_err(|error| ApiError::from(http::failure(error)))?;
+        Ok(bytes)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str, limit: u64) -> Result<T, ApiError> {
+        parse(self.send("GET", path, None, &[], TIMEOUT)?, limit)
+    }
+
+    /// Sends one request and sorts out every status but 200, 201 and 304.
+    fn send(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: Option<&[u8]>,
+        headers: &[(&'static str, &str)],
+        timeout: Duration,
+    ) -> Result<Response, ApiError> {
+        let url = format!("{}{path}", self.base);
+        let mut all: Vec<(&'static str, &str)> = vec![("Authorization", &self.authorization)];
+        all.extend_from_slice(headers);
+        self.times.clock.checkpoint(Step::BeforeRequest);
+        let started = self.times.clock.now();
+        let result = self.agent.call(&Call {
+            method,
+            url: &url,
+            headers: &all,
+            body,
+            timeout,
+        });
+        self.times.clock.checkpoint(Step::AfterResponse);
+        let took = (self.times.clock.now() - started).as_millis();
+        match &result {
+            Ok(response) => debug!("{method} {path}: {} in {took} ms", response.status),
+            Err(failure) => debug!("{method} {path}: {failure} after {took} ms"),
+        }
+        let response = result?;
+        self.date_ms.set(response.date_ms());
+        match response.status {
+            200 | 201 | 304 => Ok(response),
+            429 => Err(ApiError::RateLimited(response.retry_after().or_else(
+                || {
+                    let reset = response.header("X-RateLimit-Reset")?.parse().ok()?;
+                    Some(Duration::from_secs(reset))
+                },
+            ))),
+            status => Err(refusal(status, method, path, response)),
+        }
+    }
+}
+
+/// What a status other than success means: the API's own refusals are JSON with an `id`; all else
+/// comes from a proxy or a server in trouble.
+fn refusal(status: u16, method: &str, path: &str, response: Response) -> ApiError {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        id: String,
+        #[serde(default)]
+        message: String,
+    }
+    let body = parse::<Body>(response, 64 << 10);
+    let path = path.split('?').next().unwrap_or(path);
+    match (status, body) {
+        (401, Ok(_)) => ApiError::Unauthorized,
+        (400..=499, Ok(Body { id, message })) if !matches!(status, 408 | 425) => {
+            ApiError::Refused {
+                status,
+                id,
+                message,
+            }
+        }
+        (_, Ok(Body { id, .. })) => {
+            ApiError::Unclear(format!("{method} {path} gave {status} ({id})"))
+        }
+        (300..=399, _) => ApiError::Unclear(format!(
+            "{method} {path} was redirected ({status}), which is not followed; set url to where it leads"
+        )),
+        _ => ApiError::Unclear(format!(
+            "{method} {path} gave {status} without Mattermost's JSON; is a proxy in between, or url wrong?"
+        )),
+    }
+}
+
+/// Parses a body as it arrives, to its end, so that the connection can be used again.
+fn parse<T: DeserializeOwned>(response: Response, limit: u64) -> Result<T, ApiError> {
+    serde_json::from_reader(BufReader::with_capacity(4096, response.reader(limit))).map_err(|error| {
+        if error.is_io() {
+            http::failure(io::Error::from(error)).into()
+        } else {
+            ApiError::Unclear("the server's answer is not Mattermost's JSON; is a proxy in between, or url wrong?".into())
+        }
+    })
+}
+
+/// Makes any text a path segment or a query value.
+fn encode(text: &str) -> String {
+    use fmt::Write;
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut out, byte| {
+            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+                out.push(byte.into());
+            } else {
+                let _ = write!(out, "%{byte:02X}");
+            }
+            out
+        })
+}
