@@ -48,6 +48,28 @@ impl Clock for SystemClock {
     }
 }
 
+/// The day of `time` in UTC, as `2026-11-22`.
+pub fn date(time: SystemTime) -> String {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    // Days in eras of 400 years that begin in March, so that leap days come last.
+    let days = since.as_secs() / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// The durations. `Default` is what the program runs with; the configuration sets only `poll`.
 #[derive(Clone)]
 pub struct Times {
@@ -92,6 +114,29 @@ impl Default for Times {
             ask_after: Duration::from_secs(60),
             unauthorized: Duration::from_secs(300),
             model_retry: Duration::from_millis(500),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_have_their_dates() {
+        let cases = [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (1_709_251_200, "2024-03-01"),
+            (1_795_392_000, "2026-11-23"),
+            (4_107_542_400, "2100-03-01"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(
+                date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
+                expected
+            );
         }
     }
 }
