@@ -1,0 +1,380 @@
+//! What outlives the process: one small JSON file, replaced atomically, and the lock beside it.
+//!
+//! It is written before each step that the outside world can see, and only when it differs from what
+//! is on disk. The bot's own posts on the server are the record; this file spares asking for it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use log::warn;
+use serde::{Deserialize, Serialize};
+
+use crate::mattermost::{ChannelId, PostId, ServerTime, UserId};
+use crate::times::{Clock, Step};
+
+/// The format of the file. One from a newer version is not understood, and set aside.
+const VERSION: u32 = 1;
+
+/// Everything that is remembered between runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct State {
+    pub version: u32,
+    /// Whose state this is: another bot starts afresh.
+    pub bot: UserId,
+    /// The one channel of the configuration; empty: every channel the bot is in.
+    pub scope: ChannelId,
+    /// Whether a first complete list of this scope's channels was seen. Channels found later have
+    /// their floor where the bot came in; those of the first list, where their last post was.
+    pub begun: bool,
+    /// The newest moment that any list of channels showed.
+    pub listed_at: ServerTime,
+    pub channels: BTreeMap<ChannelId, ChannelState>,
+    /// The answer under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<Journal>,
+}
+
+/// How far a channel was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ChannelState {
+    /// Only posts created after this are answered.
+    pub floor: ServerTime,
+    /// Everything that changed up to here was read and handled.
+    pub mark: ServerTime,
+    /// The channel's `last_post_at` and `total_msg_count` when everything in it was handled.
+    pub last_post_at: ServerTime,
+    pub total_msg_count: u64,
+    /// Not zero after the server's clock went back: the false mark from the time it was ahead.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ahead: ServerTime,
+    /// The newest handled post that is not in `handled` any more: where a walk forward begins.
+    #[serde(default, skip_serializing_if = "PostId::is_empty")]
+    pub anchor: PostId,
+    /// The handled posts created after `mark` less the window, and when they were created.
+    pub handled: BTreeMap<PostId, ServerTime>,
+}
+
+fn is_zero(time: &ServerTime) -> bool {
+    time.0 == 0
+}
+
+/// The one answer under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Journal {
+    /// The post being answered.
+    pub post: PostId,
+    pub channel: ChannelId,
+    pub create_at: ServerTime,
+    /// How often an answer was begun, this time included.
+    pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Draft>,
+}
+
+/// An answer that may be on its way to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Draft {
+    /// The thread to answer in; empty: the channel's root.
+    pub root: PostId,
+    pub parts: Vec<String>,
+    /// Makes the parts' `pending_post_id`.
+    pub nonce: String,
+    /// Whether it says why there is no answer.
+    pub apology: bool,
+}
+
+/// The state and its file.
+pub struct Store {
+    pub state: State,
+    path: PathBuf,
+    written: u64,
+    clock: Rc<dyn Clock>,
+}
+
+impl Store {
+    /// Reads the state of `bot` for `scope` (empty: all channels). A file that is missing, broken or
+    /// another bot's gives a fresh state; what is broken is kept beside it, under one fixed name.
+    /// Errors: the file is there and cannot be read.
+    pub fn open(
+        path: &Path,
+        bot: &UserId,
+        scope: &ChannelId,
+        clock: Rc<dyn Clock>,
+    ) -> io::Result<Store> {
+        let mut state = match fs::read(path) {
+            Ok(bytes) => match understand(&bytes) {
+                Ok(state) => state,
+                Err(why) => {
+                    let aside = sibling(path, "corrupt");
+                    warn!(
+                        "{}: {why}; it is kept as {}, and the bot starts as on a first run",
+                        path.display(),
+                        aside.display()
+                    );
+                    fs::rename(path, &aside)?;
+                    State::default()
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+            Err(error) => return Err(error),
+        };
+        if state.bot != *bot {
+            if !state.bot.is_empty() {
+                warn!("{} belongs to another bot; starting afresh", path.display());
+            }
+            state = State::default();
+        }
+        if state.scope != *scope {
+            // What the new scope leaves out is history when a later one brings it back.
+            state.begun = false;
+            if !scope.is_empty() {
+                state.channels.retain(|channel, _| channel == scope);
+                state.journal = state.journal.filter(|journal| journal.channel == *scope);
+            }
+        }
+        state.version = VERSION;
+        state.bot = bot.clone();
+        state.scope = scope.clone();
+        Ok(Store {
+            state,
+            path: path.to_owned(),
+            written: 0,
+            clock,
+        })
+    }
+
+    /// Writes the state if it changed: a kill leaves the old file or the new one.
+    pub fn save(&mut self) -> io::Result<()> {
+        self.write(false)
+    }
+
+    /// As `save`, and a power cut leaves the same.
+    pub fn save_durably(&mut self) -> io::Result<()> {
+        self.write(true)
+    }
+
+    fn write(&mut self, durably: bool) -> io::Result<()> {
+        let bytes = serde_json::to_vec(&self.state)?;
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let hash = hasher.finish();
+        if hash == self.written {
+            return Ok(());
+        }
+        let temporary = sibling(&self.path, "new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(&bytes)?;
+        if durably {
+            file.sync_all()?;
+        }
+        drop(file);
+        self.clock.checkpoint(Step::BeforeRename);
+        fs::rename(&temporary, &self.path)?;
+        if durably && let Some(folder) = self.path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        self.clock.checkpoint(Step::AfterRename);
+        self.written = hash;
+        Ok(())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn understand(bytes: &[u8]) -> Result<State, String> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    match serde_json::from_slice::<Versioned>(bytes) {
+        Ok(Versioned { version }) if version > VERSION => {
+            return Err(format!(
+                "it is from a newer version of prx (format {version})"
+            ));
+        }
+        _ => {}
+    }
+    serde_json::from_slice(bytes).map_err(|error| format!("it is not a state file ({error})"))
+}
+
+/// `name.json` → `name.json.SUFFIX`, in the same folder.
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// Held while a bot runs: one per state file. The operating system lets go of it however the process
+/// ends, and no child process inherits it.
+pub struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+
+/// Why there is no lock.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another process has it; its id, if it could be read.
+    Taken(Option<u32>),
+    Io(PathBuf, io::Error),
+}
+
+impl Lock {
+    /// Takes the lock beside the state file `path`, at once or not at all, and leaves this process's
+    /// id in it.
+    pub fn take(path: &Path) -> Result<Lock, LockError> {
+        let path = sibling(path, "lock");
+        let failed = |error| LockError::Io(path.clone(), error);
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
+        let mut file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&path).ok();
+                return Err(LockError::Taken(
+                    holder.and_then(|id| id.trim().parse().ok()),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // For the person who asks which process it is; a full disk is no reason not to run.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Lock(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::times::SystemClock;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("prx-state-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn open(path: &Path, bot: &str, scope: &str) -> Store {
+        Store::open(
+            path,
+            &bot.into(),
+            &scope.into(),
+            Rc::new(SystemClock::default()),
+        )
+        .unwrap()
+    }
+
+    fn with_channels(path: &Path, bot: &str, scope: &str, channels: &[&str]) {
+        let mut store = open(path, bot, scope);
+        store.state.begun = true;
+        for channel in channels {
+            store
+                .state
+                .channels
+                .insert((*channel).into(), ChannelState::default());
+        }
+        store.save().unwrap();
+    }
+
+    #[test]
+    fn what_was_saved_is_read_again() {
+        let path = folder("again").join("config.state.json");
+        with_channels(&path, "bot", "", &["a", "b"]);
+        let store = open(&path, "bot", "");
+        assert!(store.state.begun);
+        assert_eq!(store.state.channels.len(), 2);
+    }
+
+    #[test]
+    fn an_unchanged_state_is_not_written() {
+        let path = folder("unchanged").join("config.state.json");
+        let mut store = open(&path, "bot", "");
+        store.save().unwrap();
+        fs::remove_file(&path).unwrap();
+        store.save().unwrap();
+        assert!(!path.exists());
+        store.state.begun = true;
+        store.save().unwrap();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn only_the_owner_can_read_the_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder("mode").join("config.state.json");
+        open(&path, "bot", "").save().unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+
+    #[test]
+    fn a_broken_or_newer_file_is_set_aside_and_another_bots_is_not_used() {
+        let cases = [
+            ("broken", "{\"version\":1,", true),
+            ("empty", "", true),
+            ("newer", "{\"version\":2}", true),
+            (
+                "other",
+                r#"{"version":1,"bot":"other","scope":"","begun":true,"listed_at":0,"channels":{}}"#,
+                false,
+            ),
+        ];
+        for (name, text, aside) in cases {
+            let path = folder(name).join("config.state.json");
+            fs::write(&path, text).unwrap();
+            let store = open(&path, "bot", "");
+            assert!(!store.state.begun, "{name}");
+            assert_eq!(
+                path.with_file_name("config.state.json.corrupt").exists(),
+                aside,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_changed_scope_begins_anew_for_what_it_adds() {
+        let path = folder("scope").join("config.state.json");
+        with_channels(&path, "bot", "", &["a", "b"]);
+        let mut narrow = open(&path, "bot", "a");
+        assert!(!narrow.state.begun);
+        assert_eq!(narrow.state.channels.len(), 1);
+        narrow.save().unwrap();
+        let wide = open(&path, "bot", "");
+        assert!(!wide.state.begun && wide.state.channels.contains_key(&"a".into()));
+    }
+
+    #[test]
+    fn the_lock_is_taken_once_and_free_again_when_dropped() {
+        let path = folder("lock").join("config.state.json");
+        let lock = Lock::take(&path).ok().unwrap();
+        let holder = match Lock::take(&path) {
+            Err(LockError::Taken(holder)) => holder,
+            _ => panic!("taken twice"),
+        };
+        assert_eq!(holder, Some(std::process::id()));
+        drop(lock);
+        assert!(Lock::take(&path).is_ok());
+    }
+}
