@@ -1,0 +1,66 @@
+//! What a failed round means: how long to pause, what to log, and when to give up.
+
+use std::time::Duration;
+
+use log::{info, warn};
+
+use crate::commands::Exit;
+use crate::mattermost::client::ApiError;
+use crate::outbox::Trouble;
+use crate::times::Times;
+
+/// One outage at most is under way. It is logged when it begins and when it ends.
+pub struct Outage {
+    times: Times,
+    since: Option<Duration>,
+    pause: Duration,
+    /// Since when the server refuses the token without a pause.
+    unauthorized: Option<Duration>,
+}
+
+impl Outage {
+    pub fn new(times: Times) -> Outage {
+        let pause = times.poll;
+        Outage {
+            times,
+            since: None,
+            pause,
+            unauthorized: None,
+        }
+    }
+
+    /// A round went well.
+    pub fn over(&mut self) {
+        if let Some(since) = self.since.take() {
+            let lasted = self.times.clock.now().saturating_sub(since).as_secs();
+            info!("all is well again after {lasted} s");
+        }
+        self.pause = self.times.poll;
+        self.unauthorized = None;
+    }
+
+    /// A round failed: how long to wait before the next, or that there is no use in going on.
+    pub fn begins(&mut self, trouble: &Trouble) -> Result<Duration, Exit> {
+        let now = self.times.clock.now();
+        match trouble {
+            Trouble::Api(error @ ApiError::Unauthorized) => {
+                // A server whose database is down says the same.
+                let since = *self.unauthorized.get_or_insert(now);
+                if now.saturating_sub(since) >= self.times.unauthorized {
+                    return Err(Exit::Token(error.to_string()));
+                }
+            }
+            _ => self.unauthorized = None,
+        }
+        if self.since.is_none() {
+            self.since = Some(now);
+            warn!("{trouble}; trying again");
+        }
+        let pause = match trouble {
+            Trouble::Api(ApiError::RateLimited(Some(wait))) => self.pause.max(*wait),
+            _ => self.pause,
+        };
+        self.pause = (self.pause * 2).min(self.times.backoff_max);
+        Ok(pause)
+    }
+}
