@@ -160,6 +160,11 @@ pub struct MattermostSettings {
 }
 
 impl MattermostSettings {
+    /// Whether a mention decides anything in any channel.
+    pub fn mentions_matter(&self) -> bool {
+        self.defaults.mention_only || self.channels.values().any(|channel| channel.mention_only)
+    }
+
     /// What holds in `channel`.
     pub fn channel(&self, channel: &ChannelId) -> &ChannelSettings {
         self.channels.get(channel).unwrap_or(&self.defaults)

@@ -5,13 +5,21 @@
 //! (posted exactly once), with `state` as the memory between runs and `bot` as the loop.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+pub mod bot;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod context;
 pub mod conversation;
+pub mod filter;
 pub mod http;
+pub mod inbox;
 pub mod mattermost;
 pub mod nearest;
+pub mod outage;
+pub mod outbox;
 pub mod provider;
 pub mod reply;
+pub mod state;
 pub mod times;

@@ -1,0 +1,165 @@
+//! One post → the text that answers it: typing, the conversation, the model, and in the model's place
+//! a short message where it fails.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use log::warn;
+
+use crate::config::Config;
+use crate::context::{Context, Place};
+use crate::http;
+use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::{ChannelId, Post, PostId, User};
+use crate::provider::{self, Provider, Question};
+use crate::reply;
+use crate::times::{self, Times};
+
+/// After this many attempts that ended with the process, a message gets an apology.
+const ATTEMPTS: u32 = 3;
+const CRASHED: &str =
+    "Sorry, something went wrong each time I tried to answer this, so I have stopped trying.";
+
+/// What became of a post.
+pub enum Generated {
+    Answer(String),
+    /// Why there is no answer, in words for the person.
+    Apology(String),
+    /// The bot may not write in the channel.
+    Closed(String),
+    /// There is nothing to answer any more.
+    Gone(String),
+}
+
+/// Asks the model.
+pub struct Answerer {
+    config: Rc<Config>,
+    client: Rc<Client>,
+    provider: Box<dyn Provider>,
+    times: Times,
+    context: Context,
+}
+
+impl Answerer {
+    pub fn new(
+        config: Rc<Config>,
+        client: Rc<Client>,
+        provider: Box<dyn Provider>,
+        times: Times,
+    ) -> Answerer {
+        Answerer {
+            config,
+            client,
+            provider,
+            times,
+            context: Context::default(),
+        }
+    }
+
+    /// Shows "typing" and asks the model. `attempts`: how many ended with the process. Errors: the
+    /// server is in trouble, and the post is to be answered later.
+    pub fn generate(
+        &mut self,
+        post: &Post,
+        bot: &User,
+        channel_name: &str,
+        direct: bool,
+        attempts: u32,
+    ) -> Result<Generated, ApiError> {
+        let root = root(&self.config, post);
+        match self.client.typing(&post.channel_id, &root) {
+            Err(error @ ApiError::Refused { status: 403, .. }) => {
+                return Ok(Generated::Closed(format!(
+                    "{error}; is the bot in it, and may it post there?"
+                )));
+            }
+            Err(
+                error @ (ApiError::Unreachable(_)
+                | ApiError::Unauthorized
+                | ApiError::RateLimited(_)),
+            ) => {
+                return Err(error);
+            }
+            // Whatever else went wrong with "typing" does not keep an answer.
+            _ => {}
+        }
+        if attempts >= ATTEMPTS {
+            warn!(
+                "post {} ended the program {attempts} times; it gets an apology",
+                post.id
+            );
+            return Ok(Generated::Apology(CRASHED.to_owned()));
+        }
+        let (client, times) = (self.client.clone(), self.times.clone());
+        typing_while(&client, &times, &post.channel_id, &root, || {
+            let today = times::date(self.times.clock.today());
+            let place = Place {
+                post,
+                bot,
+                direct,
+                channel_name,
+                today: &today,
+            };
+            match self
+                .context
+                .gather(&self.client, &self.config.mattermost, &place)
+            {
+                Err(error) if error.is_closed() => Ok(Generated::Gone(error.to_string())),
+                conversation => Ok(self.ask(post, &conversation?)),
+            }
+        })
+    }
+
+    fn ask(&self, post: &Post, conversation: &[provider::Message]) -> Generated {
+        let question = Question {
+            conversation,
+            model: self
+                .config
+                .mattermost
+                .channel(&post.channel_id)
+                .model
+                .as_deref(),
+            time_left: self.config.message_timeout,
+        };
+        match provider::ask(&*self.provider, &question, &self.times) {
+            Ok(answer) if answer.cut => Generated::Answer(reply::cut_mark(&answer.text)),
+            Ok(answer) => Generated::Answer(answer.text),
+            Err(error) => {
+                warn!("no answer to post {}: {error}", post.id);
+                Generated::Apology(error.for_person().to_owned())
+            }
+        }
+    }
+}
+
+/// Where the answer to `post` goes: the thread's root, or nothing for the channel's.
+pub fn root(config: &Config, post: &Post) -> PostId {
+    if !config.mattermost.channel(&post.channel_id).thread_replies {
+        PostId::default()
+    } else if post.root_id.is_empty() {
+        post.id.clone()
+    } else {
+        post.root_id.clone()
+    }
+}
+
+/// Does `work` and, whenever a call in it blocks, shows "typing" in the channel or thread often enough.
+pub fn typing_while<R>(
+    client: &Rc<Client>,
+    times: &Times,
+    channel: &ChannelId,
+    root: &PostId,
+    work: impl FnOnce() -> R,
+) -> R {
+    let (client, times) = (client.clone(), times.clone());
+    let (channel, root) = (channel.clone(), root.clone());
+    let mut last: Duration = times.clock.now();
+    let typing = move || {
+        let now = times.clock.now();
+        if now.saturating_sub(last) >= times.typing {
+            last = now;
+            let _ = client.typing(&channel, &root);
+        }
+    };
+    http::with_heartbeat(typing, work)
+}

@@ -1,0 +1,278 @@
+//! The loop: inbox → filter → conversation → provider → reply → outbox, one message at a time.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use log::{debug, info, warn};
+
+use crate::answer::{self, Answerer, Generated};
+use crate::commands::Exit;
+use crate::config::Config;
+use crate::context;
+use crate::filter::{self, Reason, Verdict};
+use crate::inbox::{Inbox, Scope, Waiting};
+use crate::mattermost::client::Client;
+use crate::mattermost::{Post, PostId, User, UserId};
+use crate::outage::Outage;
+use crate::outbox::{Delivery, Outbox, Trouble};
+use crate::provider::Provider;
+use crate::reply::{self, ReplyOptions};
+use crate::state::{Draft, Journal, Store};
+use crate::times::Times;
+
+/// A bot that polls and answers.
+pub struct Bot {
+    config: Rc<Config>,
+    client: Rc<Client>,
+    store: Store,
+    times: Times,
+    me: User,
+    inbox: Inbox,
+    answerer: Answerer,
+    outbox: Outbox,
+    /// The longest post, in characters.
+    post_limit: usize,
+    /// Whose post is being answered, and since when; unknown after a restart.
+    asked: Option<(UserId, Duration)>,
+    name_checked: Duration,
+}
+
+impl Bot {
+    /// `me`: the bot's own account. `post_limit`: the server's longest post, in characters.
+    pub fn new(
+        config: Config,
+        client: Client,
+        provider: Box<dyn Provider>,
+        store: Store,
+        times: Times,
+        me: User,
+        post_limit: usize,
+    ) -> Bot {
+        let (config, client) = (Rc::new(config), Rc::new(client));
+        let settings = &config.mattermost;
+        Bot {
+            inbox: Inbox::new(Scope {
+                channel: settings.channel_id.clone(),
+                bot: me.id.clone(),
+                catch_up: Duration::from_secs(settings.catch_up_secs),
+                times: times.clone(),
+            }),
+            answerer: Answerer::new(config.clone(), client.clone(), provider, times.clone()),
+            outbox: Outbox::new(times.clone(), me.id.clone(), settings.allow_unsafe_links),
+            name_checked: times.clock.now(),
+            asked: None,
+            post_limit,
+            config,
+            client,
+            store,
+            times,
+            me,
+        }
+    }
+
+    /// Polls and answers until there is no use in going on; with `once`, until nothing waits.
+    pub fn run(&mut self, outage: &mut Outage, once: bool) -> Result<(), Exit> {
+        loop {
+            let pause = match self.round() {
+                Ok(()) if once && !self.inbox.is_due() => return Ok(()),
+                Ok(()) => {
+                    outage.over();
+                    self.times.poll
+                }
+                Err(trouble) if once => return Err(Exit::Failure(trouble.to_string())),
+                Err(trouble) => outage.begins(&trouble)?,
+            };
+            self.times.clock.sleep(pause);
+        }
+    }
+
+    /// One poll, and the answers to all that it brought.
+    pub fn round(&mut self) -> Result<(), Trouble> {
+        self.deliver()?;
+        if self.inbox.look(&self.client, &mut self.store.state)? {
+            self.store.save()?;
+            self.refresh_name()?;
+            let (bot, settings) = (&self.me, &self.config.mattermost);
+            let wanted = |post: &Post, direct| match filter::verdict(post, direct, bot, settings) {
+                Verdict::Ignore(reason) => {
+                    debug!(
+                        "post {} by {} gets no answer: {reason}",
+                        post.id, post.user_id
+                    );
+                    false
+                }
+                _ => true,
+            };
+            self.inbox
+                .read(&self.client, &mut self.store.state, &wanted)?;
+        }
+        let begun = self
+            .store
+            .state
+            .journal
+            .as_ref()
+            .map(|journal| journal.post.clone());
+        while let Some(waiting) = self.inbox.next(begun.as_ref()) {
+            self.answer(waiting)?;
+        }
+        Ok(self.store.save()?)
+    }
+
+    fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {
+        let began = self.times.clock.now();
+        let mut post = waiting.post;
+        if began.saturating_sub(waiting.since) > self.times.stale {
+            match self.look_again(&post.id)? {
+                Some(fresh) => post = fresh,
+                None => return self.give_up(&post, "it was deleted while it waited"),
+            }
+        }
+        let direct = self.inbox.is_direct(&post.channel_id);
+        match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
+            Verdict::Answer => {}
+            Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => {}
+            Verdict::IfFollowed => return self.give_up(&post, &Reason::NotAddressed.to_string()),
+            Verdict::Ignore(reason) => return self.give_up(&post, &reason.to_string()),
+        }
+        self.asked = Some((post.user_id.clone(), began));
+        let before = self.store.state.journal.take();
+        if let Err(trouble) = self.draft(&post, direct, before.as_ref()) {
+            // An attempt that ended with an error is not one that ended with the process.
+            self.store.state.journal = before;
+            return Err(trouble);
+        }
+        self.deliver()
+    }
+
+    /// Has the answer generated, and journals it.
+    fn draft(
+        &mut self,
+        post: &Post,
+        direct: bool,
+        before: Option<&Journal>,
+    ) -> Result<(), Trouble> {
+        let attempts = before
+            .filter(|journal| journal.post == post.id)
+            .map_or(0, |journal| journal.attempts);
+        let journal = Journal {
+            post: post.id.clone(),
+            channel: post.channel_id.clone(),
+            create_at: post.create_at,
+            attempts: attempts + 1,
+            draft: None,
+        };
+        self.store.state.journal = Some(journal.clone());
+        self.store.save()?;
+        let began = self.times.clock.now();
+        let channel_name = self.inbox.name(&post.channel_id).to_owned();
+        let (text, apology) =
+            match self
+                .answerer
+                .generate(post, &self.me, &channel_name, direct, attempts)?
+            {
+                Generated::Answer(text) => (text, false),
+                Generated::Apology(text) => (text, true),
+                Generated::Gone(why) => return self.give_up(post, &why),
+                Generated::Closed(why) => {
+                    self.store.state.journal = None;
+                    self.inbox.close(&post.channel_id, &why);
+                    return Ok(());
+                }
+            };
+        self.inbox.opened(&post.channel_id);
+        let took = self.times.clock.now() - began;
+        if took > self.times.stale && self.look_again(&post.id)?.is_none() {
+            return self.give_up(post, "it was deleted while its answer was on the way");
+        }
+        let options = ReplyOptions {
+            allow_unsafe_links: self.config.mattermost.allow_unsafe_links,
+        };
+        let draft = Draft {
+            root: answer::root(&self.config, post),
+            parts: reply::parts(&text, self.post_limit, &options),
+            nonce: Outbox::nonce(),
+            apology,
+        };
+        self.outbox.begin(&draft.nonce);
+        self.store.state.journal = Some(Journal {
+            draft: Some(draft),
+            ..journal
+        });
+        Ok(())
+    }
+
+    /// Posts what the journal holds, if it holds an answer.
+    fn deliver(&mut self) -> Result<(), Trouble> {
+        let Some(journal) = &self.store.state.journal else {
+            return Ok(());
+        };
+        let Some(draft) = &journal.draft else {
+            return Ok(());
+        };
+        let (post, channel, created) = (
+            journal.post.clone(),
+            journal.channel.clone(),
+            journal.create_at,
+        );
+        let (root, parts) = (draft.root.clone(), draft.parts.len());
+        let (outbox, store, client) = (&mut self.outbox, &mut self.store, &self.client);
+        let deliver = || outbox.deliver(client, store);
+        match answer::typing_while(client, &self.times, &channel, &root, deliver)? {
+            Delivery::Posted => {
+                let place = self.inbox.name(&channel);
+                match self.asked.take() {
+                    Some((user, began)) => {
+                        let took = (self.times.clock.now() - began).as_millis();
+                        info!("answered post {post} by {user} in {place} ({channel}) in {took} ms");
+                    }
+                    None => info!("answered post {post} in {channel}, begun in an earlier run"),
+                }
+            }
+            Delivery::Nothing => return Ok(()),
+            Delivery::Refused { closed, why } => {
+                warn!("post {post} in {channel} gets no answer: {why}");
+                if closed {
+                    self.inbox.close(&channel, &why);
+                }
+            }
+        }
+        debug!("{parts} parts");
+        self.store.state.journal = None;
+        self.inbox
+            .done(&mut self.store.state, &post, &channel, created);
+        Ok(())
+    }
+
+    fn give_up(&mut self, post: &Post, why: &str) -> Result<(), Trouble> {
+        info!("post {} by {} gets no answer: {why}", post.id, post.user_id);
+        self.store.state.journal = None;
+        self.inbox.done(
+            &mut self.store.state,
+            &post.id,
+            &post.channel_id,
+            post.create_at,
+        );
+        Ok(())
+    }
+
+    /// The post as it is at present; nothing if it was deleted or cannot be read any more.
+    fn look_again(&self, post: &PostId) -> Result<Option<Post>, Trouble> {
+        match self.client.post(post) {
+            Ok(post) if post.delete_at.0 == 0 => Ok(Some(post)),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_closed() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Mentions are by name, and names change.
+    fn refresh_name(&mut self) -> Result<(), Trouble> {
+        let now = self.times.clock.now();
+        if self.config.mattermost.mentions_matter() && now - self.name_checked > self.times.recheck
+        {
+            self.me = self.client.me()?;
+            self.name_checked = now;
+        }
+        Ok(())
+    }
+}
