@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
-use model::{Model, ModelReply};
 use prx::config::{ProviderKind, ProviderSettings, Secret};
 use prx::http::with_heartbeat;
 use prx::provider::{self, Answer, KNOWN, Message, Provider, ProviderError, Question, Role};
 use prx::times::{Clock, Times};
 use serde_json::{Value, json};
+use support::model::{Model, ModelReply};
 
 const KEY: &str = "sk-test-0123456789abcdef";
 const LONG: Duration = Duration::from_secs(300);
@@ -30,7 +30,10 @@ fn settings(kind: ProviderKind) -> ProviderSettings {
 }
 
 fn named(name: &str, base: &str) -> ProviderSettings {
-    settings(ProviderKind::OpenAi { name: name.into(), base: base.into() })
+    settings(ProviderKind::OpenAi {
+        name: name.into(),
+        base: base.into(),
+    })
 }
 
 fn openai(model: &Model) -> ProviderSettings {
@@ -38,11 +41,16 @@ fn openai(model: &Model) -> ProviderSettings {
 }
 
 fn anthropic(model: &Model) -> ProviderSettings {
-    settings(ProviderKind::Anthropic { name: "anthropic".into(), base: model.url() })
+    settings(ProviderKind::Anthropic {
+        name: "anthropic".into(),
+        base: model.url(),
+    })
 }
 
 fn command(words: &[&str]) -> ProviderSettings {
-    settings(ProviderKind::Command(words.iter().map(|word| word.to_string()).collect()))
+    settings(ProviderKind::Command(
+        words.iter().map(|word| word.to_string()).collect(),
+    ))
 }
 
 fn shell(script: &str) -> ProviderSettings {
@@ -58,7 +66,10 @@ fn conversation(short: &[&str]) -> Vec<Message> {
             "u" => Role::User,
             _ => Role::Assistant,
         };
-        Message { role, content: content.into() }
+        Message {
+            role,
+            content: content.into(),
+        }
     };
     short.iter().map(message).collect()
 }
@@ -77,7 +88,8 @@ impl Clock for TestClock {
 
     fn sleep(&self, duration: Duration) {
         self.now.set(self.now.get() + duration);
-        self.longest_sleep.set(self.longest_sleep.get().max(duration));
+        self.longest_sleep
+            .set(self.longest_sleep.get().max(duration));
     }
 
     fn today(&self) -> SystemTime {
@@ -93,7 +105,10 @@ struct Asker {
 
 impl Asker {
     fn new(settings: &ProviderSettings) -> Asker {
-        Asker { provider: provider::from_settings(settings).unwrap(), clock: Rc::default() }
+        Asker {
+            provider: provider::from_settings(settings).unwrap(),
+            clock: Rc::default(),
+        }
     }
 
     fn ask(&self, short: &[&str]) -> Result<Answer, ProviderError> {
@@ -101,8 +116,15 @@ impl Asker {
     }
 
     fn ask_within(&self, time_left: Duration, short: &[&str]) -> Result<Answer, ProviderError> {
-        let times = Times { clock: self.clock.clone(), ..Times::default() };
-        let question = Question { conversation: &conversation(short), model: None, time_left };
+        let times = Times {
+            clock: self.clock.clone(),
+            ..Times::default()
+        };
+        let question = Question {
+            conversation: &conversation(short),
+            model: None,
+            time_left,
+        };
         provider::ask(&*self.provider, &question, &times)
     }
 
@@ -147,21 +169,64 @@ fn outcome(result: &Result<Answer, ProviderError>) -> String {
 fn every_named_provider_has_its_address_and_its_key() {
     let table: Vec<_> = KNOWN
         .iter()
-        .map(|known| (known.name, known.base, known.key_variables.join(" "), known.needs_key))
+        .map(|known| {
+            (
+                known.name,
+                known.base,
+                known.key_variables.join(" "),
+                known.needs_key,
+            )
+        })
         .collect();
-    let row = |name, base, variables: &str, needs_key| (name, base, variables.to_owned(), needs_key);
+    let row =
+        |name, base, variables: &str, needs_key| (name, base, variables.to_owned(), needs_key);
     assert_eq!(
         table,
         [
-            row("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", true),
-            row("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", true),
-            row("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY", true),
+            row(
+                "openrouter",
+                "https://openrouter.ai/api/v1",
+                "OPENROUTER_API_KEY",
+                true
+            ),
+            row(
+                "openai",
+                "https://api.openai.com/v1",
+                "OPENAI_API_KEY",
+                true
+            ),
+            row(
+                "anthropic",
+                "https://api.anthropic.com",
+                "ANTHROPIC_API_KEY",
+                true
+            ),
             row("ollama", "http://localhost:11434/v1", "", false),
-            row("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", true),
-            row("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", true),
-            row("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", true),
+            row(
+                "groq",
+                "https://api.groq.com/openai/v1",
+                "GROQ_API_KEY",
+                true
+            ),
+            row(
+                "mistral",
+                "https://api.mistral.ai/v1",
+                "MISTRAL_API_KEY",
+                true
+            ),
+            row(
+                "deepseek",
+                "https://api.deepseek.com/v1",
+                "DEEPSEEK_API_KEY",
+                true
+            ),
             row("xai", "https://api.x.ai/v1", "XAI_API_KEY", true),
-            row("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY", true),
+            row(
+                "together",
+                "https://api.together.xyz/v1",
+                "TOGETHER_API_KEY",
+                true
+            ),
             row(
                 "gemini",
                 "https://generativelanguage.googleapis.com/v1beta/openai",
@@ -169,9 +234,19 @@ fn every_named_provider_has_its_address_and_its_key() {
                 true,
             ),
             row("lmstudio", "http://localhost:1234/v1", "", false),
-            row("llamacpp", "http://localhost:8080/v1", "LLAMACPP_API_KEY", false),
+            row(
+                "llamacpp",
+                "http://localhost:8080/v1",
+                "LLAMACPP_API_KEY",
+                false
+            ),
             row("vllm", "http://localhost:8000/v1", "VLLM_API_KEY", false),
-            row("litellm", "http://localhost:4000/v1", "LITELLM_API_KEY", false),
+            row(
+                "litellm",
+                "http://localhost:4000/v1",
+                "LITELLM_API_KEY",
+                false
+            ),
         ]
     );
 }
@@ -187,8 +262,14 @@ fn the_path_is_completed_and_never_doubled() {
     };
     for (settings, target) in [
         (openai("custom:x", "/v1"), "/v1/chat/completions"),
-        (openai("custom:x", "/openai/v1/"), "/openai/v1/chat/completions"),
-        (openai("custom:x", "/v1/chat/completions"), "/v1/chat/completions"),
+        (
+            openai("custom:x", "/openai/v1/"),
+            "/openai/v1/chat/completions",
+        ),
+        (
+            openai("custom:x", "/v1/chat/completions"),
+            "/v1/chat/completions",
+        ),
         (openai("ollama", ""), "/v1/chat/completions"),
         (openai("Ollama", "/v1"), "/v1/chat/completions"),
         (anthropic(""), "/v1/messages"),
@@ -207,14 +288,28 @@ fn a_base_without_path_that_is_not_found_gets_v1_once_and_for_all() {
     let asker = Asker::new(&named("custom:x", &model.url()));
     assert_eq!(text(asker.ask(&["u:hi"])), "Hello!");
     assert_eq!(text(asker.ask(&["u:hi"])), "Hello!");
-    let targets: Vec<_> = model.requests().into_iter().map(|request| request.target).collect();
-    assert_eq!(targets, ["/chat/completions", "/v1/chat/completions", "/v1/chat/completions"]);
+    let targets: Vec<_> = model
+        .requests()
+        .into_iter()
+        .map(|request| request.target)
+        .collect();
+    assert_eq!(
+        targets,
+        [
+            "/chat/completions",
+            "/v1/chat/completions",
+            "/v1/chat/completions"
+        ]
+    );
 }
 
 #[test]
 fn a_base_with_a_path_that_is_not_found_is_left_alone() {
     let model = Model::start();
-    let result = ask(&named("custom:x", &format!("{}/api", model.url())), &["u:hi"]);
+    let result = ask(
+        &named("custom:x", &format!("{}/api", model.url())),
+        &["u:hi"],
+    );
     assert_eq!(outcome(&result), "<never>");
     assert_eq!(model.requests().len(), 1);
 }
@@ -226,11 +321,17 @@ fn the_key_is_sent_as_each_api_wants_it_or_not_at_all() {
         ask(settings, &["u:hi"]).unwrap();
         model.requests().last().unwrap().headers.get(name).cloned()
     };
-    let without = |settings| ProviderSettings { api_key: None, ..settings };
+    let without = |settings| ProviderSettings {
+        api_key: None,
+        ..settings
+    };
     let bearer = format!("Bearer {KEY}");
     assert_eq!(header(&openai(&model), "authorization"), Some(bearer));
     assert_eq!(header(&without(openai(&model)), "authorization"), None);
-    assert_eq!(header(&anthropic(&model), "x-api-key").as_deref(), Some(KEY));
+    assert_eq!(
+        header(&anthropic(&model), "x-api-key").as_deref(),
+        Some(KEY)
+    );
     assert_eq!(header(&anthropic(&model), "authorization"), None);
     assert_eq!(header(&without(anthropic(&model)), "x-api-key"), None);
     let version = header(&anthropic(&model), "anthropic-version");
@@ -243,7 +344,10 @@ fn an_encrypted_key_is_refused_with_what_to_do_and_never_sent() {
         let mut settings = named("openai", "http://127.0.0.1:9");
         settings.api_key = Some(Secret::new(key));
         let line = provider::from_settings(&settings).err().unwrap();
-        assert!(line.contains("encrypted") && line.contains("OPENAI_API_KEY"), "{line}");
+        assert!(
+            line.contains("encrypted") && line.contains("OPENAI_API_KEY"),
+            "{line}"
+        );
         assert!(!line.contains("c0ffee"), "{line}");
     }
 }
@@ -253,7 +357,14 @@ fn an_encrypted_key_is_refused_with_what_to_do_and_never_sent() {
 #[test]
 fn a_request_says_what_all_servers_take_and_no_more() {
     let model = Model::start();
-    let said = &["s:Be kind.", "u:Ann: hi", "u:Bob: hi", "a:Hi both.", "u:  ", "u:Bye"];
+    let said = &[
+        "s:Be kind.",
+        "u:Ann: hi",
+        "u:Bob: hi",
+        "a:Hi both.",
+        "u:  ",
+        "u:Bye",
+    ];
     ask(&openai(&model), said).unwrap();
     ask(&anthropic(&model), said).unwrap();
     let turns = [
@@ -294,7 +405,11 @@ fn the_question_may_name_another_model_and_none_is_fine() {
     let provider = provider::from_settings(&settings).unwrap();
     let conversation = conversation(&["u:hi"]);
     for (named, sent) in [(None, Value::Null), (Some("other"), json!("other"))] {
-        let question = Question { conversation: &conversation, model: named, time_left: LONG };
+        let question = Question {
+            conversation: &conversation,
+            model: named,
+            time_left: LONG,
+        };
         provider.answer(&question).unwrap();
         assert_eq!(model.bodies().last().unwrap()["model"], sent);
     }
@@ -303,19 +418,37 @@ fn the_question_may_name_another_model_and_none_is_fine() {
 #[test]
 fn a_refused_parameter_is_left_out_at_once_and_from_then_on() {
     for (parameter, complaint) in [
-        ("temperature", r#"{"error":{"message":"Unsupported value","param":"temperature"}}"#),
-        ("temperature", r#"{"type":"error","error":{"message":"`temperature` is deprecated"}}"#),
-        ("stream", r#"{"error":{"message":"You must be verified to stream this model."}}"#),
+        (
+            "temperature",
+            r#"{"error":{"message":"Unsupported value","param":"temperature"}}"#,
+        ),
+        (
+            "temperature",
+            r#"{"type":"error","error":{"message":"`temperature` is deprecated"}}"#,
+        ),
+        (
+            "stream",
+            r#"{"error":{"message":"You must be verified to stream this model."}}"#,
+        ),
     ] {
         let model = Model::start();
-        model.on_request(move |request| match model::body(request).get(parameter) {
-            Some(_) => ModelReply::status(400, complaint),
-            None => ModelReply::text("fine"),
+        model.on_request(
+            move |request| match support::model::body(request).get(parameter) {
+                Some(_) => ModelReply::status(400, complaint),
+                None => ModelReply::text("fine"),
+            },
+        );
+        let asker = Asker::new(&ProviderSettings {
+            temperature: Some(0.5),
+            ..openai(&model)
         });
-        let asker = Asker::new(&ProviderSettings { temperature: Some(0.5), ..openai(&model) });
         assert_eq!(text(asker.ask(&["u:hi"])), "fine", "{parameter}");
         assert_eq!(text(asker.ask(&["u:hi"])), "fine", "{parameter}");
-        let sent: Vec<_> = model.bodies().iter().map(|body| body.get(parameter).is_some()).collect();
+        let sent: Vec<_> = model
+            .bodies()
+            .iter()
+            .map(|body| body.get(parameter).is_some())
+            .collect();
         assert_eq!(sent, [true, false, false], "{parameter}");
         assert_eq!(asker.slept(), Duration::ZERO);
     }
@@ -324,15 +457,29 @@ fn a_refused_parameter_is_left_out_at_once_and_from_then_on() {
 #[test]
 fn a_parameter_is_left_out_only_for_the_model_that_refused_it() {
     let model = Model::start();
-    model.then(ModelReply::status(400, r#"{"error":{"param":"temperature"}}"#));
-    let settings = ProviderSettings { temperature: Some(0.5), ..anthropic(&model) };
+    model.then(ModelReply::status(
+        400,
+        r#"{"error":{"param":"temperature"}}"#,
+    ));
+    let settings = ProviderSettings {
+        temperature: Some(0.5),
+        ..anthropic(&model)
+    };
     let provider = provider::from_settings(&settings).unwrap();
     let conversation = conversation(&["u:hi"]);
     for named in [None, Some("other")] {
-        let question = Question { conversation: &conversation, model: named, time_left: LONG };
+        let question = Question {
+            conversation: &conversation,
+            model: named,
+            time_left: LONG,
+        };
         provider.answer(&question).unwrap();
     }
-    let sent: Vec<_> = model.bodies().iter().map(|body| body.get("temperature").is_some()).collect();
+    let sent: Vec<_> = model
+        .bodies()
+        .iter()
+        .map(|body| body.get("temperature").is_some())
+        .collect();
     assert_eq!(sent, [true, false, true]);
 }
 
@@ -341,7 +488,10 @@ fn a_parameter_whose_absence_does_not_help_is_sent_again() {
     let model = Model::start();
     let refusal = r#"{"error":{"message":"temperature"}}"#;
     model.on_request(move |_| ModelReply::status(400, refusal));
-    let asker = Asker::new(&ProviderSettings { temperature: Some(0.5), ..openai(&model) });
+    let asker = Asker::new(&ProviderSettings {
+        temperature: Some(0.5),
+        ..openai(&model)
+    });
     assert_eq!(outcome(&asker.ask(&["u:hi"])), "<never>");
     assert_eq!(model.requests().len(), 2);
     assert_eq!(outcome(&asker.ask(&["u:hi"])), "<never>");
@@ -366,18 +516,32 @@ fn finish(reason: &str) -> String {
 const DONE: &str = "data: [DONE]\n\n";
 
 /// Asks once for each stream, sent whole and byte by byte.
-fn check_streams(settings: impl Fn(&Model) -> ProviderSettings, cases: &[(&str, &str, Vec<String>)]) {
+fn check_streams(
+    settings: impl Fn(&Model) -> ProviderSettings,
+    cases: &[(&str, &str, Vec<String>)],
+) {
     let model = Model::start();
     let provider = provider::from_settings(&settings(&model)).unwrap();
     let conversation = conversation(&["u:hi"]);
     for (name, expected, pieces) in cases {
         let bytes = pieces.concat().into_bytes();
-        for pieces in [vec![bytes.clone()], bytes.chunks(1).map(<[u8]>::to_vec).collect()] {
+        for pieces in [
+            vec![bytes.clone()],
+            bytes.chunks(1).map(<[u8]>::to_vec).collect(),
+        ] {
             let split = pieces.len() > 1;
             model.then(ModelReply::Stream(pieces));
-            let question = Question { conversation: &conversation, model: None, time_left: LONG };
+            let question = Question {
+                conversation: &conversation,
+                model: None,
+                time_left: LONG,
+            };
             let result = provider.answer(&question);
-            assert_eq!(&outcome(&result), expected, "{name}, split: {split}, {result:?}");
+            assert_eq!(
+                &outcome(&result),
+                expected,
+                "{name}, split: {split}, {result:?}"
+            );
         }
     }
 }
@@ -402,15 +566,43 @@ fn an_openai_stream_is_understood_in_all_its_forms() {
     check_streams(
         openai,
         &[
-            ("plain", "a b", vec![delta("a "), delta("b"), stop(), own(DONE)]),
-            ("CRLF", "ab", vec![chunks(&["a", "b"]).replace('\n', "\r\n"), stop(), own(DONE)]),
-            ("CR", "ab", vec![chunks(&["a", "b"]).replace('\n', "\r"), own(DONE)]),
-            ("many bytes per character", "日本 🎉", vec![chunks(&["日", "本 ", "🎉"]), own(DONE)]),
-            ("no space after the colon", "a", vec![delta("a").replace(": ", ":"), own(DONE)]),
-            ("[DONE] without blank line", "a", vec![delta("a"), own("data: [DONE]")]),
+            (
+                "plain",
+                "a b",
+                vec![delta("a "), delta("b"), stop(), own(DONE)],
+            ),
+            (
+                "CRLF",
+                "ab",
+                vec![chunks(&["a", "b"]).replace('\n', "\r\n"), stop(), own(DONE)],
+            ),
+            (
+                "CR",
+                "ab",
+                vec![chunks(&["a", "b"]).replace('\n', "\r"), own(DONE)],
+            ),
+            (
+                "many bytes per character",
+                "日本 🎉",
+                vec![chunks(&["日", "本 ", "🎉"]), own(DONE)],
+            ),
+            (
+                "no space after the colon",
+                "a",
+                vec![delta("a").replace(": ", ":"), own(DONE)],
+            ),
+            (
+                "[DONE] without blank line",
+                "a",
+                vec![delta("a"), own("data: [DONE]")],
+            ),
             ("[DONE] without finish", "a", vec![delta("a"), own(DONE)]),
             ("finish without [DONE]", "a", vec![delta("a"), stop()]),
-            ("last event without blank line", "a", vec![delta("a"), own(stop().trim_end())]),
+            (
+                "last event without blank line",
+                "a",
+                vec![delta("a"), own(stop().trim_end())],
+            ),
             (
                 "comments",
                 "ab",
@@ -422,16 +614,38 @@ fn an_openai_stream_is_understood_in_all_its_forms() {
                     stop(),
                 ],
             ),
-            ("data over two lines", "a", vec![delta("a").replace(",\"fin", ",\ndata: \"fin"), stop()]),
-            ("no choices", "a", vec![usage(), role(), delta("a"), stop(), usage(), own(DONE)]),
+            (
+                "data over two lines",
+                "a",
+                vec![delta("a").replace(",\"fin", ",\ndata: \"fin"), stop()],
+            ),
+            (
+                "no choices",
+                "a",
+                vec![usage(), role(), delta("a"), stop(), usage(), own(DONE)],
+            ),
             (
                 "content null, absent, empty",
                 "a",
-                vec![delta(Value::Null), choice(json!({"delta": {}})), delta(""), delta("a"), stop()],
+                vec![
+                    delta(Value::Null),
+                    choice(json!({"delta": {}})),
+                    delta(""),
+                    delta("a"),
+                    stop(),
+                ],
             ),
             ("content in parts", "ab", vec![delta(parts), stop()]),
-            ("data that is not JSON", "a", vec![own("data: hello\n\n"), delta("a"), stop()]),
-            ("blank lines first", "a", vec![own("\n\n\r\n"), delta("a"), stop()]),
+            (
+                "data that is not JSON",
+                "a",
+                vec![own("data: hello\n\n"), delta("a"), stop()],
+            ),
+            (
+                "blank lines first",
+                "a",
+                vec![own("\n\n\r\n"), delta("a"), stop()],
+            ),
             (
                 "reasoning fields",
                 "a",
@@ -442,56 +656,124 @@ fn an_openai_stream_is_understood_in_all_its_forms() {
                     stop(),
                 ],
             ),
-            ("thought inline", "a", vec![chunks(&["<thi", "nk>hm</", "think>\n\na"]), stop()]),
-            ("thought without opening", "a", vec![chunks(&["hm</thin", "k>a"]), stop()]),
-            ("thought without end", "<empty>", vec![chunks(&["<think>", "hm"]), stop()]),
+            (
+                "thought inline",
+                "a",
+                vec![chunks(&["<thi", "nk>hm</", "think>\n\na"]), stop()],
+            ),
+            (
+                "thought without opening",
+                "a",
+                vec![chunks(&["hm</thin", "k>a"]), stop()],
+            ),
+            (
+                "thought without end",
+                "<empty>",
+                vec![chunks(&["<think>", "hm"]), stop()],
+            ),
             (
                 "only reasoning",
                 "<empty>",
-                vec![choice(json!({"delta": {"reasoning": "hm"}})), stop(), own(DONE)],
+                vec![
+                    choice(json!({"delta": {"reasoning": "hm"}})),
+                    stop(),
+                    own(DONE),
+                ],
             ),
             ("blank", "<empty>", vec![delta(" \n"), stop()]),
             ("nothing but the end", "<empty>", vec![role(), own(DONE)]),
-            ("length", "a (cut)", vec![delta("a"), finish("length"), own(DONE)]),
-            ("max_tokens", "a (cut)", vec![delta("a"), finish("max_tokens")]),
-            ("length while thinking", "<empty>", vec![delta("<think>hm"), finish("length")]),
-            ("content filter", "<filtered>", vec![delta("a"), finish("content_filter")]),
+            (
+                "length",
+                "a (cut)",
+                vec![delta("a"), finish("length"), own(DONE)],
+            ),
+            (
+                "max_tokens",
+                "a (cut)",
+                vec![delta("a"), finish("max_tokens")],
+            ),
+            (
+                "length while thinking",
+                "<empty>",
+                vec![delta("<think>hm"), finish("length")],
+            ),
+            (
+                "content filter",
+                "<filtered>",
+                vec![delta("a"), finish("content_filter")],
+            ),
             ("refusal", "<refused>", vec![finish("refusal")]),
-            ("refusal as a field", "<refused>", vec![choice(json!({"delta": {"refusal": "No."}})), stop()]),
-            ("finished by an error", "<again>", vec![delta("a"), finish("error")]),
-            ("tool calls after text", "a", vec![delta("a"), finish("tool_calls")]),
+            (
+                "refusal as a field",
+                "<refused>",
+                vec![choice(json!({"delta": {"refusal": "No."}})), stop()],
+            ),
+            (
+                "finished by an error",
+                "<again>",
+                vec![delta("a"), finish("error")],
+            ),
+            (
+                "tool calls after text",
+                "a",
+                vec![delta("a"), finish("tool_calls")],
+            ),
             ("tool calls alone", "<empty>", vec![finish("tool_calls")]),
             ("unknown finish", "a", vec![delta("a"), finish("eos")]),
-            ("what follows the finish", "a", vec![delta("a"), stop(), own(": ping\n\n"), delta("b")]),
+            (
+                "what follows the finish",
+                "a",
+                vec![delta("a"), stop(), own(": ping\n\n"), delta("b")],
+            ),
             ("truncated", "<again>", vec![delta("a")]),
-            ("truncated in an event", "<again>", vec![delta("a"), own("data: {\"choi")]),
+            (
+                "truncated in an event",
+                "<again>",
+                vec![delta("a"), own("data: {\"choi")],
+            ),
             ("nothing at all", "<again>", vec![]),
             (
                 "error as data",
                 "<again>",
-                vec![delta("a"), own("data: {\"error\":{\"code\":502,\"message\":\"gone\"}}\n\n")],
+                vec![
+                    delta("a"),
+                    own("data: {\"error\":{\"code\":502,\"message\":\"gone\"}}\n\n"),
+                ],
             ),
             (
                 "error as data that will not pass",
                 "<never>",
-                vec![own("data: {\"error\":{\"type\":\"invalid_request_error\",\"message\":\"no\"}}\n\n")],
+                vec![own(
+                    "data: {\"error\":{\"type\":\"invalid_request_error\",\"message\":\"no\"}}\n\n",
+                )],
             ),
             (
                 "error as object",
                 "<never>",
-                vec![own("data: {\"object\":\"error\",\"message\":\"no\",\"code\":400}\n\n")],
+                vec![own(
+                    "data: {\"object\":\"error\",\"message\":\"no\",\"code\":400}\n\n",
+                )],
             ),
             (
                 "error as field",
                 "<too long>",
-                vec![own("error: {\"code\":400,\"message\":\"exceeds the available context size\"}\n\n")],
+                vec![own(
+                    "error: {\"code\":400,\"message\":\"exceeds the available context size\"}\n\n",
+                )],
             ),
             (
                 "error as bare JSON in the stream",
                 "<again>",
-                vec![delta("a"), own("{\"error\":{\"message\":\"model runner stopped\"}}\n")],
+                vec![
+                    delta("a"),
+                    own("{\"error\":{\"message\":\"model runner stopped\"}}\n"),
+                ],
             ),
-            ("error: null is none", "a", vec![delta("a").replace("{\"ch", "{\"error\":null,\"ch"), stop()]),
+            (
+                "error: null is none",
+                "a",
+                vec![delta("a").replace("{\"ch", "{\"error\":null,\"ch"), stop()],
+            ),
             (
                 "a 200 that holds only an error",
                 "<never>",
@@ -503,27 +785,47 @@ fn an_openai_stream_is_understood_in_all_its_forms() {
                 vec![own("[{\"error\":{\"code\":503,\"message\":\"no\"}}]")],
             ),
             ("plain JSON", "a", vec![whole.to_string()]),
-            ("plain JSON over many lines", "a", vec![format!("\n\n{whole:#}\n")]),
-            ("plain JSON of something else", "<again>", vec![own("{\"status\":\"ok\"}")]),
-            ("HTML", "<again>", vec![own("<html><body>Sign in</body></html>")]),
+            (
+                "plain JSON over many lines",
+                "a",
+                vec![format!("\n\n{whole:#}\n")],
+            ),
+            (
+                "plain JSON of something else",
+                "<again>",
+                vec![own("{\"status\":\"ok\"}")],
+            ),
+            (
+                "HTML",
+                "<again>",
+                vec![own("<html><body>Sign in</body></html>")],
+            ),
         ],
     );
 }
 
 #[test]
 fn an_anthropic_stream_is_understood_in_all_its_forms() {
-    let event = |data: Value| format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap());
-    let delta = |delta: Value| event(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
+    let event = |data: Value| {
+        format!(
+            "event: {}\ndata: {data}\n\n",
+            data["type"].as_str().unwrap()
+        )
+    };
+    let delta =
+        |delta: Value| event(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
     let text = |text: &str| delta(json!({"type": "text_delta", "text": text}));
     let start = || event(json!({"type": "message_start", "message": {"content": []}}));
     let block = |kind: &str| {
         event(json!({"type": "content_block_start", "index": 0, "content_block": {"type": kind}}))
     };
     let block_end = || event(json!({"type": "content_block_stop", "index": 0}));
-    let stop = |reason: &str| event(json!({"type": "message_delta", "delta": {"stop_reason": reason}}));
+    let stop =
+        |reason: &str| event(json!({"type": "message_delta", "delta": {"stop_reason": reason}}));
     let end = || event(json!({"type": "message_stop"}));
     let ping = || event(json!({"type": "ping"}));
-    let error = |kind: &str| event(json!({"type": "error", "error": {"type": kind, "message": "no"}}));
+    let error =
+        |kind: &str| event(json!({"type": "error", "error": {"type": kind, "message": "no"}}));
     let whole = json!({
         "type": "message",
         "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}],
@@ -631,11 +933,11 @@ fn a_stream_left_open_after_its_answer_keeps_nobody_waiting() {
     let (release, held) = mpsc::channel::<()>();
     let held = RefCell::new(Some(held));
     let bytes = delta("a") + &finish("stop");
-    let wire = wire::Wire::start({
+    let wire = support::wire::Wire::start({
         let held = std::sync::Mutex::new(held.take());
         move |_| {
             let (bytes, held) = (bytes.clone(), held.lock().unwrap().take());
-            wire::Reply::Raw(Box::new(move |writer| {
+            support::wire::Reply::Raw(Box::new(move |writer| {
                 write!(writer, "HTTP/1.1 200 OK\r\n\r\n{bytes}")?;
                 writer.flush()?;
                 let _ = held.map(|held| held.recv());
@@ -653,39 +955,111 @@ fn a_stream_left_open_after_its_answer_keeps_nobody_waiting() {
 #[test]
 fn each_failure_is_tried_again_or_not_as_it_deserves() {
     let again = "again";
-    let quota = r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota"}}"#;
+    let quota =
+        r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota"}}"#;
     let large = r#"{"error":{"message":"Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 9000, please reduce your message size"}}"#;
-    let roles = r#"{"error":{"code":500,"message":"Conversation roles must alternate user/assistant"}}"#;
+    let roles =
+        r#"{"error":{"code":500,"message":"Conversation roles must alternate user/assistant"}}"#;
     for (status, body, expected, in_line) in [
         (408, "", again, "408"),
         (409, "", again, "409"),
-        (429, r#"{"error":{"message":"slow down"}}"#, again, "slow down"),
-        (500, r#"{"type":"error","error":{"type":"api_error","message":"oh"}}"#, again, "oh"),
-        (502, "<html><h1>Bad Gateway</h1></html>", again, "Bad Gateway"),
-        (503, r#"{"error":{"code":503,"message":"Loading model"}}"#, again, "Loading model"),
+        (
+            429,
+            r#"{"error":{"message":"slow down"}}"#,
+            again,
+            "slow down",
+        ),
+        (
+            500,
+            r#"{"type":"error","error":{"type":"api_error","message":"oh"}}"#,
+            again,
+            "oh",
+        ),
+        (
+            502,
+            "<html><h1>Bad Gateway</h1></html>",
+            again,
+            "Bad Gateway",
+        ),
+        (
+            503,
+            r#"{"error":{"code":503,"message":"Loading model"}}"#,
+            again,
+            "Loading model",
+        ),
         (504, "", again, "504"),
         (524, "", again, "524"),
         (529, "", again, "529"),
-        (400, r#"{"error":{"message":"bad","type":"x","code":null,"param":null}}"#, "never", "bad"),
+        (
+            400,
+            r#"{"error":{"message":"bad","type":"x","code":null,"param":null}}"#,
+            "never",
+            "bad",
+        ),
         (401, "", "never", "OPENAI_API_KEY"),
         (402, "", "never", "account"),
         (403, r#"{"error":"text"}"#, "never", "text"),
-        (404, r#"{"error":{"message":"model 'x' not found"}}"#, "never", "default_model"),
+        (
+            404,
+            r#"{"error":{"message":"model 'x' not found"}}"#,
+            "never",
+            "default_model",
+        ),
         (413, "", "never", "history_chars"),
-        (422, r#"{"detail":[{"loc":["body"],"msg":"Extra inputs"}]}"#, "never", "Extra inputs"),
-        (400, r#"{"object":"error","message":"vllm says","code":400}"#, "never", "vllm says"),
+        (
+            422,
+            r#"{"detail":[{"loc":["body"],"msg":"Extra inputs"}]}"#,
+            "never",
+            "Extra inputs",
+        ),
+        (
+            400,
+            r#"{"object":"error","message":"vllm says","code":400}"#,
+            "never",
+            "vllm says",
+        ),
         (307, "", "never", "correct the URL"),
         (308, "", "never", "correct the URL"),
         (429, quota, "never", "no money or quota"),
-        (400, r#"{"error":{"message":"Your credit balance is too low"}}"#, "never", "no money or quota"),
-        (400, r#"{"error":{"message":"You have reached your usage limits"}}"#, "never", "no money or quota"),
-        (400, r#"{"code":"x","error":"Incorrect API key provided: xa***yz"}"#, "never", "OPENAI_API_KEY"),
-        (400, r#"[{"error":{"code":400,"message":"API key not valid."}}]"#, "never", "OPENAI_API_KEY"),
+        (
+            400,
+            r#"{"error":{"message":"Your credit balance is too low"}}"#,
+            "never",
+            "no money or quota",
+        ),
+        (
+            400,
+            r#"{"error":{"message":"You have reached your usage limits"}}"#,
+            "never",
+            "no money or quota",
+        ),
+        (
+            400,
+            r#"{"code":"x","error":"Incorrect API key provided: xa***yz"}"#,
+            "never",
+            "OPENAI_API_KEY",
+        ),
+        (
+            400,
+            r#"[{"error":{"code":400,"message":"API key not valid."}}]"#,
+            "never",
+            "OPENAI_API_KEY",
+        ),
         (429, large, "never", "history_chars"),
         (413, large, "never", "history_chars"),
-        (500, r#"{"error":{"message":"Jinja Exception: no"}}"#, "never", "chat template"),
+        (
+            500,
+            r#"{"error":{"message":"Jinja Exception: no"}}"#,
+            "never",
+            "chat template",
+        ),
         (500, roles, "never", "chat template"),
-        (400, r#"{"error":{"code":"content_filter","message":"filtered"}}"#, "filtered", "content filter"),
+        (
+            400,
+            r#"{"error":{"code":"content_filter","message":"filtered"}}"#,
+            "filtered",
+            "content filter",
+        ),
     ] {
         let model = Model::start();
         let headers = vec![("Location".into(), "/v1/models".into())];
@@ -699,13 +1073,23 @@ fn each_failure_is_tried_again_or_not_as_it_deserves() {
         let error = asker.ask(&["u:hi"]).unwrap_err();
         let line = error.to_string();
         assert_eq!(class(&error), expected, "{status} {line}");
-        assert!(line.contains(in_line) && line.starts_with("openai: "), "{status} {line}");
-        assert!(line.chars().count() <= 300 && !line.contains('\n'), "{line}");
+        assert!(
+            line.contains(in_line) && line.starts_with("openai: "),
+            "{status} {line}"
+        );
+        assert!(
+            line.chars().count() <= 300 && !line.contains('\n'),
+            "{line}"
+        );
         let (requests, slept) = match expected {
             "again" => (3, Duration::from_millis(1500)),
             _ => (1, Duration::ZERO),
         };
-        assert_eq!((model.requests().len(), asker.slept()), (requests, slept), "{status} {line}");
+        assert_eq!(
+            (model.requests().len(), asker.slept()),
+            (requests, slept),
+            "{status} {line}"
+        );
     }
 }
 
@@ -740,11 +1124,19 @@ fn the_server_says_how_long_to_wait_unless_that_is_too_long() {
     ] {
         let model = Model::start();
         let headers = vec![(header.into(), value.into())];
-        model.then(ModelReply::Status { status: 429, headers, body: String::new() });
+        model.then(ModelReply::Status {
+            status: 429,
+            headers,
+            body: String::new(),
+        });
         let asker = Asker::new(&openai(&model));
         let result = asker.ask(&["u:hi"]);
         assert_eq!(result.is_ok(), requests == 2, "{header}: {value}");
-        assert_eq!(asker.slept(), Duration::from_millis(slept_ms), "{header}: {value}");
+        assert_eq!(
+            asker.slept(),
+            Duration::from_millis(slept_ms),
+            "{header}: {value}"
+        );
         assert_eq!(model.requests().len(), requests, "{header}: {value}");
         assert!(asker.clock.longest_sleep.get() < Duration::from_secs(1));
     }
@@ -756,8 +1148,15 @@ fn retry_after_may_be_a_date_and_its_milliseconds_win() {
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let date = header("Date", "Wed, 21 Oct 2026 07:28:00 GMT");
     let after = header("Retry-After", "Wed, 21 Oct 2026 07:28:09 GMT");
-    for headers in [vec![date.clone(), after.clone()], vec![date, after, header("retry-after-ms", "2000")]] {
-        model.then(ModelReply::Status { status: 503, headers, body: String::new() });
+    for headers in [
+        vec![date.clone(), after.clone()],
+        vec![date, after, header("retry-after-ms", "2000")],
+    ] {
+        model.then(ModelReply::Status {
+            status: 503,
+            headers,
+            body: String::new(),
+        });
     }
     let asker = Asker::new(&openai(&model));
     asker.ask(&["u:hi"]).unwrap();
@@ -772,7 +1171,16 @@ fn a_conversation_that_is_too_long_is_halved_until_it_fits() {
         _ => ModelReply::status(400, r#"{"error":{"code":"context_length_exceeded"}}"#),
     });
     let long = format!("a:{}", "x".repeat(200));
-    let said = ["s:S", "u:root", &long, "u:2", &long, "u:3", "a:last", "u:question"];
+    let said = [
+        "s:S",
+        "u:root",
+        &long,
+        "u:2",
+        &long,
+        "u:3",
+        "a:last",
+        "u:question",
+    ];
     let asker = Asker::new(&openai(&model));
     assert_eq!(text(asker.ask(&said)), "fits");
     let last = &model.bodies().pop().unwrap()["messages"];
@@ -791,17 +1199,57 @@ fn a_conversation_that_is_too_long_is_halved_until_it_fits() {
 #[test]
 fn a_question_that_is_too_long_by_itself_is_said_to_be() {
     for (name, status, body) in [
-        ("openai", 400, r#"{"error":{"message":"prompt is too long: 9 tokens"}}"#),
-        ("openai", 400, r#"{"error":{"code":"context_length_exceeded"}}"#),
-        ("openai", 400, "This model's maximum context length is 4096 tokens."),
-        ("openai", 400, "Your input exceeds the context window of this model."),
-        ("llamacpp", 500, "the request exceeds the available context size"),
-        ("llamacpp", 400, r#"{"error":{"type":"exceed_context_size_error"}}"#),
-        ("xai", 400, r#"{"error":"This model's maximum prompt length is 9"}"#),
-        ("groq", 400, "Please reduce the length of the messages or completion."),
+        (
+            "openai",
+            400,
+            r#"{"error":{"message":"prompt is too long: 9 tokens"}}"#,
+        ),
+        (
+            "openai",
+            400,
+            r#"{"error":{"code":"context_length_exceeded"}}"#,
+        ),
+        (
+            "openai",
+            400,
+            "This model's maximum context length is 4096 tokens.",
+        ),
+        (
+            "openai",
+            400,
+            "Your input exceeds the context window of this model.",
+        ),
+        (
+            "llamacpp",
+            500,
+            "the request exceeds the available context size",
+        ),
+        (
+            "llamacpp",
+            400,
+            r#"{"error":{"type":"exceed_context_size_error"}}"#,
+        ),
+        (
+            "xai",
+            400,
+            r#"{"error":"This model's maximum prompt length is 9"}"#,
+        ),
+        (
+            "groq",
+            400,
+            "Please reduce the length of the messages or completion.",
+        ),
         ("x", 400, "Input is greater than the context length"),
-        ("vllm", 400, "The prompt is longer than the model's context length"),
-        ("mistral", 400, "Prompt contains 9 tokens, too large for model with 5"),
+        (
+            "vllm",
+            400,
+            "The prompt is longer than the model's context length",
+        ),
+        (
+            "mistral",
+            400,
+            "Prompt contains 9 tokens, too large for model with 5",
+        ),
         ("x", 400, "max context length"),
         ("x", 413, "PROMPT IS TOO LONG"),
         ("together", 403, ""),
@@ -852,7 +1300,10 @@ fn no_key_prompt_or_answer_is_ever_logged() {
     let mut errors = Vec::new();
     for (status, body) in [
         (401, quoting(&format!("key {KEY}"))),
-        (401, quoting("Incorrect API key provided: sk-te***************cdef.")),
+        (
+            401,
+            quoting("Incorrect API key provided: sk-te***************cdef."),
+        ),
         (401, format!("<html>Authorization: Bearer {KEY}</html>")),
         (400, quoting(prompt)),
         (400, quoting(&prompt[5..40])),
@@ -861,21 +1312,49 @@ fn no_key_prompt_or_answer_is_ever_logged() {
     ] {
         model.on_request(move |_| ModelReply::status(status, &body));
         for settings in [openai(&model), anthropic(&model)] {
-            errors.push(ask(&settings, &[&format!("u:{prompt}")]).unwrap_err().to_string());
+            errors.push(
+                ask(&settings, &[&format!("u:{prompt}")])
+                    .unwrap_err()
+                    .to_string(),
+            );
         }
     }
     model.answers(answer);
-    for settings in [openai(&model), anthropic(&model), shell("cat; cat >&2 </dev/null; exit 3")] {
-        errors.extend(ask(&settings, &[&format!("u:{prompt}")]).err().map(|e| e.to_string()));
+    for settings in [
+        openai(&model),
+        anthropic(&model),
+        shell("cat; cat >&2 </dev/null; exit 3"),
+    ] {
+        errors.extend(
+            ask(&settings, &[&format!("u:{prompt}")])
+                .err()
+                .map(|e| e.to_string()),
+        );
     }
     let complaint = format!("echo '{prompt}' >&2; echo ok");
-    assert_eq!(text(ask(&shell(&complaint), &[&format!("u:{prompt}")])), "ok");
+    assert_eq!(
+        text(ask(&shell(&complaint), &[&format!("u:{prompt}")])),
+        "ok"
+    );
 
     let lines = LINES.take();
-    assert!(lines.iter().any(|line| line.contains("trying again")), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains("standard error")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("trying again")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains("standard error")),
+        "{lines:?}"
+    );
     for line in errors.iter().chain(&lines) {
-        for secret in [KEY, "0123456789", "cdef", "swordfish", "launch code", "nobody else"] {
+        for secret in [
+            KEY,
+            "0123456789",
+            "cdef",
+            "swordfish",
+            "launch code",
+            "nobody else",
+        ] {
             assert!(!line.contains(secret), "{line}");
         }
     }
@@ -883,9 +1362,15 @@ fn no_key_prompt_or_answer_is_ever_logged() {
 
 #[test]
 fn a_url_is_shown_without_the_secrets_in_it() {
-    let kind = named("custom:https://ann:secret@example.com/v1?key=secret", "http://127.0.0.1:9/v1");
+    let kind = named(
+        "custom:https://ann:secret@example.com/v1?key=secret",
+        "http://127.0.0.1:9/v1",
+    );
     let provider = provider::from_settings(&kind).unwrap();
-    assert_eq!(provider.describe(), "custom:https://example.com/v1 test-model");
+    assert_eq!(
+        provider.describe(),
+        "custom:https://example.com/v1 test-model"
+    );
 }
 
 // Time.
@@ -904,7 +1389,10 @@ fn a_server_that_says_nothing_for_long_is_waited_for_with_a_heartbeat() {
         }
     };
     let asker = Asker::new(&openai(&model));
-    assert_eq!(text(with_heartbeat(heartbeat, || asker.ask(&["u:hi"]))), "loaded");
+    assert_eq!(
+        text(with_heartbeat(heartbeat, || asker.ask(&["u:hi"]))),
+        "loaded"
+    );
     assert_eq!(model.requests().len(), 1);
     assert!(beats.get() >= 2);
 }
@@ -945,37 +1433,108 @@ fn programs_end_in_every_way_without_harm() {
     let text = "x".repeat(500_000);
     let echoed = format!(r#"{{"messages":[{{"content":"{text}","role":"user"}}]}}"#);
     let large = r#"{"error":{"message":"Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 9000, please reduce your message size"}}"#;
-    let roles = r#"{"error":{"code":500,"message":"Conversation roles must alternate user/assistant"}}"#;
+    let roles =
+        r#"{"error":{"code":500,"message":"Conversation roles must alternate user/assistant"}}"#;
     for (status, body, expected, in_line) in [
         (408, "", again, "408"),
         (409, "", again, "409"),
-        (429, r#"{"error":{"message":"slow down"}}"#, again, "slow down"),
-        (500, r#"{"type":"error","error":{"type":"api_error","message":"oh"}}"#, again, "oh"),
-        (502, "<html><h1>Bad Gateway</h1></html>", again, "Bad Gateway"),
-        (503, r#"{"error":{"code":503,"message":"Loading model"}}"#, again, "Loading model"),
+        (
+            429,
+            r#"{"error":{"message":"slow down"}}"#,
+            again,
+            "slow down",
+        ),
+        (
+            500,
+            r#"{"type":"error","error":{"type":"api_error","message":"oh"}}"#,
+            again,
+            "oh",
+        ),
+        (
+            502,
+            "<html><h1>Bad Gateway</h1></html>",
+            again,
+            "Bad Gateway",
+        ),
+        (
+            503,
+            r#"{"error":{"code":503,"message":"Loading model"}}"#,
+            again,
+            "Loading model",
+        ),
         (504, "", again, "504"),
         (524, "", again, "524"),
         (529, "", again, "529"),
-        (400, r#"{"error":{"message":"bad","type":"x","code":null,"param":null}}"#, "never", "bad"),
+        (
+            400,
+            r#"{"error":{"message":"bad","type":"x","code":null,"param":null}}"#,
+            "never",
+            "bad",
+        ),
         (401, "", "never", "OPENAI_API_KEY"),
         (402, "", "never", "account"),
         (403, r#"{"error":"text"}"#, "never", "text"),
-        (404, r#"{"error":{"message":"model 'x' not found"}}"#, "never", "default_model"),
+        (
+            404,
+            r#"{"error":{"message":"model 'x' not found"}}"#,
+            "never",
+            "default_model",
+        ),
         (413, "", "never", "history_chars"),
-        (422, r#"{"detail":[{"loc":["body"],"msg":"Extra inputs"}]}"#, "never", "Extra inputs"),
-        (400, r#"{"object":"error","message":"vllm says","code":400}"#, "never", "vllm says"),
+        (
+            422,
+            r#"{"detail":[{"loc":["body"],"msg":"Extra inputs"}]}"#,
+            "never",
+            "Extra inputs",
+        ),
+        (
+            400,
+            r#"{"object":"error","message":"vllm says","code":400}"#,
+            "never",
+            "vllm says",
+        ),
         (307, "", "never", "correct the URL"),
         (308, "", "never", "correct the URL"),
         (429, quota, "never", "no money or quota"),
-        (400, r#"{"error":{"message":"Your credit balance is too low"}}"#, "never", "no money or quota"),
-        (400, r#"{"error":{"message":"You have reached your usage limits"}}"#, "never", "no money or quota"),
-        (400, r#"{"code":"x","error":"Incorrect API key provided: xa***yz"}"#, "never", "OPENAI_API_KEY"),
-        (400, r#"[{"error":{"code":400,"message":"API key not valid."}}]"#, "never", "OPENAI_API_KEY"),
+        (
+            400,
+            r#"{"error":{"message":"Your credit balance is too low"}}"#,
+            "never",
+            "no money or quota",
+        ),
+        (
+            400,
+            r#"{"error":{"message":"You have reached your usage limits"}}"#,
+            "never",
+            "no money or quota",
+        ),
+        (
+            400,
+            r#"{"code":"x","error":"Incorrect API key provided: xa***yz"}"#,
+            "never",
+            "OPENAI_API_KEY",
+        ),
+        (
+            400,
+            r#"[{"error":{"code":400,"message":"API key not valid."}}]"#,
+            "never",
+            "OPENAI_API_KEY",
+        ),
         (429, large, "never", "history_chars"),
         (413, large, "never", "history_chars"),
-        (500, r#"{"error":{"message":"Jinja Exception: no"}}"#, "never", "chat template"),
+        (
+            500,
+            r#"{"error":{"message":"Jinja Exception: no"}}"#,
+            "never",
+            "chat template",
+        ),
         (500, roles, "never", "chat template"),
-        (400, r#"{"error":{"code":"content_filter","message":"filtered"}}"#, "filtered", "content filter"),
+        (
+            400,
+            r#"{"error":{"code":"content_filter","message":"filtered"}}"#,
+            "filtered",
+            "content filter",
+        ),
     ] {
         let model = Model::start();
         let headers = vec![("Location".into(), "/v1/models".into())];
@@ -989,13 +1548,23 @@ fn programs_end_in_every_way_without_harm() {
         let error = asker.ask(&["u:hi"]).unwrap_err();
         let line = error.to_string();
         assert_eq!(class(&error), expected, "{status} {line}");
-        assert!(line.contains(in_line) && line.starts_with("openai: "), "{status} {line}");
-        assert!(line.chars().count() <= 300 && !line.contains('\n'), "{line}");
+        assert!(
+            line.contains(in_line) && line.starts_with("openai: "),
+            "{status} {line}"
+        );
+        assert!(
+            line.chars().count() <= 300 && !line.contains('\n'),
+            "{line}"
+        );
         let (requests, slept) = match expected {
             "again" => (3, Duration::from_millis(1500)),
             _ => (1, Duration::ZERO),
         };
-        assert_eq!((model.requests().len(), asker.slept()), (requests, slept), "{status} {line}");
+        assert_eq!(
+            (model.requests().len(), asker.slept()),
+            (requests, slept),
+            "{status} {line}"
+        );
     }
 }
 
@@ -1030,11 +1599,19 @@ fn the_server_says_how_long_to_wait_unless_that_is_too_long() {
     ] {
         let model = Model::start();
         let headers = vec![(header.into(), value.into())];
-        model.then(ModelReply::Status { status: 429, headers, body: String::new() });
+        model.then(ModelReply::Status {
+            status: 429,
+            headers,
+            body: String::new(),
+        });
         let asker = Asker::new(&openai(&model));
         let result = asker.ask(&["u:hi"]);
         assert_eq!(result.is_ok(), requests == 2, "{header}: {value}");
-        assert_eq!(asker.slept(), Duration::from_millis(slept_ms), "{header}: {value}");
+        assert_eq!(
+            asker.slept(),
+            Duration::from_millis(slept_ms),
+            "{header}: {value}"
+        );
         assert_eq!(model.requests().len(), requests, "{header}: {value}");
         assert!(asker.clock.longest_sleep.get() < Duration::from_secs(1));
     }
@@ -1046,8 +1623,15 @@ fn retry_after_may_be_a_date_and_its_milliseconds_win() {
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let date = header("Date", "Wed, 21 Oct 2026 07:28:00 GMT");
     let after = header("Retry-After", "Wed, 21 Oct 2026 07:28:09 GMT");
-    for headers in [vec![date.clone(), after.clone()], vec![date, after, header("retry-after-ms", "2000")]] {
-        model.then(ModelReply::Status { status: 503, headers, body: String::new() });
+    for headers in [
+        vec![date.clone(), after.clone()],
+        vec![date, after, header("retry-after-ms", "2000")],
+    ] {
+        model.then(ModelReply::Status {
+            status: 503,
+            headers,
+            body: String::new(),
+        });
     }
     let asker = Asker::new(&openai(&model));
     asker.ask(&["u:hi"]).unwrap();
@@ -1062,7 +1646,16 @@ fn a_conversation_that_is_too_long_is_halved_until_it_fits() {
         _ => ModelReply::status(400, r#"{"error":{"code":"context_length_exceeded"}}"#),
     });
     let long = format!("a:{}", "x".repeat(200));
-    let said = ["s:S", "u:root", &long, "u:2", &long, "u:3", "a:last", "u:question"];
+    let said = [
+        "s:S",
+        "u:root",
+        &long,
+        "u:2",
+        &long,
+        "u:3",
+        "a:last",
+        "u:question",
+    ];
     let asker = Asker::new(&openai(&model));
     assert_eq!(text(asker.ask(&said)), "fits");
     let last = &model.bodies().pop().unwrap()["messages"];
@@ -1081,17 +1674,57 @@ fn a_conversation_that_is_too_long_is_halved_until_it_fits() {
 #[test]
 fn a_question_that_is_too_long_by_itself_is_said_to_be() {
     for (name, status, body) in [
-        ("openai", 400, r#"{"error":{"message":"prompt is too long: 9 tokens"}}"#),
-        ("openai", 400, r#"{"error":{"code":"context_length_exceeded"}}"#),
-        ("openai", 400, "This model's maximum context length is 4096 tokens."),
-        ("openai", 400, "Your input exceeds the context window of this model."),
-        ("llamacpp", 500, "the request exceeds the available context size"),
-        ("llamacpp", 400, r#"{"error":{"type":"exceed_context_size_error"}}"#),
-        ("xai", 400, r#"{"error":"This model's maximum prompt length is 9"}"#),
-        ("groq", 400, "Please reduce the length of the messages or completion."),
+        (
+            "openai",
+            400,
+            r#"{"error":{"message":"prompt is too long: 9 tokens"}}"#,
+        ),
+        (
+            "openai",
+            400,
+            r#"{"error":{"code":"context_length_exceeded"}}"#,
+        ),
+        (
+            "openai",
+            400,
+            "This model's maximum context length is 4096 tokens.",
+        ),
+        (
+            "openai",
+            400,
+            "Your input exceeds the context window of this model.",
+        ),
+        (
+            "llamacpp",
+            500,
+            "the request exceeds the available context size",
+        ),
+        (
+            "llamacpp",
+            400,
+            r#"{"error":{"type":"exceed_context_size_error"}}"#,
+        ),
+        (
+            "xai",
+            400,
+            r#"{"error":"This model's maximum prompt length is 9"}"#,
+        ),
+        (
+            "groq",
+            400,
+            "Please reduce the length of the messages or completion.",
+        ),
         ("x", 400, "Input is greater than the context length"),
-        ("vllm", 400, "The prompt is longer than the model's context length"),
-        ("mistral", 400, "Prompt contains 9 tokens, too large for model with 5"),
+        (
+            "vllm",
+            400,
+            "The prompt is longer than the model's context length",
+        ),
+        (
+            "mistral",
+            400,
+            "Prompt contains 9 tokens, too large for model with 5",
+        ),
         ("x", 400, "max context length"),
         ("x", 413, "PROMPT IS TOO LONG"),
         ("together", 403, ""),
@@ -1142,7 +1775,10 @@ fn no_key_prompt_or_answer_is_ever_logged() {
     let mut errors = Vec::new();
     for (status, body) in [
         (401, quoting(&format!("key {KEY}"))),
-        (401, quoting("Incorrect API key provided: sk-te***************cdef.")),
+        (
+            401,
+            quoting("Incorrect API key provided: sk-te***************cdef."),
+        ),
         (401, format!("<html>Authorization: Bearer {KEY}</html>")),
         (400, quoting(prompt)),
         (400, quoting(&prompt[5..40])),
@@ -1151,21 +1787,49 @@ fn no_key_prompt_or_answer_is_ever_logged() {
     ] {
         model.on_request(move |_| ModelReply::status(status, &body));
         for settings in [openai(&model), anthropic(&model)] {
-            errors.push(ask(&settings, &[&format!("u:{prompt}")]).unwrap_err().to_string());
+            errors.push(
+                ask(&settings, &[&format!("u:{prompt}")])
+                    .unwrap_err()
+                    .to_string(),
+            );
         }
     }
     model.answers(answer);
-    for settings in [openai(&model), anthropic(&model), shell("cat; cat >&2 </dev/null; exit 3")] {
-        errors.extend(ask(&settings, &[&format!("u:{prompt}")]).err().map(|e| e.to_string()));
+    for settings in [
+        openai(&model),
+        anthropic(&model),
+        shell("cat; cat >&2 </dev/null; exit 3"),
+    ] {
+        errors.extend(
+            ask(&settings, &[&format!("u:{prompt}")])
+                .err()
+                .map(|e| e.to_string()),
+        );
     }
     let complaint = format!("echo '{prompt}' >&2; echo ok");
-    assert_eq!(text(ask(&shell(&complaint), &[&format!("u:{prompt}")])), "ok");
+    assert_eq!(
+        text(ask(&shell(&complaint), &[&format!("u:{prompt}")])),
+        "ok"
+    );
 
     let lines = LINES.take();
-    assert!(lines.iter().any(|line| line.contains("trying again")), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains("standard error")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("trying again")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains("standard error")),
+        "{lines:?}"
+    );
     for line in errors.iter().chain(&lines) {
-        for secret in [KEY, "0123456789", "cdef", "swordfish", "launch code", "nobody else"] {
+        for secret in [
+            KEY,
+            "0123456789",
+            "cdef",
+            "swordfish",
+            "launch code",
+            "nobody else",
+        ] {
             assert!(!line.contains(secret), "{line}");
         }
     }
@@ -1173,9 +1837,15 @@ fn no_key_prompt_or_answer_is_ever_logged() {
 
 #[test]
 fn a_url_is_shown_without_the_secrets_in_it() {
-    let kind = named("custom:https://ann:secret@example.com/v1?key=secret", "http://127.0.0.1:9/v1");
+    let kind = named(
+        "custom:https://ann:secret@example.com/v1?key=secret",
+        "http://127.0.0.1:9/v1",
+    );
     let provider = provider::from_settings(&kind).unwrap();
-    assert_eq!(provider.describe(), "custom:https://example.com/v1 test-model");
+    assert_eq!(
+        provider.describe(),
+        "custom:https://example.com/v1 test-model"
+    );
 }
 
 // Time.
@@ -1194,7 +1864,10 @@ fn a_server_that_says_nothing_for_long_is_waited_for_with_a_heartbeat() {
         }
     };
     let asker = Asker::new(&openai(&model));
-    assert_eq!(text(with_heartbeat(heartbeat, || asker.ask(&["u:hi"]))), "loaded");
+    assert_eq!(
+        text(with_heartbeat(heartbeat, || asker.ask(&["u:hi"]))),
+        "loaded"
+    );
     assert_eq!(model.requests().len(), 1);
     assert!(beats.get() >= 2);
 }
@@ -1239,7 +1912,11 @@ fn programs_end_in_every_way_without_harm() {
         ("cat", &large, echoed.as_str()),
         ("exec 0<&-; echo hi", &large, "hi"),
         ("echo '<think>hm</think>hi'", "u:hi", "hi"),
-        ("cat /dev/stdin >/dev/null; echo no >/dev/stderr; echo hi >/dev/stdout", "u:hi", "hi"),
+        (
+            "cat /dev/stdin >/dev/null; echo no >/dev/stderr; echo hi >/dev/stdout",
+            "u:hi",
+            "hi",
+        ),
         ("head -c 1000000 /dev/zero >&2; echo hi", "u:hi", "hi"),
         ("sleep 60 & echo hi", "u:hi", "hi"),
         ("true", "u:hi", "<empty>"),
@@ -1247,12 +1924,22 @@ fn programs_end_in_every_way_without_harm() {
         ("echo hi; kill -9 $$", "u:hi", "<never>"),
     ] {
         let result = ask(&shell(script), &[question]);
-        assert!(outcome(&result) == expected, "{script}: {:.200}", format!("{result:?}"));
+        assert!(
+            outcome(&result) == expected,
+            "{script}: {:.200}",
+            format!("{result:?}")
+        );
     }
-    let result = ask(&command(&["/nonexistent/program", "--key=secret"]), &["u:hi"]);
+    let result = ask(
+        &command(&["/nonexistent/program", "--key=secret"]),
+        &["u:hi"],
+    );
     assert_eq!(outcome(&result), "<never>");
     let line = result.unwrap_err().to_string();
-    assert!(line.contains("provider_command") && !line.contains("secret"), "{line}");
+    assert!(
+        line.contains("provider_command") && !line.contains("secret"),
+        "{line}"
+    );
     assert!(provider::from_settings(&command(&[])).is_err());
 }
 
@@ -1282,7 +1969,10 @@ fn a_heartbeat_goes_on_while_a_program_thinks() {
     let beats = Rc::new(Cell::new(0));
     let counted = beats.clone();
     let asker = Asker::new(&shell("sleep 1; echo hi"));
-    let answer = with_heartbeat(move || counted.set(counted.get() + 1), || asker.ask(&["u:hi"]));
+    let answer = with_heartbeat(
+        move || counted.set(counted.get() + 1),
+        || asker.ask(&["u:hi"]),
+    );
     assert_eq!(text(answer), "hi");
     assert!(beats.get() >= 1);
 }
@@ -1291,14 +1981,25 @@ fn a_heartbeat_goes_on_while_a_program_thinks() {
 
 #[test]
 fn echo_repeats_the_last_thing_said() {
-    assert_eq!(text(ask(&settings(ProviderKind::Echo), &["u:a", "a:b", "u: c "])), "You said: c");
-    assert_eq!(outcome(&ask(&settings(ProviderKind::Echo), &["u: "])), "<empty>");
+    assert_eq!(
+        text(ask(&settings(ProviderKind::Echo), &["u:a", "a:b", "u: c "])),
+        "You said: c"
+    );
+    assert_eq!(
+        outcome(&ask(&settings(ProviderKind::Echo), &["u: "])),
+        "<empty>"
+    );
 }
 
 #[test]
 fn without_a_provider_the_answer_says_what_to_add() {
     let answer = text(ask(&settings(ProviderKind::None), &["u:hi"]));
-    for part in ["default_provider = \"", "default_model = \"", "api_key = \"", "works"] {
+    for part in [
+        "default_provider = \"",
+        "default_model = \"",
+        "api_key = \"",
+        "works",
+    ] {
         assert!(answer.contains(part), "{answer}");
     }
 }
@@ -1307,7 +2008,10 @@ fn without_a_provider_the_answer_says_what_to_add() {
 fn a_person_reads_one_sentence_without_internals() {
     let line = || "openai: HTTP 500".to_owned();
     let errors = [
-        ProviderError::Again { line: line(), after: None },
+        ProviderError::Again {
+            line: line(),
+            after: None,
+        },
         ProviderError::TooLong(line()),
         ProviderError::TimedOut(line()),
         ProviderError::Refused(line()),
@@ -1317,20 +2021,35 @@ fn a_person_reads_one_sentence_without_internals() {
     ];
     for error in errors {
         let sentence = error.for_person();
-        assert!(sentence.ends_with('.') && sentence.len() < 130, "{sentence}");
-        assert!(!sentence.contains("openai") && !sentence.contains("500"), "{sentence}");
+        assert!(
+            sentence.ends_with('.') && sentence.len() < 130,
+            "{sentence}"
+        );
+        assert!(
+            !sentence.contains("openai") && !sentence.contains("500"),
+            "{sentence}"
+        );
     }
 }
 
 #[test]
 fn a_provider_says_what_it_is() {
     for (settings, described) in [
-        (named("ollama", "http://localhost:11434/v1"), "ollama test-model"),
-        (command(&["/usr/bin/answer", "--key=secret"]), "command answer"),
+        (
+            named("ollama", "http://localhost:11434/v1"),
+            "ollama test-model",
+        ),
+        (
+            command(&["/usr/bin/answer", "--key=secret"]),
+            "command answer",
+        ),
         (settings(ProviderKind::Echo), "echo"),
         (settings(ProviderKind::None), "no language model"),
     ] {
-        assert_eq!(provider::from_settings(&settings).unwrap().describe(), described);
+        assert_eq!(
+            provider::from_settings(&settings).unwrap().describe(),
+            described
+        );
     }
 }
 

@@ -220,11 +220,7 @@ impl Drop for End {
 }
 
 /// Serves one connection until either side ends it. `ConnectionReset`: the caller is to reset it.
-fn converse(
-    mut reader: impl BufRead,
-    mut writer: impl Write,
-    handler: &Handler,
-) -> io::Result<()> {
+fn converse(mut reader: impl BufRead, mut writer: impl Write, handler: &Handler) -> io::Result<()> {
     while let Some(request) = read_request(&mut reader)? {
         let keep = match handler(request) {
             Reply::Full {
