@@ -6,14 +6,12 @@ use std::time::Duration;
 use log::{debug, info, warn};
 
 use crate::answer::{self, Answerer, Generated};
-use crate::commands::Exit;
 use crate::config::Config;
 use crate::context;
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox::{Inbox, Scope, Waiting};
 use crate::mattermost::client::Client;
 use crate::mattermost::{Post, PostId, User, UserId};
-use crate::outage::Outage;
 use crate::outbox::{Delivery, Outbox, Trouble};
 use crate::provider::Provider;
 use crate::reply::{self, ReplyOptions};
@@ -70,24 +68,8 @@ impl Bot {
         }
     }
 
-    /// Polls and answers until there is no use in going on; with `once`, until nothing waits.
-    pub fn run(&mut self, outage: &mut Outage, once: bool) -> Result<(), Exit> {
-        loop {
-            let pause = match self.round() {
-                Ok(()) if once && !self.inbox.is_due() => return Ok(()),
-                Ok(()) => {
-                    outage.over();
-                    self.times.poll
-                }
-                Err(trouble) if once => return Err(Exit::Failure(trouble.to_string())),
-                Err(trouble) => outage.begins(&trouble)?,
-            };
-            self.times.clock.sleep(pause);
-        }
-    }
-
-    /// One poll, and the answers to all that it brought.
-    pub fn round(&mut self) -> Result<(), Trouble> {
+    /// One poll, and the answers to all that it brought: whether there is more to read at once.
+    pub fn round(&mut self) -> Result<bool, Trouble> {
         self.deliver()?;
         if self.inbox.look(&self.client, &mut self.store.state)? {
             self.store.save()?;
@@ -115,7 +97,8 @@ impl Bot {
         while let Some(waiting) = self.inbox.next(begun.as_ref()) {
             self.answer(waiting)?;
         }
-        Ok(self.store.save()?)
+        self.store.save()?;
+        Ok(self.inbox.is_due())
     }
 
     fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {

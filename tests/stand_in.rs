@@ -82,23 +82,28 @@ impl Client {
             Value::Null => self.agent.run(request.body(()).expect("a request"))?,
             body => {
                 let request = request.header("Content-Type", "application/json");
-                self.agent.run(request.body(body.to_string()).expect("a request"))?
+                self.agent
+                    .run(request.body(body.to_string()).expect("a request"))?
             }
         };
         let headers = response.headers().iter();
-        let headers = headers.map(|(name, value)| {
-            (name.to_string(), value.to_str().expect("text").to_owned())
-        });
+        let headers = headers
+            .map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()));
         Ok(Response {
             status: response.status().as_u16(),
             headers: headers.collect(),
-            body: response.body_mut().with_config().limit(100_000_000).read_to_vec()?,
+            body: response
+                .body_mut()
+                .with_config()
+                .limit(100_000_000)
+                .read_to_vec()?,
         })
     }
 
     fn send(&self, token: &str, method: &str, path: &str, body: Value) -> Response {
         let path = format!("/api/v4/{path}");
-        self.try_send(Some(token), method, &path, &body, &[]).expect("a response")
+        self.try_send(Some(token), method, &path, &body, &[])
+            .expect("a response")
     }
 
     fn get(&self, token: &str, path: &str) -> Response {
@@ -136,7 +141,9 @@ impl Replay {
         let clock = SimClock::new();
         let server = Mattermost::start(version, Time::Sim(clock.clone()));
         Replay {
-            folder: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/recordings").join(folder),
+            folder: PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/recordings")
+                .join(folder),
             client: Client::new(&server),
             server,
             clock,
@@ -192,7 +199,9 @@ impl Replay {
     /// Replays the exchanges of these names, if this server has them, as the user of the token.
     fn check(&mut self, token: &str, names: &[&str]) {
         for name in names {
-            let Some(recording) = self.recording(name) else { continue };
+            let Some(recording) = self.recording(name) else {
+                continue;
+            };
             self.clock.advance(5);
             let (request, recorded) = (&recording["request"], &recording["response"]);
             let path = self.here(request["path"].as_str().expect("a path"));
@@ -229,7 +238,11 @@ impl Replay {
         let wanted = recorded["headers"].as_object().expect("headers");
         for (header, value) in wanted {
             let value = value.as_str().expect("text");
-            let have = ours.headers.get(&header.to_lowercase()).cloned().unwrap_or_default();
+            let have = ours
+                .headers
+                .get(&header.to_lowercase())
+                .cloned()
+                .unwrap_or_default();
             let same = match header.as_str() {
                 // How a body is framed depends on its length.
                 "Content-Length" | "Transfer-Encoding" => true,
@@ -260,15 +273,27 @@ impl Replay {
         match (recorded, ours) {
             // Lists of channels are in an order that depends on random ids.
             (Value::Array(recorded), Value::Array(ours)) if name.starts_with("channels") => {
-                let key = if name == "channels-me" { "id" } else { "display_name" };
-                assert!(ours.is_sorted_by_key(|channel| channel[key].as_str()), "{name}");
-                assert!(recorded.is_sorted_by_key(|channel| channel[key].as_str()), "{name}");
+                let key = if name == "channels-me" {
+                    "id"
+                } else {
+                    "display_name"
+                };
+                assert!(
+                    ours.is_sorted_by_key(|channel| channel[key].as_str()),
+                    "{name}"
+                );
+                assert!(
+                    recorded.is_sorted_by_key(|channel| channel[key].as_str()),
+                    "{name}"
+                );
                 if recorded.len() != ours.len() {
                     self.differ(name, &recorded.len().into(), &ours.len().into());
                 }
                 for channel in recorded {
                     let id = channel["id"].as_str().and_then(|id| self.ids.get(id));
-                    let same = ours.iter().find(|ours| ours["id"].as_str() == id.map(|id| id.as_str()));
+                    let same = ours
+                        .iter()
+                        .find(|ours| ours["id"].as_str() == id.map(|id| id.as_str()));
                     self.compare(name, channel, same.unwrap_or(&Value::Null));
                 }
             }
@@ -349,7 +374,10 @@ fn settled(list: &Value, sorted: bool) -> Value {
     if sorted {
         let key = |id: &Value| {
             let post = &posts[id.as_str().expect("an id")];
-            (std::cmp::Reverse(post["create_at"].as_u64()), post["delete_at"].as_u64())
+            (
+                std::cmp::Reverse(post["create_at"].as_u64()),
+                post["delete_at"].as_u64(),
+            )
         };
         assert!(order.is_sorted_by_key(|id| key(id).0), "newest first");
         order.sort_by_key(key);
@@ -362,11 +390,22 @@ fn every_recorded_exchange_is_answered_as_the_real_server_did() {
     for (version, folder, count) in RECORDED {
         let mut replay = Replay::new(version, folder);
         replay_session(&mut replay);
-        let missing: Vec<_> = replay.names().difference(&replay.covered).cloned().collect();
-        println!("{folder}: {} of {count} exchanges replayed", replay.covered.len());
+        let missing: Vec<_> = replay
+            .names()
+            .difference(&replay.covered)
+            .cloned()
+            .collect();
+        println!(
+            "{folder}: {} of {count} exchanges replayed",
+            replay.covered.len()
+        );
         assert!(missing.is_empty(), "{folder}: not replayed: {missing:?}");
         assert_eq!(replay.covered.len(), count, "{folder}");
-        assert!(replay.differences.is_empty(), "{folder}:\n{}", replay.differences.join("\n"));
+        assert!(
+            replay.differences.is_empty(),
+            "{folder}:\n{}",
+            replay.differences.join("\n")
+        );
     }
 }
 
@@ -381,7 +420,10 @@ fn replay_session(replay: &mut Replay) {
         (direct, world.group_channel(&[&alice, &bob, &bot]))
     };
     let recorded_direct = replay.recorded("channel-direct");
-    for _ in 0..recorded_direct["total_msg_count"].as_u64().expect("a count") {
+    for _ in 0..recorded_direct["total_msg_count"]
+        .as_u64()
+        .expect("a count")
+    {
         replay.server.world().post(&alice, &direct, "earlier");
     }
     replay.bind(&recorded_direct["id"], &direct);
@@ -396,7 +438,12 @@ fn replay_session(replay: &mut Replay) {
     }
     let [private, archived] = ["channel-not-member", "channel-archived"].map(|name| {
         let path = replay.recording(name).expect("a recording")["request"]["path"].take();
-        path.as_str().expect("a path").rsplit('/').next().expect("an id").to_owned()
+        path.as_str()
+            .expect("a path")
+            .rsplit('/')
+            .next()
+            .expect("an id")
+            .to_owned()
     });
     {
         let mut world = replay.server.world();
@@ -417,7 +464,10 @@ fn replay_session(replay: &mut Replay) {
     let town = replay.ids[channel["id"].as_str().expect("an id")].clone();
     for person in [&alice, &bob] {
         replay.clock.advance(5);
-        replay.server.world().add_member(&town, person, Joining::AddedBy(&admin));
+        replay
+            .server
+            .world()
+            .add_member(&town, person, Joining::AddedBy(&admin));
     }
 
     replay.check("no-such-token", &["users-me-bad-token"]);
@@ -440,9 +490,15 @@ fn replay_session(replay: &mut Replay) {
         "post-create-pending-again", "post-create-markup", "posts-since",
     ]);
 
-    let question = replay.ids[replay.recorded("post-create-person")["id"].as_str().expect("an id")].clone();
+    let question = replay.ids[replay.recorded("post-create-person")["id"]
+        .as_str()
+        .expect("an id")]
+    .clone();
     let late = step(replay, |world| {
-        world.draft(&alice, &town, "a late reply").root(&question).post()
+        world
+            .draft(&alice, &town, "a late reply")
+            .root(&question)
+            .post()
     });
     // The moment that the recorded `since` speaks of is this reply's.
     let recorded = replay.recorded("posts-since-late-reply");
@@ -464,9 +520,13 @@ fn replay_session(replay: &mut Replay) {
         "typing", "typing-root", "typing-not-member", "typing-other-user",
     ]);
     step(replay, |world| world.remove_member(&town, &bob, &admin));
-    step(replay, |world| world.add_member(&town, &bob, Joining::AddedBy(&admin)));
+    step(replay, |world| {
+        world.add_member(&town, &bob, Joining::AddedBy(&admin))
+    });
     replay.check(&bot.token, &["posts-system"]);
-    let private_word = step(replay, |world| world.post(&alice, &direct, "a direct message"));
+    let private_word = step(replay, |world| {
+        world.post(&alice, &direct, "a direct message")
+    });
     let recorded = replay.recorded("posts-direct");
     remember_newest(replay, &recorded, &private_word);
     #[rustfmt::skip] // A table.
@@ -479,20 +539,40 @@ fn replay_session(replay: &mut Replay) {
 
     let deleted = step(replay, |world| world.post(&alice, &town, "to be deleted"));
     step(replay, |world| world.delete(&deleted));
-    let path = replay.recording("thread-deleted-root").expect("a recording")["request"]["path"].take();
-    let id = path.as_str().and_then(|path| path.split('/').nth(4)).map(Value::from);
+    let path = replay
+        .recording("thread-deleted-root")
+        .expect("a recording")["request"]["path"]
+        .take();
+    let id = path
+        .as_str()
+        .and_then(|path| path.split('/').nth(4))
+        .map(Value::from);
     replay.bind(&id.expect("an id"), &deleted);
-    replay.check(&bot.token, &["thread-deleted-root", "post-create-deleted-root"]);
+    replay.check(
+        &bot.token,
+        &["thread-deleted-root", "post-create-deleted-root"],
+    );
     step(replay, |world| {
-        let draft = world.draft(&admin, &town, "from a webhook @prxbot").not_by_api();
-        draft.prop("from_webhook", "true").prop("webhook_display_name", "ci").post()
+        let draft = world
+            .draft(&admin, &town, "from a webhook @prxbot")
+            .not_by_api();
+        draft
+            .prop("from_webhook", "true")
+            .prop("webhook_display_name", "ci")
+            .post()
     });
     replay.check(&bot.token, &["posts-webhook"]);
     replay.check(&alice.token, &["command-me"]);
     replay.check(&bot.token, &["posts-me"]);
     step(replay, |world| {
-        let (kind, bytes) = ("text/plain; charset=utf-8", b"three lines\nof plain\ntext\n");
-        world.draft(&alice, &town, "").file("notes.txt", kind, bytes).post()
+        let (kind, bytes) = (
+            "text/plain; charset=utf-8",
+            b"three lines\nof plain\ntext\n",
+        );
+        world
+            .draft(&alice, &town, "")
+            .file("notes.txt", kind, bytes)
+            .post()
     });
     replay.check(&bot.token, &["posts-attachment", "file"]);
     step(replay, |world| world.remove_member(&town, &bot, &admin));
@@ -500,7 +580,9 @@ fn replay_session(replay: &mut Replay) {
     replay.check(&bot.token, &[
         "posts-since-removed", "channel-member-me-removed", "post-create-removed", "typing-removed",
     ]);
-    step(replay, |world| world.add_member(&town, &bot, Joining::AddedBy(&admin)));
+    step(replay, |world| {
+        world.add_member(&town, &bot, Joining::AddedBy(&admin))
+    });
     replay.check(&bot.token, &["posts-added"]);
     let limit = RateLimit {
         per_sec: 2,
@@ -589,7 +671,11 @@ fn add_recorded_channel(
         }
         _ if text("creator_id").is_empty() => world.channel_named(&team, &text("name")),
         kind => {
-            let kind = if kind == "P" { Kind::Private } else { Kind::Open };
+            let kind = if kind == "P" {
+                Kind::Private
+            } else {
+                Kind::Open
+            };
             let id = world.add_channel(&team, &text("name"), kind);
             let channel = world.channel_mut(&id);
             channel.display_name = text("display_name");

@@ -23,78 +23,117 @@ const OLDEST_POST_LIMIT: usize = 4000;
 /// with the same state file is a good reason to do nothing.
 pub fn run(config_path: Option<&Path>, once: bool) -> Result<(), Exit> {
     let config = config::load(config_path, &|name| std::env::var(name).ok())?;
-    run_with(config, Times::default(), once)
+    let Some(mut session) = Session::start(config, Times::default(), once)? else {
+        return Ok(());
+    };
+    while !session.step()? {}
+    Ok(())
 }
 
-/// As `run`, with a configuration at hand and other times.
-pub fn run_with(config: Config, mut times: Times, once: bool) -> Result<(), Exit> {
-    let _lock = match Lock::take(&config.state_path) {
-        Ok(lock) => lock,
-        Err(LockError::Taken(holder)) => {
-            let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
-            debug!(
-                "another instance{holder} is running with {}",
-                config.state_path.display()
-            );
-            return Ok(());
-        }
-        Err(LockError::Io(path, error)) => {
-            return Err(Exit::Failure(format!(
-                "cannot open the lock file {}: {error}; make the folder writable or set state_dir",
-                path.display()
-            )));
-        }
-    };
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
-    times.poll = config.mattermost.poll_interval;
-    let mut outage = Outage::new(times.clone());
-    let agent = Agent::new(config.mattermost.ca_file.as_deref()).map_err(Exit::Config)?;
-    let client = Client::new(
-        agent,
-        &config.mattermost.url,
-        &config.mattermost.token,
-        times.clone(),
-    );
-    let provider = provider::from_settings(&config.provider).map_err(Exit::Config)?;
-    let (me, post_limit) = loop {
-        match introduce(&client) {
-            Ok(introduced) => break introduced,
-            Err(error @ ApiError::Unauthorized) => return Err(Exit::Token(error.to_string())),
-            Err(error) if once => return Err(Exit::Failure(error.to_string())),
-            Err(error) => {
-                let pause = outage.begins(&Trouble::Api(error))?;
-                times.clock.sleep(pause);
+/// A bot at work, and the lock that says so.
+pub struct Session {
+    bot: Bot,
+    outage: Outage,
+    times: Times,
+    once: bool,
+    _lock: Lock,
+}
+
+impl Session {
+    /// Takes the lock, before any request, and finds out who the bot is; waits for a server that
+    /// cannot be reached, unless `once`. Nothing: another instance has the lock.
+    pub fn start(config: Config, mut times: Times, once: bool) -> Result<Option<Session>, Exit> {
+        let lock = match Lock::take(&config.state_path) {
+            Ok(lock) => lock,
+            Err(LockError::Taken(holder)) => {
+                let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
+                debug!(
+                    "another instance{holder} runs with {}",
+                    config.state_path.display()
+                );
+                return Ok(None);
             }
+            Err(LockError::Io(path, error)) => {
+                return Err(Exit::Failure(format!(
+                    "cannot open the lock file {}: {error}; make its folder writable or set state_dir",
+                    path.display()
+                )));
+            }
+        };
+        for warning in &config.warnings {
+            warn!("{warning}");
         }
-    };
-    outage.over();
-    let scope = config.mattermost.channel_id.clone().unwrap_or_default();
-    let store =
-        Store::open(&config.state_path, &me.id, &scope, times.clock.clone()).map_err(|error| {
+        times.poll = config.mattermost.poll_interval;
+        let settings = &config.mattermost;
+        let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::Config)?;
+        let client = Client::new(agent, &settings.url, &settings.token, times.clone());
+        let provider = provider::from_settings(&config.provider).map_err(Exit::Config)?;
+        let mut outage = Outage::new(times.clone());
+        let (me, post_limit) = loop {
+            match introduce(&client) {
+                Ok(introduced) => break introduced,
+                Err(error @ ApiError::Unauthorized) => return Err(Exit::Token(error.to_string())),
+                Err(error) if once => return Err(Exit::Failure(error.to_string())),
+                Err(error) => times.clock.sleep(outage.begins(&Trouble::Api(error))?),
+            }
+        };
+        outage.over();
+        let scope = settings.channel_id.clone().unwrap_or_default();
+        let store = Store::open(&config.state_path, &me.id, &scope, times.clock.clone());
+        let store = store.map_err(|error| {
             Exit::Failure(format!(
-                "cannot read the state file {}: {error}",
+                "cannot read {}: {error}",
                 config.state_path.display()
             ))
         })?;
-    if !me.is_bot {
-        warn!(
-            "@{} is a person's account, not a bot's: that person's own messages are never answered",
-            me.username
+        if !me.is_bot {
+            warn!(
+                "@{} is a person's account, not a bot's: that person's own messages are never answered",
+                me.username
+            );
+        }
+        info!(
+            "prx {} answers as @{} on {} (Mattermost {}) in {}, {}, by {}",
+            env!("CARGO_PKG_VERSION"),
+            me.username,
+            settings.url,
+            client.version(),
+            place(settings.channel_id.as_ref()),
+            people(&settings.defaults.allowed_users),
+            provider.describe(),
         );
+        let bot = Bot::new(
+            config,
+            client,
+            provider,
+            store,
+            times.clone(),
+            me,
+            post_limit,
+        );
+        Ok(Some(Session {
+            bot,
+            outage,
+            times,
+            once,
+            _lock: lock,
+        }))
     }
-    info!(
-        "prx {} answers as @{} on {} (Mattermost {}) in {} for {}, by {}",
-        env!("CARGO_PKG_VERSION"),
-        me.username,
-        config.mattermost.url,
-        client.version(),
-        place(config.mattermost.channel_id.as_ref()),
-        people(&config.mattermost.defaults.allowed_users),
-        provider.describe(),
-    );
-    Bot::new(config, client, provider, store, times, me, post_limit).run(&mut outage, once)
+
+    /// One round, and the pause after it: whether the work is done, which it is only with `once`.
+    pub fn step(&mut self) -> Result<bool, Exit> {
+        let pause = match self.bot.round() {
+            Ok(more) if self.once && !more => return Ok(true),
+            Ok(_) => {
+                self.outage.over();
+                self.times.poll
+            }
+            Err(trouble) if self.once => return Err(Exit::Failure(trouble.to_string())),
+            Err(trouble) => self.outage.begins(&trouble)?,
+        };
+        self.times.clock.sleep(pause);
+        Ok(false)
+    }
 }
 
 /// Who the bot is, and the longest post that the server takes.
@@ -120,8 +159,8 @@ fn place(channel: Option<&ChannelId>) -> String {
 
 fn people(allowed: &Allowed) -> String {
     match allowed {
-        Allowed::Everybody => "everybody".to_owned(),
-        Allowed::These(users) if users.is_empty() => "nobody (allowed_users is empty)".to_owned(),
+        Allowed::Everybody => "to everybody".to_owned(),
+        Allowed::These(users) if users.is_empty() => "to nobody: allowed_users is empty".to_owned(),
         Allowed::These(users) => {
             let ids: Vec<&str> = users.iter().take(5).map(|user| user.as_str()).collect();
             let more = users.len() - ids.len();
@@ -130,7 +169,7 @@ fn people(allowed: &Allowed) -> String {
             } else {
                 String::new()
             };
-            format!("{}{more}", ids.join(", "))
+            format!("to {}{more}", ids.join(", "))
         }
     }
 }

@@ -2,6 +2,7 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod bot;
 pub mod clock;
 pub mod mattermost;
 pub mod model;

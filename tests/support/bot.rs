@@ -1,0 +1,238 @@
+//! A server with a team, a channel, a person and the bot in it, and the bot itself: as the built
+//! binary in real time, or in the test's own process in simulated time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use prx::commands::Exit;
+use prx::commands::run::Session;
+use prx::config;
+use prx::times::Times;
+use tempfile::TempDir;
+
+use super::clock::{SimClock, Time};
+use super::mattermost::{Account, Joining};
+use super::mattermost::{Kind, Mattermost, Version, World};
+
+/// Longer than any machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The stage that most tests play on.
+pub struct Stage {
+    pub mattermost: Mattermost,
+    pub clock: SimClock,
+    pub bot: Account,
+    /// Allowed.
+    pub ann: Account,
+    /// Not allowed.
+    pub eve: Account,
+    pub team: String,
+    pub channel: String,
+    /// Where the config and the state are.
+    pub folder: TempDir,
+}
+
+impl Stage {
+    /// In simulated time.
+    pub fn simulated() -> Stage {
+        let clock = SimClock::new();
+        Stage::new(Time::Sim(clock.clone()), clock, Version::V11_6)
+    }
+
+    /// In real time.
+    pub fn real() -> Stage {
+        Stage::new(Time::real(), SimClock::new(), Version::V11_6)
+    }
+
+    pub fn new(time: Time, clock: SimClock, version: Version) -> Stage {
+        let mattermost = Mattermost::start(version, time);
+        let mut world = mattermost.world();
+        let bot = world.add_bot("prxbot");
+        let ann = world.add_user("ann");
+        let eve = world.add_user("eve");
+        let team = world.add_team("team");
+        let channel = world.add_channel(&team, "talk", Kind::Open);
+        for account in [&ann, &eve, &bot] {
+            world.join_team(&team, &account.id);
+            world.add_member(&channel, &account.id, Joining::Joined);
+        }
+        drop(world);
+        let folder = TempDir::new().expect("a temporary folder");
+        Stage {
+            mattermost,
+            clock,
+            bot,
+            ann,
+            eve,
+            team,
+            channel,
+            folder,
+        }
+    }
+
+    pub fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.mattermost.world()
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.path().join("config.toml")
+    }
+
+    pub fn state_path(&self) -> PathBuf {
+        self.folder.path().join("config.state.json")
+    }
+
+    /// Writes the config: `top` before the Mattermost section, `more` in it. Ann is allowed, unless
+    /// `more` says who is.
+    pub fn configure(&self, top: &str, more: &str) {
+        let allowed = if more.contains("allowed_users") {
+            String::new()
+        } else {
+            format!("allowed_users = [\"{}\"]\n", self.ann.id)
+        };
+        let text = format!(
+            "{top}\n[channels_config.mattermost]\nurl = \"{}\"\nbot_token = \"{}\"\n{allowed}{more}\n",
+            self.mattermost.url(),
+            self.bot.token,
+        );
+        fs::write(self.config_path(), text).expect("a config file");
+    }
+
+    /// The configured bot in this process and in simulated time.
+    pub fn start(&self) -> Session {
+        self.try_start()
+            .expect("a bot that starts")
+            .expect("no other instance")
+    }
+
+    pub fn try_start(&self) -> Result<Option<Session>, Exit> {
+        let config = config::load(Some(&self.config_path()), &|_| None)?;
+        let times = Times {
+            clock: Rc::new(self.clock.clone()),
+            ..Times::default()
+        };
+        Session::start(config, times, false)
+    }
+
+    /// Lets the bot work for `secs` of simulated time.
+    pub fn run_for(&self, session: &mut Session, secs: u64) {
+        let until = self.clock.elapsed_ms() + secs * 1000;
+        while self.clock.elapsed_ms() < until {
+            session.step().expect("no reason to exit");
+        }
+    }
+
+    /// The configured bot as the built binary, in real time.
+    pub fn spawn(&self) -> Bot {
+        let log = self.folder.path().join("log.txt");
+        let output = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
+        let child = binary()
+            .arg("--config")
+            .arg(self.config_path())
+            .arg("-v")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output)
+            .spawn()
+            .expect("the binary");
+        Bot { child, log }
+    }
+
+    /// The texts of the answers to `question`, in order of their parts.
+    pub fn answers(&self, question: &str) -> Vec<String> {
+        let world = self.world();
+        world
+            .own_answers(&self.bot.id, question)
+            .iter()
+            .map(|post| post.message.clone())
+            .collect()
+    }
+
+    /// Waits, in real time, until `done`.
+    pub fn wait(&self, what: &str, mut done: impl FnMut(&World) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !done(&self.world()) {
+            assert!(Instant::now() < end, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits, in real time, for the answer to `question`.
+    pub fn wait_for_answer(&self, question: &str) -> String {
+        self.wait("an answer", |world| {
+            !world.own_answers(&self.bot.id, question).is_empty()
+        });
+        self.answers(question).concat()
+    }
+}
+
+/// A command of the built binary, without this machine's proxies and keys.
+pub fn binary() -> Command {
+    let path = std::env::var_os("PRX_BIN").unwrap_or(env!("CARGO_BIN_EXE_prx").into());
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars() {
+        let name = name.to_lowercase();
+        if name.ends_with("_proxy") || name.ends_with("_key") || name.starts_with("mattermost_") {
+            command.env_remove(name.to_uppercase()).env_remove(name);
+        }
+    }
+    command
+        .env_remove("RUST_LOG")
+        .env_remove("SSL_CERT_FILE")
+        .env("HOME", "/nonexistent");
+    command
+}
+
+/// The built binary at work; killed when dropped.
+pub struct Bot {
+    pub child: Child,
+    log: PathBuf,
+}
+
+impl Bot {
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for the process to end by itself: its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code();
+            }
+            assert!(Instant::now() < end, "the process did not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The number of its threads.
+    pub fn threads(&self) -> usize {
+        let tasks = Path::new("/proc")
+            .join(self.child.id().to_string())
+            .join("task");
+        fs::read_dir(tasks).expect("a running process").count()
+    }
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- the bot's log\n{}", self.log());
+        }
+    }
+}
