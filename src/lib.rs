@@ -20,6 +20,7 @@ pub mod nearest;
 pub mod outage;
 pub mod outbox;
 pub mod provider;
+pub mod reload;
 pub mod reply;
 pub mod state;
 pub mod times;

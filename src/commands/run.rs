@@ -13,6 +13,7 @@ use crate::mattermost::{ChannelId, User};
 use crate::outage::Outage;
 use crate::outbox::Trouble;
 use crate::provider;
+use crate::reload::Reload;
 use crate::state::{Lock, LockError, Store};
 use crate::times::Times;
 
@@ -23,10 +24,13 @@ const OLDEST_POST_LIMIT: usize = 4000;
 /// with the same state file is a good reason to do nothing.
 pub fn run(config_path: Option<&Path>, once: bool) -> Result<(), Exit> {
     let config = config::load(config_path, &|name| std::env::var(name).ok())?;
+    let mut reload = Reload::new(&config);
     let Some(mut session) = Session::start(config, Times::default(), once)? else {
         return Ok(());
     };
-    while !session.step()? {}
+    while !session.step()? {
+        reload.look();
+    }
     Ok(())
 }
 

@@ -1,0 +1,98 @@
+//! Notices that the config or the program's own file was replaced, and starts the program anew in its
+//! place: the same process id, nothing lost, since what is under way stands in the state file.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::config::{self, Config};
+
+/// How often to look. A change is acted upon when two looks see the same, so that a file that is
+/// still being written is left alone.
+const PERIOD: Duration = Duration::from_secs(15);
+
+/// What the program was started from.
+pub struct Reload {
+    program: Option<PathBuf>,
+    config: PathBuf,
+    files: Vec<PathBuf>,
+    /// What runs.
+    running: Vec<Stamp>,
+    /// What the last look saw, if it differed.
+    changed: Option<Vec<Stamp>>,
+    last: Instant,
+}
+
+/// Device, inode, size in bytes, and modification time in s and ns; nothing for no file.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+impl Reload {
+    pub fn new(config: &Config) -> Reload {
+        let program = std::env::current_exe().ok();
+        let folder = config
+            .path
+            .parent()
+            .unwrap_or(Path::new(""))
+            .join("config.d");
+        let mut files = config.sources.clone();
+        files.extend([folder.join("channels.toml"), folder.join("routing.toml")]);
+        files.extend(program.clone());
+        Reload {
+            program,
+            config: config.path.clone(),
+            running: stamps(&files),
+            files,
+            changed: None,
+            last: Instant::now(),
+        }
+    }
+
+    /// Starts anew if there is something new that works; returns otherwise. Call it between rounds.
+    pub fn look(&mut self) {
+        if self.last.elapsed() < PERIOD {
+            return;
+        }
+        self.last = Instant::now();
+        let seen = stamps(&self.files);
+        if seen == self.running {
+            self.changed = None;
+            return;
+        }
+        if self.changed.as_ref() != Some(&seen) {
+            self.changed = Some(seen);
+            return;
+        }
+        // Whatever comes of it, these files are looked at once.
+        self.running = seen;
+        if let Err(error) = config::load(Some(&self.config), &|name| std::env::var(name).ok()) {
+            warn!("the config was changed and does not load, so nothing changes: {error}");
+            return;
+        }
+        if let Some(program) = &self.program {
+            info!("the config or the program was replaced; starting anew");
+            let error = Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .exec();
+            warn!("cannot start {} anew: {error}", program.display());
+        }
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |file: &PathBuf| {
+        let file = fs::metadata(file).ok()?;
+        Some((
+            file.dev(),
+            file.ino(),
+            file.size(),
+            file.mtime(),
+            file.mtime_nsec(),
+        ))
+    };
+    files.iter().map(stamp).collect()
+}
