@@ -127,18 +127,17 @@ impl Asked<'_> {
     /// The error for a response with `status` and `body`; status 200 is an error inside an answer.
     pub fn refused(&self, status: u16, body: &str, after: Option<Duration>) -> ProviderError {
         let json = serde_json::from_str::<Value>(body).ok();
-        let text = json
-            .as_ref()
-            .map_or(body.to_owned(), Value::to_string)
-            .to_lowercase();
+        // Written anew: escapes would hide both signs and quotations.
+        let body = json.as_ref().map_or(body.to_owned(), Value::to_string);
+        let text = body.to_lowercase();
         let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
-        let status = match &json {
-            Some(json) if status == 200 => status_within(json),
-            _ if status == 200 => 500,
-            _ => status,
+        let (status, what) = match &json {
+            Some(json) if status == 200 => (status_within(json), "an error for an answer".into()),
+            None if status == 200 => (500, "an error for an answer".into()),
+            _ => (status, format!("HTTP {status}")),
         };
-        let said = json.as_ref().and_then(message).unwrap_or(body);
-        let line = |advice: &str| self.line(&format!("HTTP {status}: {advice}"), said);
+        let said = json.as_ref().and_then(message).unwrap_or(&body);
+        let line = |advice: &str| self.line(&format!("{what}: {advice}"), said);
         let too_large_at_once = ["request too large", "limit", "requested"];
 
         if (any(TOO_LONG) && !text.contains("rate limit"))
@@ -273,7 +272,7 @@ pub fn is_error(json: &Value) -> bool {
 }
 
 /// Characters of the conversation in a row that are taken for a quotation.
-const QUOTED: usize = 20;
+const QUOTED: usize = 16;
 
 /// Whether `said` repeats a part of `content`, or all of it when it is short.
 fn quotes(said: &str, content: &str) -> bool {

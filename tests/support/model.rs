@@ -20,7 +20,11 @@ pub enum ModelReply {
     /// A 200 with these bytes, each piece written by itself, and the end of the connection.
     Stream(Vec<Vec<u8>>),
     /// Any response.
-    Status { status: u16, headers: Vec<(String, String)>, body: String },
+    Status {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
     /// The beginning of a streamed answer, and the end of the connection.
     Truncated(String),
     /// The connection is closed without a byte.
@@ -39,7 +43,11 @@ impl ModelReply {
     }
 
     pub fn status(status: u16, body: &str) -> ModelReply {
-        ModelReply::Status { status, headers: Vec::new(), body: body.into() }
+        ModelReply::Status {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+        }
     }
 }
 
@@ -64,7 +72,10 @@ impl Model {
     pub fn start() -> Model {
         let script = Arc::<Mutex<Script>>::default();
         let handlers = script.clone();
-        Model { wire: Wire::start(move |request| handle(&handlers, request)), script }
+        Model {
+            wire: Wire::start(move |request| handle(&handlers, request)),
+            script,
+        }
     }
 
     /// Without a path: `{url}/v1` is the base of OpenAI's API, `{url}` that of Anthropic's.
@@ -78,7 +89,7 @@ impl Model {
         self.on_request(move |_| ModelReply::Text(text.clone()));
     }
 
-    /// Answers every question with what `reply` returns.
+    /// Answers every question with what `reply` returns. It must not use the model itself.
     pub fn on_request(&self, reply: impl FnMut(&Request) -> ModelReply + Send + 'static) {
         lock(&self.script).on_request = Some(Box::new(reply));
     }
@@ -88,7 +99,8 @@ impl Model {
         lock(&self.script).next.push_back(reply);
     }
 
-    /// Called when a question has arrived, before anything is answered: a simulated clock goes on here.
+    /// Called when a question has arrived, before anything is answered: a simulated clock goes on
+    /// here. It must not use the model itself.
     pub fn on_arrival(&self, arrived: impl FnMut(&Request) + Send + 'static) {
         lock(&self.script).on_arrival = Some(Box::new(arrived));
     }
@@ -118,7 +130,10 @@ fn handle(script: &Mutex<Script>, request: Request) -> Reply {
     lock(script).requests.push(request.clone());
     let path = request.target.split('?').next().unwrap_or_default();
     if path.ends_with("/v1/models") {
-        return Reply::json(200, &json!({"object": "list", "data": [{"id": "test-model"}]}));
+        return Reply::json(
+            200,
+            &json!({"object": "list", "data": [{"id": "test-model"}]}),
+        );
     }
     let api = if path.ends_with("/v1/chat/completions") {
         Api::OpenAi
@@ -158,9 +173,15 @@ fn play(reply: ModelReply, api: Api, streamed: bool) -> Reply {
         ModelReply::Text(text) => Reply::json(200, &whole(api, &text)),
         ModelReply::Stream(pieces) => stream(pieces),
         ModelReply::Truncated(text) => stream(beginning(api, &text)),
-        ModelReply::Status { status, headers, body } => {
-            Reply::Full { status, headers, body: body.into_bytes() }
-        }
+        ModelReply::Status {
+            status,
+            headers,
+            body,
+        } => Reply::Full {
+            status,
+            headers,
+            body: body.into_bytes(),
+        },
         ModelReply::Close => Reply::Close,
         ModelReply::Held(release, reply) => {
             let _ = release.recv();
@@ -171,30 +192,42 @@ fn play(reply: ModelReply, api: Api, streamed: bool) -> Reply {
 
 /// Ends with the connection: neither a length nor chunks say where.
 fn stream(pieces: Vec<Vec<u8>>) -> Reply {
-    Reply::Raw(Box::new(move |writer: &mut dyn Write| -> io::Result<bool> {
-        writer
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")?;
-        for piece in pieces {
-            writer.write_all(&piece)?;
-            writer.flush()?;
-        }
-        Ok(false)
-    }))
+    Reply::Raw(Box::new(
+        move |writer: &mut dyn Write| -> io::Result<bool> {
+            writer.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n",
+            )?;
+            for piece in pieces {
+                writer.write_all(&piece)?;
+                writer.flush()?;
+            }
+            Ok(false)
+        },
+    ))
 }
 
 /// The events up to the text's last one; the text comes in pieces of a few characters.
 fn beginning(api: Api, text: &str) -> Vec<Vec<u8>> {
     let characters: Vec<char> = text.chars().collect();
-    let parts = characters.chunks(7).map(|part| part.iter().collect::<String>());
+    let parts = characters
+        .chunks(7)
+        .map(|part| part.iter().collect::<String>());
     match api {
         Api::OpenAi => {
             let first = json!({"choices": [{"delta": {"role": "assistant", "content": ""}}]});
             let parts = parts.map(|part| json!({"choices": [{"delta": {"content": part}}]}));
-            [first].into_iter().chain(parts).map(|chunk| event("", &chunk)).collect()
+            [first]
+                .into_iter()
+                .chain(parts)
+                .map(|chunk| event("", &chunk))
+                .collect()
         }
         Api::Anthropic => {
             let first = [
-                event("message_start", &json!({"type": "message_start", "message": {}})),
+                event(
+                    "message_start",
+                    &json!({"type": "message_start", "message": {}}),
+                ),
                 event(
                     "content_block_start",
                     &json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
@@ -215,12 +248,21 @@ fn beginning(api: Api, text: &str) -> Vec<Vec<u8>> {
 fn end(api: Api) -> Vec<Vec<u8>> {
     match api {
         Api::OpenAi => vec![
-            event("", &json!({"choices": [{"delta": {}, "finish_reason": "stop"}]})),
+            event(
+                "",
+                &json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}),
+            ),
             b"data: [DONE]\n\n".to_vec(),
         ],
         Api::Anthropic => vec![
-            event("content_block_stop", &json!({"type": "content_block_stop", "index": 0})),
-            event("message_delta", &json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}})),
+            event(
+                "content_block_stop",
+                &json!({"type": "content_block_stop", "index": 0}),
+            ),
+            event(
+                "message_delta",
+                &json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+            ),
             event("message_stop", &json!({"type": "message_stop"})),
         ],
     }
