@@ -638,7 +638,7 @@ fn an_anthropic_stream_is_understood_in_all_its_forms() {
         anthropic,
         &[
             ("plain", "a ü", vec![start(), block("text"), ping(), text("a "), text("ü"), block_end(), stop("end_turn"), end()]),
-            ("thinking first", "a", vec![start(), block("thinking"), delta(json!({"type": "thinking_delta", "thinking": "hm"})), delta(json!({"type": "signature_delta", "signature": "x"})), block_end(), block("text"), text("a"), block_end(), stop("end_turn"), end()]),
+            ("thinking first", "a", vec![start(), block("thinking"), delta(json!({"type": "thinking_delta", "thinking": "hm", "text": "hm"})), delta(json!({"type": "signature_delta", "signature": "x"})), block_end(), block("text"), text("a"), block_end(), stop("end_turn"), end()]),
             ("unknown events", "a", vec![event(json!({"type": "news"})), text("a"), stop("end_turn"), end()]),
             ("cut", "a (cut)", vec![text("a"), stop("max_tokens"), end()]),
             ("window full", "a (cut)", vec![text("a"), stop("model_context_window_exceeded"), end()]),

@@ -292,7 +292,7 @@ fn quotes(said: &str, content: &str) -> bool {
 
 /// Servers quote the key they refuse, whole or with its middle masked.
 fn looks_like_key(word: &str, key: &str) -> bool {
-    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '*');
     if !key.is_empty() && word.contains(key) {
         return true;
     }
@@ -327,4 +327,78 @@ pub fn one_line(text: &str, limit: usize) -> String {
         }
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_look_like_keys_are_known_and_others_left_alone() {
+        let key = "abcde-0123456789";
+        for (word, is_key) in [
+            ("abcde-0123456789", true),
+            ("key=abcde-0123456789.", true),
+            ("'abcde*****'", true),
+            ("...........6789", false),
+            ("xxxxxxxx6789", true),
+            ("xa***********zz", true),
+            ("sk-proj-something", true),
+            ("gsk_something", true),
+            ("provided", false),
+            ("sk-x", false),
+            ("", false),
+        ] {
+            assert_eq!(looks_like_key(word, key), is_key, "{word}");
+        }
+        assert!(!looks_like_key("provided:", ""));
+        assert!(
+            looks_like_key("<ab1>", "ab1"),
+            "a short key counts only whole"
+        );
+        assert!(!looks_like_key("abundance", "ab1"));
+    }
+
+    #[test]
+    fn a_log_line_is_one_line_of_bounded_length() {
+        let asked = Asked {
+            name: "x",
+            key: "",
+            key_variable: "",
+            conversation: &[],
+        };
+        let line = asked
+            .refused(500, &"ü\r\n\t\u{1b} ".repeat(1000), None)
+            .to_string();
+        assert!(
+            line.chars().count() <= LINE && !line.contains(char::is_control),
+            "{line}"
+        );
+        for (text, limit, cut) in [
+            ("a  b", 9, "a b"),
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("", 3, ""),
+            (" \n", 3, ""),
+        ] {
+            assert_eq!(one_line(text, limit), cut);
+        }
+    }
+
+    #[test]
+    fn a_quotation_of_the_conversation_is_noticed() {
+        for (said, content, quoted) in [
+            (
+                "bad: my secret plan is this",
+                "so my secret plan\nis this one",
+                true,
+            ),
+            ("bad: my secret", "so my secret plan is this", false),
+            ("cannot read 'ring'", "ring", true),
+            ("no", "no", false),
+            ("", "some words of a conversation", false),
+        ] {
+            assert_eq!(quotes(said, content), quoted, "{said}");
+        }
+    }
 }
