@@ -18,8 +18,8 @@ use ureq::unversioned::transport::{
 };
 use ureq::{AsSendBody, Proxy, ProxyProtocol, SendBody, Timeout};
 
-/// Bounds connecting: TCP, a proxy's CONNECT and the TLS handshake together. A name lookup cannot be
-/// bounded without a thread.
+/// Bounds connecting: TCP, a proxy's CONNECT and the TLS handshake together. A name lookup cannot
+/// be bounded without a thread.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait in one system call, and the heartbeat's period: its gaps stay below twice this.
 const SLICE: Duration = Duration::from_millis(450);
@@ -42,8 +42,8 @@ thread_local! {
     static PROGRESS: Cell<Progress> = const { Cell::new(Progress::NONE) };
 }
 
-/// Runs `work`; while an HTTP call inside it blocks, `heartbeat` is called at least every second, on
-/// this same thread. `heartbeat` may make requests of its own: those do not beat again.
+/// Runs `work`; while an HTTP call inside it blocks, `heartbeat` is called at least every second,
+/// on this same thread. `heartbeat` may make requests of its own: those do not beat again.
 pub fn with_heartbeat<R>(heartbeat: impl FnMut() + 'static, work: impl FnOnce() -> R) -> R {
     struct Restore(Option<Heartbeat>);
     impl Drop for Restore {
@@ -122,14 +122,15 @@ impl fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// `ca_file`: PEM roots to trust instead of the built-in ones. An error is one line for a person.
+    /// `ca_file`: PEM roots to trust instead of the built-in ones. An error is one line for a
+    /// person.
     pub fn new(ca_file: Option<&Path>) -> Result<Agent, String> {
         Agent::with_environment(ca_file, &|name| std::env::var_os(name))
     }
 
-    /// `new`, with `variable` in the place of the process's environment: `SSL_CERT_FILE` for the roots
-    /// (`ca_file` wins), `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` for the proxy, `NO_PROXY`, the last
-    /// four in lower case too.
+    /// `new`, with `variable` in the place of the process's environment: `SSL_CERT_FILE` for the
+    /// roots (`ca_file` wins), `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` for the proxy, `NO_PROXY`,
+    /// the last four in lower case too.
     pub fn with_environment(
         ca_file: Option<&Path>,
         variable: &dyn Fn(&str) -> Option<OsString>,
@@ -263,21 +264,16 @@ impl Agent {
     /// What a person reads when no connection came about.
     fn unreachable(&self, error: &ureq::Error, target: &Target, reason: &str) -> String {
         let Target { host, port } = target;
-        if reason.contains("certificate") {
+        if reason.contains("certificate") || matches!(error, ureq::Error::Http(_)) {
             return format!("{host}: {reason}");
         }
-        match self.agent.config().proxy() {
-            _ if matches!(error, ureq::Error::Http(_) | ureq::Error::Protocol(_)) => {
-                format!("{host}: {reason}")
-            }
+        let through = match self.agent.config().proxy() {
             Some(proxy) if !bypasses_proxy(host, &self.no_proxy) => {
-                let (proxy_host, proxy_port) = (proxy.host(), proxy.port());
-                format!(
-                    "cannot connect to {host}:{port} through the proxy {proxy_host}:{proxy_port}: {reason}"
-                )
+                format!(" through the proxy {}:{}", proxy.host(), proxy.port())
             }
-            _ => format!("cannot connect to {host}:{port}: {reason}"),
-        }
+            _ => String::new(),
+        };
+        format!("cannot connect to {host}:{port}{through}: {reason}")
     }
 }
 
@@ -343,8 +339,9 @@ fn proxy(variable: &dyn Fn(&str) -> Option<String>) -> Option<Proxy> {
     })
 }
 
-/// Whether `host` is reached without the proxy: it is this machine (as in Go's `ProxyFromEnvironment`),
-/// or `no_proxy`, a list with commas, has `*`, the host, or a domain that it is in.
+/// Whether `host` is reached without the proxy: it is this machine (as in Go's
+/// `ProxyFromEnvironment`), or `no_proxy`, a list with commas, has `*`, the host, or a domain that
+/// it is in.
 fn bypasses_proxy(host: &str, no_proxy: &str) -> bool {
     let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
     if host == "localhost"
@@ -365,8 +362,8 @@ fn bypasses_proxy(host: &str, no_proxy: &str) -> bool {
     })
 }
 
-/// Where a call goes, for the messages about it: never the URL itself, whose user info, path and query
-/// may hold secrets.
+/// Where a call goes, for the messages about it: never the URL itself, whose user info, path and
+/// query may hold secrets.
 struct Target {
     host: String,
     port: u16,
@@ -474,8 +471,8 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// How long the server asks the caller to wait: `Retry-After` (seconds or a date, by the response's
-    /// own `Date`); `retry-after-ms` wins.
+    /// How long the server asks the caller to wait: `Retry-After` (seconds or a date, by the
+    /// response's own `Date`); `retry-after-ms` wins.
     pub fn retry_after(&self) -> Option<Duration> {
         retry_after(
             self.header("retry-after-ms"),
@@ -546,7 +543,8 @@ fn retry_after(
     })
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 section 5.6.7) in milliseconds since 1970.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 section 5.6.7) in milliseconds since
+/// 1970.
 fn http_date_ms(text: &str) -> Option<u64> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let (_, rest) = text.trim().split_once(", ")?;
@@ -611,8 +609,8 @@ impl Progress {
     }
 }
 
-/// ureq looks names up before it looks for a kept connection, at every request, and with a timeout in
-/// a thread of its own: this leaves it to `Tcp`.
+/// ureq looks names up before it looks for a kept connection, at every request, and with a timeout
+/// in a thread of its own: this leaves it to `Tcp`.
 #[derive(Debug)]
 struct Later;
 
@@ -718,8 +716,8 @@ struct Sliced {
     buffers: LazyBuffers,
     /// The socket's read and write timeout.
     slice: Duration,
-    /// The last wait brought something: the connection is open, there is no need to probe it when it
-    /// goes back to the pool. It is probed when it is taken out.
+    /// The last wait brought something: the connection is open, there is no need to probe it when
+    /// it goes back to the pool. It is probed when it is taken out.
     answered: bool,
 }
 
@@ -800,7 +798,8 @@ impl Transport for Sliced {
     }
 }
 
-/// Whether nothing is there to be read: neither the connection's end nor bytes that nobody asked for.
+/// Whether nothing is there to be read: neither the connection's end nor bytes that nobody asked
+/// for.
 fn is_silent(mut stream: &TcpStream) -> io::Result<bool> {
     stream.set_nonblocking(true)?;
     let silent =
@@ -809,8 +808,8 @@ fn is_silent(mut stream: &TcpStream) -> io::Result<bool> {
     Ok(silent)
 }
 
-/// TLS for https. Every call has its own timeout and so its own configuration; for such calls ureq would
-/// set TLS up anew and never resume a session. The TLS settings are always the agent's.
+/// TLS for https. Every call has its own timeout and so its own configuration; for such calls ureq
+/// would set TLS up anew and never resume a session. The TLS settings are always the agent's.
 #[derive(Debug, Default)]
 struct Tls(RustlsConnector);
 

@@ -567,6 +567,38 @@ fn a_get_is_repeated_once_when_a_kept_connection_was_closed() {
 }
 
 #[test]
+fn the_repeated_get_uses_no_other_kept_connection() {
+    // Two connections answer one request each and are closed at their second.
+    let (open, gate) = gate();
+    let served = Arc::new(Mutex::new(0));
+    let count = served.clone();
+    let wire = Wire::start(move |request| {
+        *count.lock().expect("no panic under the lock") += 1;
+        match request.target.as_str() {
+            "/slow" => wait(&gate),
+            "/closed" => return Reply::Close,
+            _ => {}
+        }
+        ok("{}")
+    });
+    let (agent, url) = (agent(), wire.url());
+    let (own, own_url) = (agent.clone(), wire.url());
+    let heartbeat = move || {
+        get(&own, &own_url, AMPLE).expect("a response");
+        let _ = open.send(());
+    };
+    with_heartbeat(heartbeat, || get(&agent, &format!("{url}/slow"), AMPLE)).expect("a response");
+    assert_eq!(wire.accepted(), 2);
+    let before = *served.lock().expect("no panic under the lock");
+    assert_unclear(
+        get(&agent, &format!("{url}/closed"), AMPLE),
+        "the connection was closed",
+    );
+    assert_eq!(wire.accepted(), 3, "the repeat is on a new connection");
+    assert_eq!(*served.lock().expect("no panic under the lock"), before + 2);
+}
+
+#[test]
 fn a_post_is_never_repeated() {
     let (wire, methods) = closes_at_the_second();
     let agent = agent();
@@ -790,8 +822,45 @@ fn an_unknown_host_is_unreachable() {
     }
 }
 
+/// Everything that was logged, by any test of this file.
+struct Lines(Mutex<String>);
+
+static LINES: Lines = Lines(Mutex::new(String::new()));
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        let mut lines = self.0.lock().expect("no panic under the lock");
+        lines.push_str(&format!("{} {}\n", record.target(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
 #[test]
 fn nothing_secret_is_said() {
+    log::set_logger(&LINES).expect("the only logger");
+    log::set_max_level(log::LevelFilter::Trace);
+    let wire = Wire::start(|_| Reply::Full {
+        status: 302,
+        headers: ["Set-Cookie", "Location", "X-Token"]
+            .map(|name| (name.into(), "hidden".into()))
+            .into(),
+        body: b"hidden".to_vec(),
+    });
+    let url = format!("http://name:hidden@{}/hidden?hidden", wire.address);
+    let headers = [("Authorization", "Bearer hidden"), ("x-api-key", "hidden")];
+    let call = Call {
+        method: "POST",
+        url: &url,
+        headers: &headers,
+        body: Some(b"hidden"),
+        timeout: AMPLE,
+    };
+    text(self::agent().call(&call).expect("a response")).expect("a body");
     let address = unused_address();
     let agent = agent_in(&[("HTTPS_PROXY", &format!("http://name:hidden@{address}"))]);
     let urls = [
@@ -820,6 +889,9 @@ fn nothing_secret_is_said() {
         }
     }
     assert!(!format!("{agent:?}").contains("hidden"));
+    let lines = LINES.0.lock().expect("no panic under the lock");
+    assert!(lines.contains("ureq"), "the library's lines are there");
+    assert!(!lines.contains("hidden"), "{lines}");
 }
 
 // TLS
