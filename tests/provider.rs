@@ -1164,7 +1164,7 @@ fn a_program_is_killed_when_its_time_is_up_even_if_it_says_nothing_more() {
         let name = format!("prx-provider-{}-{index}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let script = format!("echo $$ >{}; {end_of_output} exec sleep 60", path.display());
-        let limit = Duration::from_millis(500);
+        let limit = Duration::from_secs(1);
         let result = Asker::new(&shell(&script)).ask_within(limit, &["u:hi"]);
         assert_eq!(outcome(&result), "<timed out>");
         let id = std::fs::read_to_string(&path).unwrap();

@@ -164,7 +164,7 @@ impl Asked<'_> {
             ProviderError::Never(line("the model's chat template fails: use another model"))
         } else if matches!(status, 408 | 409 | 429) || status >= 500 {
             ProviderError::Again {
-                line: line("the server cannot answer now"),
+                line: line("the server cannot answer now: look at its status if this lasts"),
                 after,
             }
         } else {
