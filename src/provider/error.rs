@@ -127,18 +127,17 @@ impl Asked<'_> {
     /// The error for a response with `status` and `body`; status 200 is an error inside an answer.
     pub fn refused(&self, status: u16, body: &str, after: Option<Duration>) -> ProviderError {
         let json = serde_json::from_str::<Value>(body).ok();
-        let text = json
-            .as_ref()
-            .map_or(body.to_owned(), Value::to_string)
-            .to_lowercase();
+        // Written anew: escapes would hide both signs and quotations.
+        let body = json.as_ref().map_or(body.to_owned(), Value::to_string);
+        let text = body.to_lowercase();
         let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
-        let status = match &json {
-            Some(json) if status == 200 => status_within(json),
-            _ if status == 200 => 500,
-            _ => status,
+        let (status, what) = match &json {
+            Some(json) if status == 200 => (status_within(json), "an error for an answer".into()),
+            None if status == 200 => (500, "an error for an answer".into()),
+            _ => (status, format!("HTTP {status}")),
         };
-        let said = json.as_ref().and_then(message).unwrap_or(body);
-        let line = |advice: &str| self.line(&format!("HTTP {status}: {advice}"), said);
+        let said = json.as_ref().and_then(message).unwrap_or(&body);
+        let line = |advice: &str| self.line(&format!("{what}: {advice}"), said);
         let too_large_at_once = ["request too large", "limit", "requested"];
 
         if (any(TOO_LONG) && !text.contains("rate limit"))
@@ -165,7 +164,7 @@ impl Asked<'_> {
             ProviderError::Never(line("the model's chat template fails: use another model"))
         } else if matches!(status, 408 | 409 | 429) || status >= 500 {
             ProviderError::Again {
-                line: line("the server cannot answer now"),
+                line: line("the server cannot answer now: look at its status if this lasts"),
                 after,
             }
         } else {
@@ -273,7 +272,7 @@ pub fn is_error(json: &Value) -> bool {
 }
 
 /// Characters of the conversation in a row that are taken for a quotation.
-const QUOTED: usize = 20;
+const QUOTED: usize = 16;
 
 /// Whether `said` repeats a part of `content`, or all of it when it is short.
 fn quotes(said: &str, content: &str) -> bool {
@@ -293,7 +292,7 @@ fn quotes(said: &str, content: &str) -> bool {
 
 /// Servers quote the key they refuse, whole or with its middle masked.
 fn looks_like_key(word: &str, key: &str) -> bool {
-    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '*');
     if !key.is_empty() && word.contains(key) {
         return true;
     }
@@ -328,4 +327,78 @@ pub fn one_line(text: &str, limit: usize) -> String {
         }
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_look_like_keys_are_known_and_others_left_alone() {
+        let key = "abcde-0123456789";
+        for (word, is_key) in [
+            ("abcde-0123456789", true),
+            ("key=abcde-0123456789.", true),
+            ("'abcde*****'", true),
+            ("...........6789", false),
+            ("xxxxxxxx6789", true),
+            ("xa***********zz", true),
+            ("sk-proj-something", true),
+            ("gsk_something", true),
+            ("provided", false),
+            ("sk-x", false),
+            ("", false),
+        ] {
+            assert_eq!(looks_like_key(word, key), is_key, "{word}");
+        }
+        assert!(!looks_like_key("provided:", ""));
+        assert!(
+            looks_like_key("<ab1>", "ab1"),
+            "a short key counts only whole"
+        );
+        assert!(!looks_like_key("abundance", "ab1"));
+    }
+
+    #[test]
+    fn a_log_line_is_one_line_of_bounded_length() {
+        let asked = Asked {
+            name: "x",
+            key: "",
+            key_variable: "",
+            conversation: &[],
+        };
+        let line = asked
+            .refused(500, &"ü\r\n\t\u{1b} ".repeat(1000), None)
+            .to_string();
+        assert!(
+            line.chars().count() <= LINE && !line.contains(char::is_control),
+            "{line}"
+        );
+        for (text, limit, cut) in [
+            ("a  b", 9, "a b"),
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("", 3, ""),
+            (" \n", 3, ""),
+        ] {
+            assert_eq!(one_line(text, limit), cut);
+        }
+    }
+
+    #[test]
+    fn a_quotation_of_the_conversation_is_noticed() {
+        for (said, content, quoted) in [
+            (
+                "bad: my secret plan is this",
+                "so my secret plan\nis this one",
+                true,
+            ),
+            ("bad: my secret", "so my secret plan is this", false),
+            ("cannot read 'ring'", "ring", true),
+            ("no", "no", false),
+            ("", "some words of a conversation", false),
+        ] {
+            assert_eq!(quotes(said, content), quoted, "{said}");
+        }
+    }
 }

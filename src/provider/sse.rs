@@ -119,6 +119,7 @@ mod tests {
                 "data: a\r\rdata: b\r\r",
                 vec![event("", "a"), event("", "b")],
             ),
+            ("data: a\r\ndata: b\r\n\r\n", vec![event("", "a\nb")]),
             ("data:a\n\n", vec![event("", "a")]),
             ("data:  a\n\n", vec![event("", " a")]),
             ("data: a\ndata: b\n\n", vec![event("", "a\nb")]),

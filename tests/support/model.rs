@@ -89,7 +89,7 @@ impl Model {
         self.on_request(move |_| ModelReply::Text(text.clone()));
     }
 
-    /// Answers every question with what `reply` returns.
+    /// Answers every question with what `reply` returns. It must not use the model itself.
     pub fn on_request(&self, reply: impl FnMut(&Request) -> ModelReply + Send + 'static) {
         lock(&self.script).on_request = Some(Box::new(reply));
     }
@@ -99,7 +99,8 @@ impl Model {
         lock(&self.script).next.push_back(reply);
     }
 
-    /// Called when a question has arrived, before anything is answered: a simulated clock goes on here.
+    /// Called when a question has arrived, before anything is answered: a simulated clock goes on
+    /// here. It must not use the model itself.
     pub fn on_arrival(&self, arrived: impl FnMut(&Request) + Send + 'static) {
         lock(&self.script).on_arrival = Some(Box::new(arrived));
     }
