@@ -258,9 +258,9 @@ impl Block {
 }
 
 fn take_indent(line: &mut Line, columns: usize) -> bool {
-    let enough = line.indent >= columns;
-    line.indent = line.indent.saturating_sub(columns);
-    enough
+    let left = line.indent.checked_sub(columns);
+    line.indent = left.unwrap_or(line.indent);
+    left.is_some()
 }
 
 /// The blocks that `line` begins inside the block `inner`, outermost first. `depth` is how deep the
@@ -689,7 +689,7 @@ fn can_begin_host(c: char) -> bool {
     match c {
         '$' | '+' | '<' | '=' | '>' | '^' | '`' | '|' | '~' => true,
         '\u{80}'.. => {
-            let punctuation = matches!(c, '¡' | '§' | '«' | '¶' | '·' | '»' | '¿' |
+            let punctuation = matches!(c, '¡' | '§' | '«' | '¶' | '·' | '»' | '¿' | '।' | '॥' |
                 '\u{2010}'..='\u{205e}' | '\u{3001}'..='\u{3003}' | '\u{3008}'..='\u{3011}' |
                 '\u{fffd}');
             !punctuation && !c.is_whitespace()
@@ -809,7 +809,10 @@ fn image_size_end(raw: &[u8], start: usize) -> Option<usize> {
         }
         at
     };
-    let ends = |at: usize| raw.get(at).is_some_and(|byte| is_space(*byte) || *byte == b')');
+    let ends = |at: usize| {
+        raw.get(at)
+            .is_some_and(|byte| is_space(*byte) || *byte == b')')
+    };
     let width = digits_end(start + 1);
     if ends(width) {
         return Some(width);
@@ -879,7 +882,10 @@ fn skip_space(raw: &[u8], at: usize) -> usize {
 }
 
 fn floor_boundary(text: &str, at: usize) -> usize {
-    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    (0..=at)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
 }
 
 /// The white space of Markdown: space, and tab to carriage return.

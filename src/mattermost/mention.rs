@@ -35,8 +35,8 @@ pub fn opens_with_other(message: &str, username: &str) -> bool {
         return false;
     };
     let in_name = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    let name = rest.trim_start_matches(in_name);
-    let (name, after) = (&rest[..rest.len() - name.len()], name);
+    let after = rest.trim_start_matches(in_name);
+    let name = &rest[..rest.len() - after.len()];
     let known = |suffix: usize| {
         let name = &name[..name.len() - suffix];
         let is_it = |known: &str| name.eq_ignore_ascii_case(known);
@@ -44,14 +44,14 @@ pub fn opens_with_other(message: &str, username: &str) -> bool {
     };
     let suffixes = name.len() - name.trim_end_matches(['.', '-', '_']).len();
     name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && !after.starts_with(is_in_word)
+        && !after.starts_with(|c| c != ':' && is_in_word(c))
         && !(0..=suffixes).any(known)
 }
 
 /// Where `message` has the `@` of each word that notifies a whole channel, in bytes, in order. An
 /// escaped `@` is given with its backslash, and one that is a character reference as a whole. Words
 /// that only older servers take for such are among them.
-pub(crate) fn mass_mentions(message: &str) -> Vec<Range<usize>> {
+pub fn mass_mentions(message: &str) -> Vec<Range<usize>> {
     let text = markdown::text(message);
     let mut found = find(&text, &MASS, true);
     found.append(&mut find(&text, &MASS, false));
@@ -89,9 +89,16 @@ fn find(text: &[Letter], names: &[&str], pieces: bool) -> Vec<Mention> {
         if word[0].char == ':' && word[word.len() - 1].char == ':' {
             continue; // an emoji
         }
-        let start = word.iter().position(|letter| !is_joint(letter)).unwrap_or(word.len());
+        let start = word
+            .iter()
+            .position(|letter| !is_joint(letter))
+            .unwrap_or(word.len());
         let word = &word[start..];
-        let suffixes = word.iter().rev().take_while(|letter| is_joint(letter)).count();
+        let suffixes = word
+            .iter()
+            .rev()
+            .take_while(|letter| is_joint(letter))
+            .count();
         let named = (0..=suffixes).any(|suffix| find_in(&word[..word.len() - suffix]));
         if !named && word.first().is_some_and(|letter| letter.char != '@') {
             for piece in word.split(|letter| letter.char != '_' && is_joint(letter)) {
@@ -123,7 +130,8 @@ fn is_in_word(c: char) -> bool {
         return c.is_ascii_alphanumeric() || ":.-_@".contains(c);
     }
     let is_mark = match c {
-        '\u{900}'..'\u{d80}' => matches!(c as u32 & 0x7f, 2..=3 | 0x3e..=0x4d),
+        'ஃ' => false,
+        '\u{900}'..='\u{d83}' => matches!(c as u32 & 0x7f, 1..=3 | 0x3e..=0x4d),
         '\u{102b}'..='\u{103e}' | '\u{17b6}'..='\u{17d1}' => true,
         '\u{24b6}'..='\u{24e9}' | '\u{1f130}'..='\u{1f189}' => true,
         _ => false,
