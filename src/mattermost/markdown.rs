@@ -362,8 +362,10 @@ struct Paragraph<'a> {
     spent: usize,
     /// The lengths of backtick runs that no further run closes.
     unclosed_ticks: Vec<usize>,
-    /// Where in `raw` the last underscore is that keeps an address from being a link.
-    bad_host_until: usize,
+    /// Where the last host's name looked at ends, and whether an underscore ends it.
+    host: (usize, bool),
+    /// Where the last `)` is. It spares looking for one behind every `](`.
+    last_parenthesis: usize,
 }
 
 /// A `[` or `![` that may turn out to open a link or an image.
@@ -386,9 +388,12 @@ impl<'a> Paragraph<'a> {
             length += line.len();
             (length - line.len(), line.start)
         };
+        let places = lines.iter().map(place).collect();
+        let raw = joined(message, lines);
         Paragraph {
-            places: lines.iter().map(place).collect(),
-            raw: joined(message, lines),
+            last_parenthesis: raw.rfind(')').unwrap_or(0),
+            places,
+            raw,
             labels,
             letters,
             at: 0,
@@ -396,7 +401,7 @@ impl<'a> Paragraph<'a> {
             brackets: Vec::new(),
             spent: 0,
             unclosed_ticks: Vec::new(),
-            bad_host_until: 0,
+            host: (0, false),
         }
     }
 
@@ -551,7 +556,9 @@ impl<'a> Paragraph<'a> {
     fn link_end(&self, bracket: &Bracket) -> Option<usize> {
         let raw = self.raw.as_bytes();
         let next = self.at + 1;
-        if let Some(end) = target_end(raw, next, bracket.image) {
+        if next < self.last_parenthesis
+            && let Some(end) = target_end(raw, next, bracket.image)
+        {
             return Some(end);
         }
         let label = &self.raw[bracket.start..self.at];
@@ -579,11 +586,12 @@ impl<'a> Paragraph<'a> {
         }
         let number = self.raw[self.at..].strip_prefix("www")?;
         let digits = leading_digits(number);
-        if digits > 3 || !number[digits..].starts_with('.') || self.may_be_in_link() {
-            return None;
-        }
-        self.has_host(self.at, true)
-            .then(|| address_end(&self.raw, self.at))
+        let is_link = digits <= 3
+            && number[digits..].starts_with('.')
+            && number.len() > digits + 1
+            && !self.may_be_in_link()
+            && !self.is_bad_host(self.at);
+        is_link.then(|| address_end(&self.raw, self.at))
     }
 
     fn colon(&mut self) {
@@ -609,35 +617,27 @@ impl<'a> Paragraph<'a> {
         if !SCHEMES.iter().any(known)
             || !host.starts_with(can_begin_host)
             || self.may_be_in_link()
-            || !self.has_host(self.at + 3, false)
+            || self.is_bad_host(self.at + 3)
         {
             return None;
         }
         Some((start, address_end(&self.raw, start)))
     }
 
-    /// Whether the host's name at `start` has no underscore, and a period if it must.
-    fn has_host(&mut self, start: usize, with_period: bool) -> bool {
-        if start < self.bad_host_until {
-            return false;
+    /// Whether an underscore keeps the host's name at `start` from being one. A name may run on
+    /// through many addresses, so the answer is kept for all that begin within it.
+    fn is_bad_host(&mut self, start: usize) -> bool {
+        if start >= self.host.0 {
+            let raw = self.raw.as_bytes();
+            // The server looks neither at the first nor at the text's last byte.
+            let inner = raw.get(start + 1..raw.len() - 1).unwrap_or_default();
+            let continues = |byte: &u8| {
+                byte.is_ascii() && (b"-.".contains(byte) || can_begin_host(*byte as char))
+            };
+            let length = inner.iter().take_while(|byte| continues(byte)).count();
+            self.host = (start + 1 + length, inner.get(length) == Some(&b'_'));
         }
-        let raw = self.raw.as_bytes();
-        // The server looks neither at the first nor at the text's last byte.
-        let inner = raw.get(start + 1..raw.len() - 1).unwrap_or_default();
-        let mut period = false;
-        for (offset, byte) in inner.iter().enumerate() {
-            match byte {
-                b'_' => {
-                    self.bad_host_until = start + 1 + offset;
-                    return false;
-                }
-                b'.' => period = true,
-                b'-' => {}
-                _ if byte.is_ascii() && can_begin_host(*byte as char) => {}
-                _ => break,
-            }
-        }
-        period || !with_period
+        self.host.1
     }
 
     /// The end of an emoji's name that begins with the `:` here.
