@@ -10,7 +10,7 @@ const MASS: [&str; 3] = ["all", "channel", "here"];
 
 /// Whether the server takes `message` to mention the user `username` (lower case, without `@`).
 pub fn mentions(message: &str, username: &str) -> bool {
-    !find(&markdown::text(message), &[username], true).is_empty()
+    !find(&markdown::text(message), &[username], Reading::Exact).is_empty()
 }
 
 /// `message` without its mentions of `username` and the white space that they leave over; a `:` or
@@ -20,7 +20,7 @@ pub fn without_mention(message: &str, username: &str) -> String {
     let mut message = message.to_owned();
     loop {
         // More than once, as the text may be other Markdown without the mention.
-        let found = find(&markdown::text(&message), &[username], true);
+        let found = find(&markdown::text(&message), &[username], Reading::Exact);
         if found.is_empty() {
             return message;
         }
@@ -50,12 +50,15 @@ pub fn opens_with_other(message: &str, username: &str) -> bool {
 
 /// Where `message` has the `@` of each word that notifies a whole channel, in bytes, in order. An
 /// escaped `@` is given with its backslash, and one that is a character reference as a whole. Words
-/// that only older servers take for such are among them.
+/// that only older servers take for such are among them, and those beside a letter outside ASCII.
+/// A message in which they are changed is other Markdown, and wants to be looked at again.
 pub fn mass_mentions(message: &str) -> Vec<Range<usize>> {
     let text = markdown::text(message);
-    let mut found = find(&text, &MASS, true);
-    found.append(&mut find(&text, &MASS, false));
-    let mut signs: Vec<_> = found.into_iter().map(|mention| mention.sign).collect();
+    let mut signs: Vec<_> = [Reading::Exact, Reading::Older, Reading::Ascii]
+        .into_iter()
+        .flat_map(|reading| find(&text, &MASS, reading))
+        .map(|mention| mention.sign)
+        .collect();
     signs.sort_by_key(|sign| sign.start);
     signs.dedup();
     signs
@@ -67,9 +70,19 @@ struct Mention {
     end: usize,
 }
 
-/// The mentions of `names` in `text`, in order. `pieces` says whether the server's pieces of text
-/// also divide words.
-fn find(text: &[Letter], names: &[&str], pieces: bool) -> Vec<Mention> {
+/// What words are taken to be.
+#[derive(Clone, Copy, PartialEq)]
+enum Reading {
+    /// As current servers do.
+    Exact,
+    /// As servers do that do not end a word where a piece of text ends.
+    Older,
+    /// As if there were no letters outside ASCII, for it is not always known what is one.
+    Ascii,
+}
+
+/// The mentions of `names` in `text`, in order.
+fn find(text: &[Letter], names: &[&str], reading: Reading) -> Vec<Mention> {
     let mut found = Vec::new();
     let mut find_in = |word: &[Letter]| {
         let matched = names.iter().any(|name| is_keyword(word, name));
@@ -81,10 +94,13 @@ fn find(text: &[Letter], names: &[&str], pieces: bool) -> Vec<Mention> {
         }
         matched
     };
-    let divides = |letter: &Letter| pieces && letter.cut;
+    let is_in = |letter: &Letter| {
+        is_in_word(letter.char) && (reading != Reading::Ascii || letter.char.is_ascii())
+    };
+    let divides = |letter: &Letter| letter.cut && reading != Reading::Older;
     for word in text
-        .chunk_by(|a, b| is_in_word(a.char) && is_in_word(b.char) && !divides(b))
-        .filter(|word| is_in_word(word[0].char))
+        .chunk_by(|a, b| is_in(a) && is_in(b) && !divides(b))
+        .filter(|word| is_in(&word[0]))
     {
         if word[0].char == ':' && word[word.len() - 1].char == ':' {
             continue; // an emoji
