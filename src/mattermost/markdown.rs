@@ -54,8 +54,7 @@ struct Document {
 /// A block that the next line may continue.
 enum Block {
     Quote,
-    /// Its items have this bullet, or this sign after their number.
-    List(u8),
+    List,
     Item {
         indent: usize,
         empty: bool,
@@ -151,9 +150,10 @@ impl Document {
             }) => {
                 let is_mark = |c| c == *mark;
                 let marks = line.text.chars().take_while(|c| is_mark(*c)).count();
+                // Once the fence is long enough, more may follow, also after white space.
                 *closed = line.indent <= 3
                     && marks >= *length
-                    && line.text[marks..].trim().chars().all(is_mark);
+                    && line.text[*length..].trim().chars().all(is_mark);
             }
             _ if line.is_blank() => {}
             _ => {
@@ -178,7 +178,8 @@ impl Document {
                     *empty = false;
                     break;
                 }
-                (Block::List(have), Block::List(new)) if have == new => {
+                // Another marker makes it another list, but with the same text.
+                (Block::List, Block::List) => {
                     blocks.remove(0);
                     break;
                 }
@@ -246,11 +247,11 @@ impl Block {
             Block::Paragraph(_) => !blank,
             Block::Fence { closed, .. } => !closed,
             Block::Item { empty: true, .. } if blank => false,
-            Block::List(_) | Block::Item { .. } | Block::Code if blank => {
+            Block::List | Block::Item { .. } | Block::Code if blank => {
                 line.indent = 0;
                 true
             }
-            Block::List(_) => true,
+            Block::List => true,
             Block::Item { indent, .. } => take_indent(line, *indent),
             Block::Code => take_indent(line, 4),
         }
@@ -279,9 +280,9 @@ fn start_blocks(
             line.measure_indent();
             blocks.push(Block::Quote);
         } else if depth < MAX_NESTING
-            && let Some((sign, indent)) = start_item(&mut line, inner)
+            && let Some(indent) = start_item(&mut line, inner)
         {
-            blocks.push(Block::List(sign));
+            blocks.push(Block::List);
             blocks.push(Block::Item {
                 indent,
                 empty: line.is_blank(),
@@ -301,10 +302,10 @@ fn start_blocks(
     }
 }
 
-/// Takes a list item's marker from `line`: the list's sign, and the columns that the item's further
-/// lines are indented by.
-fn start_item(line: &mut Line, inner: Option<&Block>) -> Option<(u8, usize)> {
-    if line.indent > 3 && !matches!(inner, Some(Block::List(_))) {
+/// Takes a list item's marker from `line`, and gives the columns by which the item's further lines
+/// are indented.
+fn start_item(line: &mut Line, inner: Option<&Block>) -> Option<usize> {
+    if line.indent > 3 && !matches!(inner, Some(Block::List)) {
         return None;
     }
     let number = &line.text[..leading_digits(line.text)];
@@ -331,7 +332,7 @@ fn start_item(line: &mut Line, inner: Option<&Block>) -> Option<(u8, usize)> {
     content.indent = content.indent.saturating_sub(gap);
     let indent = line.indent + number.len() + 1 + gap;
     *line = content;
-    Some((sign, indent))
+    Some(indent)
 }
 
 fn start_fence(text: &str) -> Option<Block> {
@@ -657,31 +658,11 @@ impl<'a> Paragraph<'a> {
     }
 }
 
-/// The end of an address that begins at `start`, without the punctuation of the sentence around it.
+/// The end of an address that begins at `start`. The server leaves trailing punctuation out of it,
+/// but that ends a word all the same.
 fn address_end(raw: &str, start: usize) -> usize {
     let ends = |c: char| is_space_char(c) || c == '<' || c == '>';
-    let mut address = raw[start..].split(ends).next().unwrap_or_default();
-    let closing = address.matches(')').count();
-    let mut unopened = closing.saturating_sub(address.matches('(').count());
-    while let Some(last) = address.chars().next_back() {
-        let shorter = &address[..address.len() - last.len_utf8()];
-        address = match last {
-            '?' | '!' | '.' | ',' | ':' | '*' | '_' | '~' | '\'' | '"' => shorter,
-            ';' => {
-                let before = shorter.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-                match before.strip_suffix('&') {
-                    Some(before_reference) if before.len() < shorter.len() => before_reference,
-                    _ => shorter,
-                }
-            }
-            ')' if unopened > 0 => {
-                unopened -= 1;
-                shorter
-            }
-            _ => break,
-        };
-    }
-    start + address.len()
+    raw[start..].find(ends).map_or(raw.len(), |end| start + end)
 }
 
 /// Whether a host's name may begin with `c`: no white space, no punctuation.

@@ -115,8 +115,9 @@ fn find(text: &[Letter], names: &[&str], reading: Reading) -> Vec<Mention> {
             .rev()
             .take_while(|letter| is_joint(letter))
             .count();
-        let named = (0..=suffixes).any(|suffix| find_in(&word[..word.len() - suffix]));
-        if !named && word.first().is_some_and(|letter| letter.char != '@') {
+        if word.first().is_some_and(|letter| letter.char == '@') {
+            (0..=suffixes).any(|suffix| find_in(&word[..word.len() - suffix]));
+        } else {
             for piece in word.split(|letter| letter.char != '_' && is_joint(letter)) {
                 find_in(piece);
             }
