@@ -54,8 +54,7 @@ struct Document {
 /// A block that the next line may continue.
 enum Block {
     Quote,
-    /// Its items have this bullet, or this sign after their number.
-    List(u8),
+    List,
     Item {
         indent: usize,
         empty: bool,
@@ -151,9 +150,10 @@ impl Document {
             }) => {
                 let is_mark = |c| c == *mark;
                 let marks = line.text.chars().take_while(|c| is_mark(*c)).count();
+                // Once the fence is long enough, more may follow, also after white space.
                 *closed = line.indent <= 3
                     && marks >= *length
-                    && line.text[marks..].trim().chars().all(is_mark);
+                    && line.text[*length..].trim().chars().all(is_mark);
             }
             _ if line.is_blank() => {}
             _ => {
@@ -178,7 +178,8 @@ impl Document {
                     *empty = false;
                     break;
                 }
-                (Block::List(have), Block::List(new)) if have == new => {
+                // Another marker makes it another list, but with the same text.
+                (Block::List, Block::List) => {
                     blocks.remove(0);
                     break;
                 }
@@ -246,11 +247,11 @@ impl Block {
             Block::Paragraph(_) => !blank,
             Block::Fence { closed, .. } => !closed,
             Block::Item { empty: true, .. } if blank => false,
-            Block::List(_) | Block::Item { .. } | Block::Code if blank => {
+            Block::List | Block::Item { .. } | Block::Code if blank => {
                 line.indent = 0;
                 true
             }
-            Block::List(_) => true,
+            Block::List => true,
             Block::Item { indent, .. } => take_indent(line, *indent),
             Block::Code => take_indent(line, 4),
         }
@@ -258,9 +259,9 @@ impl Block {
 }
 
 fn take_indent(line: &mut Line, columns: usize) -> bool {
-    let enough = line.indent >= columns;
-    line.indent = line.indent.saturating_sub(columns);
-    enough
+    let left = line.indent.checked_sub(columns);
+    line.indent = left.unwrap_or(line.indent);
+    left.is_some()
 }
 
 /// The blocks that `line` begins inside the block `inner`, outermost first. `depth` is how deep the
@@ -279,9 +280,9 @@ fn start_blocks(
             line.measure_indent();
             blocks.push(Block::Quote);
         } else if depth < MAX_NESTING
-            && let Some((sign, indent)) = start_item(&mut line, inner)
+            && let Some(indent) = start_item(&mut line, inner)
         {
-            blocks.push(Block::List(sign));
+            blocks.push(Block::List);
             blocks.push(Block::Item {
                 indent,
                 empty: line.is_blank(),
@@ -301,10 +302,10 @@ fn start_blocks(
     }
 }
 
-/// Takes a list item's marker from `line`: the list's sign, and the columns that the item's further
-/// lines are indented by.
-fn start_item(line: &mut Line, inner: Option<&Block>) -> Option<(u8, usize)> {
-    if line.indent > 3 && !matches!(inner, Some(Block::List(_))) {
+/// Takes a list item's marker from `line`, and gives the columns by which the item's further lines
+/// are indented.
+fn start_item(line: &mut Line, inner: Option<&Block>) -> Option<usize> {
+    if line.indent > 3 && !matches!(inner, Some(Block::List)) {
         return None;
     }
     let number = &line.text[..leading_digits(line.text)];
@@ -331,7 +332,7 @@ fn start_item(line: &mut Line, inner: Option<&Block>) -> Option<(u8, usize)> {
     content.indent = content.indent.saturating_sub(gap);
     let indent = line.indent + number.len() + 1 + gap;
     *line = content;
-    Some((sign, indent))
+    Some(indent)
 }
 
 fn start_fence(text: &str) -> Option<Block> {
@@ -362,8 +363,10 @@ struct Paragraph<'a> {
     spent: usize,
     /// The lengths of backtick runs that no further run closes.
     unclosed_ticks: Vec<usize>,
-    /// Where in `raw` the last underscore is that keeps an address from being a link.
-    bad_host_until: usize,
+    /// Where the last host's name looked at ends, and whether an underscore ends it.
+    host: (usize, bool),
+    /// Where the last `)` is. It spares looking for one behind every `](`.
+    last_parenthesis: usize,
 }
 
 /// A `[` or `![` that may turn out to open a link or an image.
@@ -386,9 +389,12 @@ impl<'a> Paragraph<'a> {
             length += line.len();
             (length - line.len(), line.start)
         };
+        let places = lines.iter().map(place).collect();
+        let raw = joined(message, lines);
         Paragraph {
-            places: lines.iter().map(place).collect(),
-            raw: joined(message, lines),
+            last_parenthesis: raw.rfind(')').unwrap_or(0),
+            places,
+            raw,
             labels,
             letters,
             at: 0,
@@ -396,7 +402,7 @@ impl<'a> Paragraph<'a> {
             brackets: Vec::new(),
             spent: 0,
             unclosed_ticks: Vec::new(),
-            bad_host_until: 0,
+            host: (0, false),
         }
     }
 
@@ -551,7 +557,9 @@ impl<'a> Paragraph<'a> {
     fn link_end(&self, bracket: &Bracket) -> Option<usize> {
         let raw = self.raw.as_bytes();
         let next = self.at + 1;
-        if let Some(end) = target_end(raw, next, bracket.image) {
+        if next < self.last_parenthesis
+            && let Some(end) = target_end(raw, next, bracket.image)
+        {
             return Some(end);
         }
         let label = &self.raw[bracket.start..self.at];
@@ -579,11 +587,12 @@ impl<'a> Paragraph<'a> {
         }
         let number = self.raw[self.at..].strip_prefix("www")?;
         let digits = leading_digits(number);
-        if digits > 3 || !number[digits..].starts_with('.') || self.may_be_in_link() {
-            return None;
-        }
-        self.has_host(self.at, true)
-            .then(|| address_end(&self.raw, self.at))
+        let is_link = digits <= 3
+            && number[digits..].starts_with('.')
+            && number.len() > digits + 1
+            && !self.may_be_in_link()
+            && !self.is_bad_host(self.at);
+        is_link.then(|| address_end(&self.raw, self.at))
     }
 
     fn colon(&mut self) {
@@ -609,35 +618,27 @@ impl<'a> Paragraph<'a> {
         if !SCHEMES.iter().any(known)
             || !host.starts_with(can_begin_host)
             || self.may_be_in_link()
-            || !self.has_host(self.at + 3, false)
+            || self.is_bad_host(self.at + 3)
         {
             return None;
         }
         Some((start, address_end(&self.raw, start)))
     }
 
-    /// Whether the host's name at `start` has no underscore, and a period if it must.
-    fn has_host(&mut self, start: usize, with_period: bool) -> bool {
-        if start < self.bad_host_until {
-            return false;
+    /// Whether an underscore keeps the host's name at `start` from being one. A name may run on
+    /// through many addresses, so the answer is kept for all that begin within it.
+    fn is_bad_host(&mut self, start: usize) -> bool {
+        if start >= self.host.0 {
+            let raw = self.raw.as_bytes();
+            // The server looks neither at the first nor at the text's last byte.
+            let inner = raw.get(start + 1..raw.len() - 1).unwrap_or_default();
+            let continues = |byte: &u8| {
+                byte.is_ascii() && (b"-.".contains(byte) || can_begin_host(*byte as char))
+            };
+            let length = inner.iter().take_while(|byte| continues(byte)).count();
+            self.host = (start + 1 + length, inner.get(length) == Some(&b'_'));
         }
-        let raw = self.raw.as_bytes();
-        // The server looks neither at the first nor at the text's last byte.
-        let inner = raw.get(start + 1..raw.len() - 1).unwrap_or_default();
-        let mut period = false;
-        for (offset, byte) in inner.iter().enumerate() {
-            match byte {
-                b'_' => {
-                    self.bad_host_until = start + 1 + offset;
-                    return false;
-                }
-                b'.' => period = true,
-                b'-' => {}
-                _ if byte.is_ascii() && can_begin_host(*byte as char) => {}
-                _ => break,
-            }
-        }
-        period || !with_period
+        self.host.1
     }
 
     /// The end of an emoji's name that begins with the `:` here.
@@ -657,31 +658,11 @@ impl<'a> Paragraph<'a> {
     }
 }
 
-/// The end of an address that begins at `start`, without the punctuation of the sentence around it.
+/// The end of an address that begins at `start`. The server leaves trailing punctuation out of it,
+/// but that ends a word all the same.
 fn address_end(raw: &str, start: usize) -> usize {
     let ends = |c: char| is_space_char(c) || c == '<' || c == '>';
-    let mut address = raw[start..].split(ends).next().unwrap_or_default();
-    let closing = address.matches(')').count();
-    let mut unopened = closing.saturating_sub(address.matches('(').count());
-    while let Some(last) = address.chars().next_back() {
-        let shorter = &address[..address.len() - last.len_utf8()];
-        address = match last {
-            '?' | '!' | '.' | ',' | ':' | '*' | '_' | '~' | '\'' | '"' => shorter,
-            ';' => {
-                let before = shorter.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-                match before.strip_suffix('&') {
-                    Some(before_reference) if before.len() < shorter.len() => before_reference,
-                    _ => shorter,
-                }
-            }
-            ')' if unopened > 0 => {
-                unopened -= 1;
-                shorter
-            }
-            _ => break,
-        };
-    }
-    start + address.len()
+    raw[start..].find(ends).map_or(raw.len(), |end| start + end)
 }
 
 /// Whether a host's name may begin with `c`: no white space, no punctuation.
@@ -689,7 +670,7 @@ fn can_begin_host(c: char) -> bool {
     match c {
         '$' | '+' | '<' | '=' | '>' | '^' | '`' | '|' | '~' => true,
         '\u{80}'.. => {
-            let punctuation = matches!(c, '¡' | '§' | '«' | '¶' | '·' | '»' | '¿' |
+            let punctuation = matches!(c, '¡' | '§' | '«' | '¶' | '·' | '»' | '¿' | '।' | '॥' |
                 '\u{2010}'..='\u{205e}' | '\u{3001}'..='\u{3003}' | '\u{3008}'..='\u{3011}' |
                 '\u{fffd}');
             !punctuation && !c.is_whitespace()

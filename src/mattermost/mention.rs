@@ -10,7 +10,7 @@ const MASS: [&str; 3] = ["all", "channel", "here"];
 
 /// Whether the server takes `message` to mention the user `username` (lower case, without `@`).
 pub fn mentions(message: &str, username: &str) -> bool {
-    !find(&markdown::text(message), &[username], true).is_empty()
+    !find(&markdown::text(message), &[username], Reading::Exact).is_empty()
 }
 
 /// `message` without its mentions of `username` and the white space that they leave over; a `:` or
@@ -20,7 +20,7 @@ pub fn without_mention(message: &str, username: &str) -> String {
     let mut message = message.to_owned();
     loop {
         // More than once, as the text may be other Markdown without the mention.
-        let found = find(&markdown::text(&message), &[username], true);
+        let found = find(&markdown::text(&message), &[username], Reading::Exact);
         if found.is_empty() {
             return message;
         }
@@ -35,8 +35,8 @@ pub fn opens_with_other(message: &str, username: &str) -> bool {
         return false;
     };
     let in_name = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    let name = rest.trim_start_matches(in_name);
-    let (name, after) = (&rest[..rest.len() - name.len()], name);
+    let after = rest.trim_start_matches(in_name);
+    let name = &rest[..rest.len() - after.len()];
     let known = |suffix: usize| {
         let name = &name[..name.len() - suffix];
         let is_it = |known: &str| name.eq_ignore_ascii_case(known);
@@ -44,18 +44,21 @@ pub fn opens_with_other(message: &str, username: &str) -> bool {
     };
     let suffixes = name.len() - name.trim_end_matches(['.', '-', '_']).len();
     name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && !after.starts_with(is_in_word)
+        && !after.starts_with(|c| c != ':' && is_in_word(c))
         && !(0..=suffixes).any(known)
 }
 
 /// Where `message` has the `@` of each word that notifies a whole channel, in bytes, in order. An
 /// escaped `@` is given with its backslash, and one that is a character reference as a whole. Words
-/// that only older servers take for such are among them.
-pub(crate) fn mass_mentions(message: &str) -> Vec<Range<usize>> {
+/// that only older servers take for such are among them, and those beside a letter outside ASCII.
+/// A message in which they are changed is other Markdown, and wants to be looked at again.
+pub fn mass_mentions(message: &str) -> Vec<Range<usize>> {
     let text = markdown::text(message);
-    let mut found = find(&text, &MASS, true);
-    found.append(&mut find(&text, &MASS, false));
-    let mut signs: Vec<_> = found.into_iter().map(|mention| mention.sign).collect();
+    let mut signs: Vec<_> = [Reading::Exact, Reading::Older, Reading::Ascii]
+        .into_iter()
+        .flat_map(|reading| find(&text, &MASS, reading))
+        .map(|mention| mention.sign)
+        .collect();
     signs.sort_by_key(|sign| sign.start);
     signs.dedup();
     signs
@@ -67,9 +70,19 @@ struct Mention {
     end: usize,
 }
 
-/// The mentions of `names` in `text`, in order. `pieces` says whether the server's pieces of text
-/// also divide words.
-fn find(text: &[Letter], names: &[&str], pieces: bool) -> Vec<Mention> {
+/// What words are taken to be.
+#[derive(Clone, Copy, PartialEq)]
+enum Reading {
+    /// As current servers do.
+    Exact,
+    /// As servers do that do not end a word where a piece of text ends.
+    Older,
+    /// As if there were no letters outside ASCII, for it is not always known what is one.
+    Ascii,
+}
+
+/// The mentions of `names` in `text`, in order.
+fn find(text: &[Letter], names: &[&str], reading: Reading) -> Vec<Mention> {
     let mut found = Vec::new();
     let mut find_in = |word: &[Letter]| {
         let matched = names.iter().any(|name| is_keyword(word, name));
@@ -81,10 +94,13 @@ fn find(text: &[Letter], names: &[&str], pieces: bool) -> Vec<Mention> {
         }
         matched
     };
-    let divides = |letter: &Letter| pieces && letter.cut;
+    let is_in = |letter: &Letter| {
+        is_in_word(letter.char) && (reading != Reading::Ascii || letter.char.is_ascii())
+    };
+    let divides = |letter: &Letter| letter.cut && reading != Reading::Older;
     for word in text
-        .chunk_by(|a, b| is_in_word(a.char) && is_in_word(b.char) && !divides(b))
-        .filter(|word| is_in_word(word[0].char))
+        .chunk_by(|a, b| is_in(a) && is_in(b) && !divides(b))
+        .filter(|word| is_in(&word[0]))
     {
         if word[0].char == ':' && word[word.len() - 1].char == ':' {
             continue; // an emoji
@@ -99,8 +115,9 @@ fn find(text: &[Letter], names: &[&str], pieces: bool) -> Vec<Mention> {
             .rev()
             .take_while(|letter| is_joint(letter))
             .count();
-        let named = (0..=suffixes).any(|suffix| find_in(&word[..word.len() - suffix]));
-        if !named && word.first().is_some_and(|letter| letter.char != '@') {
+        if word.first().is_some_and(|letter| letter.char == '@') {
+            (0..=suffixes).any(|suffix| find_in(&word[..word.len() - suffix]));
+        } else {
             for piece in word.split(|letter| letter.char != '_' && is_joint(letter)) {
                 find_in(piece);
             }
@@ -130,7 +147,8 @@ fn is_in_word(c: char) -> bool {
         return c.is_ascii_alphanumeric() || ":.-_@".contains(c);
     }
     let is_mark = match c {
-        '\u{900}'..'\u{d80}' => matches!(c as u32 & 0x7f, 2..=3 | 0x3e..=0x4d),
+        'ஃ' => false,
+        '\u{900}'..='\u{d83}' => matches!(c as u32 & 0x7f, 1..=3 | 0x3e..=0x4d),
         '\u{102b}'..='\u{103e}' | '\u{17b6}'..='\u{17d1}' => true,
         '\u{24b6}'..='\u{24e9}' | '\u{1f130}'..='\u{1f189}' => true,
         _ => false,
