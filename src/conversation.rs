@@ -139,11 +139,7 @@ fn turns<'a>(input: &Input<'a>) -> Vec<Turn<'a>> {
     // Of two copies of a post the newer one comes first, and stays.
     posts.sort_by_key(|post| (place(post), std::cmp::Reverse(post.update_at)));
     posts.dedup_by_key(|post| &post.id);
-    posts.retain(|post| {
-        place(post) < place(input.question)
-            && post.id != input.question.id
-            && post.delete_at == ServerTime(0)
-    });
+    posts.retain(|post| place(post) < place(input.question) && post.delete_at == ServerTime(0));
     let mut turns = Vec::new();
     for post in &posts {
         let is_root = input.in_thread && post.id == input.question.root_id;
@@ -186,7 +182,7 @@ fn bot_text(post: &Post, posts: &[&Post]) -> String {
         .filter(|(other, _)| other.in_reply_to == prx.in_reply_to && !other.apology)
         .map(|(other, post)| (other.part, post))
         .collect();
-    if prx.apology || parts.first().is_some_and(|(_, first)| first.id != post.id) {
+    if parts.first().is_some_and(|(_, first)| first.id != post.id) {
         return String::new();
     }
     parts.sort_by_key(|(part, _)| *part);
@@ -360,6 +356,7 @@ mod tests {
         history_posts: usize,
         history_chars: usize,
         root: &'a str,
+        in_thread: bool,
         files: Vec<FileText>,
         channel_name: Option<&'a str>,
         system_prompt: Option<&'a str>,
@@ -373,6 +370,7 @@ mod tests {
                 history_posts: 20,
                 history_chars: 16000,
                 root: "",
+                in_thread: true,
                 files: Vec::new(),
                 channel_name: None,
                 system_prompt: None,
@@ -394,7 +392,7 @@ mod tests {
                 clean: &|text| text.replace("@prxbot", ""),
                 history_posts: self.history_posts,
                 history_chars: self.history_chars,
-                in_thread: !self.root.is_empty(),
+                in_thread: self.in_thread && !self.root.is_empty(),
                 channel_name: self.channel_name,
                 system_prompt: self.system_prompt,
                 today: "2026-11-22",
@@ -532,9 +530,9 @@ mod tests {
 
     #[test]
     fn only_the_bot_and_those_who_may_ask_are_told() {
-        let system = |author| Post {
+        let system = |at, author| Post {
             kind: "system_join_channel".to_owned(),
-            ..post(3, author, "joined")
+            ..post(at, author, "joined")
         };
         let mut apology = answer(4, "p1", 0, 1, "No answer, sorry.");
         apology.props.prx.as_mut().unwrap().apology = true;
@@ -546,7 +544,7 @@ mod tests {
             ("not allowed", vec![post(1, "mallory", "secret")], vec![]),
             (
                 "the server's words",
-                vec![system("alice"), system(BOT)],
+                vec![system(2, "alice"), system(3, BOT)],
                 vec![],
             ),
             ("apologies", vec![apology], vec![]),
@@ -594,7 +592,12 @@ mod tests {
 
     #[test]
     fn a_split_answer_is_one_message_again() {
+        let forged = Post {
+            user_id: UserId::from("mallory"),
+            ..answer(2, "p1", 7, 8, "forged")
+        };
         let posts = vec![
+            forged,
             post(1, "alice", "a"),
             answer(4, "p1", 1, 3, "two\n"),
             post(5, "alice", "b"),
@@ -721,6 +724,8 @@ mod tests {
         }
         let elsewhere = Case {
             history_posts: 1,
+            root: "p1",
+            in_thread: false,
             ..Case::new(posts, post(9, "alice", "q"))
         };
         assert_eq!(elsewhere.told(), ["U 12345", "U q"], "no thread, no root");

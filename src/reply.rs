@@ -464,7 +464,7 @@ impl Images<'_> {
 /// is until something before it in its paragraph may have taken the first of them.
 fn push_harmless(line: &str, certain: &mut bool, images: Option<Images>, safe: &mut String) {
     /// Link targets and addresses swallow backticks; an escaped one opens nothing.
-    const SWALLOWS: [&str; 7] = ["\\`", "](", "][", "]:", "://", "www", "<"];
+    const SWALLOWS: [&str; 6] = ["\\`", "](", "][", "]:", "://", "www"];
     let mut at = 0;
     while let Some(c) = line[at..].chars().next() {
         let rest = &line[at..];
@@ -667,6 +667,16 @@ mod tests {
                 vec!["Oh.\n\nabc def ghi jkl mno pqr stu vwx yza", "bcdef"],
             ),
             (
+                "not before what would become a fence",
+                "aaaaaaaaaa bbbbbbbbbb ccccccccc ```dddddddddddddd eee",
+                vec!["aaaaaaaaaa bbbbbbbbbb", "ccccccccc ```dddddddddddddd eee"],
+            ),
+            (
+                "not before a mark without its letter",
+                "aaaaaaaaaa bbbbbbbbbbbbbbbbbbb \u{301}ccccccccccccccc",
+                vec!["aaaaaaaaaa", "bbbbbbbbbbbbbbbbbbb \u{301}ccccccccccccccc"],
+            ),
+            (
                 "a list between its items",
                 "- the first item\n- the second item\n- the third item",
                 vec!["- the first item\n- the second item", "- the third item"],
@@ -698,6 +708,10 @@ mod tests {
             (
                 "> one two three four five\n> six seven eight nine",
                 vec!["> one two three four five", "> six seven eight nine"],
+            ),
+            (
+                "> aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                vec!["> aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "> aaaaaaaaaa"],
             ),
             (
                 "a > b two three four five six seven eight nine",
@@ -787,6 +801,49 @@ mod tests {
                 vec![
                     "```a-long-name-of-language\naaaaaaa\n```",
                     "```\nbbbbb bbbbb\n```",
+                ],
+            ),
+            (
+                "at a line rather than at a blank one in it",
+                "```\naaaaaaaa\n\nbbbbbbb\nccccccc\nddddddd\n```",
+                vec![
+                    "```\naaaaaaaa\n\nbbbbbbb\nccccccc\n```",
+                    "```\nddddddd\n```",
+                ],
+            ),
+            (
+                "never empty",
+                "a\n```some-language\nbbbbbbbbb bbbbbbbbbbbbb\n```",
+                vec![
+                    "a\n```some-language\nbbbbbbbbb\n```",
+                    "```some-language\nbbbbbbbbbbbbb\n```",
+                ],
+            ),
+            (
+                "nor blank",
+                "```\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n                                         \
+                 b\n```",
+                vec!["```\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n```", "```\nb\n```"],
+            ),
+            (
+                "nor for a longer closing line",
+                "```\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n``````\nand so on",
+                vec!["```\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n```", "and so on"],
+            ),
+            (
+                "not when its quote ends there",
+                "> ```\n> aaaaaaaaaaaaaaaaaaaaa\nbbbbbbbbbbbbbbbbbbbbbb",
+                vec![
+                    "> ```\n> aaaaaaaaaaaaaaaaaaaaa\n> ```",
+                    "bbbbbbbbbbbbbbbbbbbbbb",
+                ],
+            ),
+            (
+                "nor when that ends with a blank line",
+                "> ```\n> aaaaaaaaaaaaaaaaaaaaa\n\nbbbbbbbbbbbbbbbbbbbbbb",
+                vec![
+                    "> ```\n> aaaaaaaaaaaaaaaaaaaaa\n> ```",
+                    "bbbbbbbbbbbbbbbbbbbbbb",
                 ],
             ),
             (
@@ -888,6 +945,10 @@ mod tests {
             "www.x.y/` @all `",
             "&#64;@all",
             "![@allways](x)",
+            ">>>>>>>>>>>>>>>>>>>> ```\n>>>>>>>>>>>>>>>>>>>> @all",
+            "```\n```` ``\n@all",
+            "> > ```\n>> x\n> > ```\n> > @all",
+            "- a\n\n    ```\n  ```\n  @all",
             "&commat;all",
             "&#x40;here",
             "@&#97;ll",
