@@ -322,17 +322,13 @@ impl Fence<'_> {
         Some(content.strip_prefix(' ').unwrap_or(content))
     }
 
-    fn closed_by(&self, line: &str) -> bool {
-        self.content(line)
-            .is_some_and(|content| self.is_marker(content) && indentation(content) <= 3)
-    }
-
     /// As the server sees it: the marker, then no more than its own kind.
-    fn is_marker(&self, content: &str) -> bool {
-        content
-            .trim_start_matches(' ')
-            .strip_prefix(self.marker)
-            .is_some_and(|more| more.trim().trim_start_matches(&self.marker[..1]).is_empty())
+    fn closed_by(&self, line: &str) -> bool {
+        self.content(line).is_some_and(|content| {
+            let marks = content.trim_start_matches(' ').strip_prefix(self.marker);
+            let more = marks.map(|marks| marks.trim().trim_start_matches(&self.marker[..1]));
+            indentation(content) <= 3 && more == Some("")
+        })
     }
 }
 
@@ -360,8 +356,10 @@ impl<'a> Scan<'a> {
             if let Some(content) = fence.content(line) {
                 let closed = fence.closed_by(line);
                 let outside = indentation(content) < fence.indent && !content.trim().is_empty();
-                let far = !closed && fence.is_marker(content) && fence.indent > 0;
-                self.certain &= !outside && !far;
+                let marks = content.trim();
+                let odd = marks.starts_with(fence.marker)
+                    && !(closed && marks.trim_start_matches(&fence.marker[..1]).is_empty());
+                self.certain &= !outside && !odd;
                 if closed {
                     self.fence = None;
                 }
@@ -466,7 +464,7 @@ impl Images<'_> {
 /// is until something before it in its paragraph may have taken the first of them.
 fn push_harmless(line: &str, certain: &mut bool, images: Option<Images>, safe: &mut String) {
     /// Link targets and addresses swallow backticks; an escaped one opens nothing.
-    const SWALLOWS: [&str; 7] = ["\\`", "](", "][", "]:", "://", "www", "<"];
+    const SWALLOWS: [&str; 6] = ["\\`", "](", "][", "]:", "://", "www"];
     let mut at = 0;
     while let Some(c) = line[at..].chars().next() {
         let rest = &line[at..];
@@ -484,10 +482,15 @@ fn push_harmless(line: &str, certain: &mut bool, images: Option<Images>, safe: &
                 next = at + span.unwrap_or(run);
                 safe.push_str(&line[at..next]);
             }
-            '@' => {
-                safe.push(c);
-                if is_mass_mention(&rest[1..]) {
+            '@' | '&' => {
+                if let Some(('@', length)) = letter(rest)
+                    && is_mass_mention(&rest[length..])
+                {
+                    next = at + length;
+                    safe.push_str(&line[at..next]);
                     safe.push(ZERO_WIDTH_SPACE);
+                } else {
+                    safe.push(c);
                 }
             }
             '!' => {
@@ -520,13 +523,36 @@ fn span_length(rest: &str, run: usize) -> Option<usize> {
 }
 
 /// Whether an `@` before `text` may be one. Only a word that goes on with an ASCII letter or digit
-/// is another name for sure.
+/// is another name for sure, and not with a `w`: in a link's text the server cuts words there, as an
+/// address could begin.
 fn is_mass_mention(text: &str) -> bool {
     MASS_MENTIONS.iter().any(|name| {
-        text.get(..name.len())
-            .is_some_and(|word| word.eq_ignore_ascii_case(name))
-            && !text[name.len()..].starts_with(|c: char| c.is_ascii_alphanumeric())
+        let mut rest = text;
+        name.chars().all(|wanted| match letter(rest) {
+            Some((c, length)) if c.eq_ignore_ascii_case(&wanted) => {
+                rest = &rest[length..];
+                true
+            }
+            _ => false,
+        }) && !rest.starts_with(|c: char| c.is_ascii_alphanumeric() && !matches!(c, 'w' | 'W'))
     })
+}
+
+/// The character that `text` begins with, as itself or as a character reference, which some servers
+/// resolve before they look for mentions, and its length there in bytes.
+fn letter(text: &str) -> Option<(char, usize)> {
+    let first = text.chars().next()?;
+    let resolved = || {
+        let (reference, _) = text.strip_prefix('&')?.split_once(';')?;
+        let number = reference.strip_prefix('#');
+        let code = match number.map(|number| number.strip_prefix(['x', 'X']).ok_or(number)) {
+            Some(Ok(hexadecimal)) => u32::from_str_radix(hexadecimal, 16).ok(),
+            Some(Err(decimal)) => decimal.parse().ok(),
+            None => (reference == "commat").then_some(u32::from('@')),
+        };
+        Some((char::from_u32(code?)?, reference.len() + 2))
+    };
+    Some(resolved().unwrap_or((first, first.len_utf8())))
 }
 
 #[cfg(test)]
@@ -641,6 +667,16 @@ mod tests {
                 vec!["Oh.\n\nabc def ghi jkl mno pqr stu vwx yza", "bcdef"],
             ),
             (
+                "not before what would become a fence",
+                "aaaaaaaaaa bbbbbbbbbb ccccccccc ```dddddddddddddd eee",
+                vec!["aaaaaaaaaa bbbbbbbbbb", "ccccccccc ```dddddddddddddd eee"],
+            ),
+            (
+                "not before a mark without its letter",
+                "aaaaaaaaaa bbbbbbbbbbbbbbbbbbb \u{301}ccccccccccccccc",
+                vec!["aaaaaaaaaa", "bbbbbbbbbbbbbbbbbbb \u{301}ccccccccccccccc"],
+            ),
+            (
                 "a list between its items",
                 "- the first item\n- the second item\n- the third item",
                 vec!["- the first item\n- the second item", "- the third item"],
@@ -672,6 +708,10 @@ mod tests {
             (
                 "> one two three four five\n> six seven eight nine",
                 vec!["> one two three four five", "> six seven eight nine"],
+            ),
+            (
+                "> aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                vec!["> aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "> aaaaaaaaaa"],
             ),
             (
                 "a > b two three four five six seven eight nine",
@@ -761,6 +801,49 @@ mod tests {
                 vec![
                     "```a-long-name-of-language\naaaaaaa\n```",
                     "```\nbbbbb bbbbb\n```",
+                ],
+            ),
+            (
+                "at a line rather than at a blank one in it",
+                "```\naaaaaaaa\n\nbbbbbbb\nccccccc\nddddddd\n```",
+                vec![
+                    "```\naaaaaaaa\n\nbbbbbbb\nccccccc\n```",
+                    "```\nddddddd\n```",
+                ],
+            ),
+            (
+                "never empty",
+                "a\n```some-language\nbbbbbbbbb bbbbbbbbbbbbb\n```",
+                vec![
+                    "a\n```some-language\nbbbbbbbbb\n```",
+                    "```some-language\nbbbbbbbbbbbbb\n```",
+                ],
+            ),
+            (
+                "nor blank",
+                "```\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n                                         \
+                 b\n```",
+                vec!["```\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n```", "```\nb\n```"],
+            ),
+            (
+                "nor for a longer closing line",
+                "```\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n``````\nand so on",
+                vec!["```\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n```", "and so on"],
+            ),
+            (
+                "not when its quote ends there",
+                "> ```\n> aaaaaaaaaaaaaaaaaaaaa\nbbbbbbbbbbbbbbbbbbbbbb",
+                vec![
+                    "> ```\n> aaaaaaaaaaaaaaaaaaaaa\n> ```",
+                    "bbbbbbbbbbbbbbbbbbbbbb",
+                ],
+            ),
+            (
+                "nor when that ends with a blank line",
+                "> ```\n> aaaaaaaaaaaaaaaaaaaaa\n\nbbbbbbbbbbbbbbbbbbbbbb",
+                vec![
+                    "> ```\n> aaaaaaaaaaaaaaaaaaaaa\n> ```",
+                    "bbbbbbbbbbbbbbbbbbbbbb",
                 ],
             ),
             (
@@ -861,6 +944,17 @@ mod tests {
             "`` @all `",
             "www.x.y/` @all `",
             "&#64;@all",
+            "![@allways](x)",
+            ">>>>>>>>>>>>>>>>>>>> ```\n>>>>>>>>>>>>>>>>>>>> @all",
+            "```\n```` ``\n@all",
+            "> > ```\n>> x\n> > ```\n> > @all",
+            "- a\n\n    ```\n  ```\n  @all",
+            "&commat;all",
+            "&#x40;here",
+            "@&#97;ll",
+            "@AL&#X6c;",
+            "&#064;&#99;hannel",
+            "&#64;all",
             "[a](b '`') @all `c`",
             "http://x/` @all `",
             "    @all",
@@ -876,6 +970,7 @@ mod tests {
             let safe = one(answer, &SAFE);
             assert_eq!(mass_mentions(&safe), 0, "{answer:?} {safe:?}");
             assert_eq!(safe.replace('\u{200B}', ""), answer);
+            assert_ne!(safe, answer);
         }
     }
 
