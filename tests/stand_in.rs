@@ -174,7 +174,7 @@ impl Replay {
     /// What a recorded text is here: its ids and times exchanged.
     fn here(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (recorded, ours) in self.ids.iter().chain(&self.etags) {
+        for (recorded, ours) in &self.ids {
             text = text.replace(recorded.as_str(), ours);
         }
         if let Some((before, since)) = text.clone().split_once("since=")
@@ -200,7 +200,10 @@ impl Replay {
             let body = serde_json::from_str(&body).expect("JSON");
             let headers = request["headers"].as_object().expect("headers").iter();
             let headers: Vec<(String, String)> = headers
-                .map(|(name, value)| (name.clone(), self.here(value.as_str().expect("text"))))
+                .map(|(name, value)| {
+                    let value = value.as_str().expect("text");
+                    (name.clone(), self.etags[value].clone())
+                })
                 .collect();
             let method = request["method"].as_str().expect("a method");
             let token = Some(token).filter(|token| !token.is_empty());
@@ -311,7 +314,13 @@ impl Replay {
                 if prx::mattermost::is_id(text) && !self.ids.contains_key(text) {
                     self.ids.insert(text.clone(), have.clone());
                 }
-                if !is_loose(place) && self.here(text) != *have {
+                let mut here = self.here(text);
+                if let Some((first, second)) = here.split_once("__")
+                    && first > second
+                {
+                    here = format!("{second}__{first}");
+                }
+                if !is_loose(place) && here != *have {
                     self.differ(place, recorded, ours);
                 }
             }
@@ -389,10 +398,11 @@ fn replay_session(replay: &mut Replay) {
     replay.bind(&recorded_group["id"], &group);
     let name = recorded_group["name"].as_str().expect("a name");
     replay.server.world().channel_mut(&group).name = name.into();
-    let others = replay.recorded("channels-me-team");
-    let channel = replay.recorded("channel");
-    for other in others.as_array().expect("a list") {
-        add_recorded_channel(replay, other, &bot, &admin, other["id"] == channel["id"]);
+    let mut list = replay.recorded("channels-me-team");
+    let list = list.as_array_mut().expect("a list");
+    list.sort_by_key(|channel| channel["update_at"].as_u64().max(channel["last_post_at"].as_u64()));
+    for recorded in list {
+        add_recorded_channel(replay, recorded, &bot, &admin);
     }
     let [private, archived] = ["channel-not-member", "channel-archived"].map(|name| {
         let path = replay.recording(name).expect("a recording")["request"]["path"].take();
@@ -400,7 +410,7 @@ fn replay_session(replay: &mut Replay) {
     });
     {
         let mut world = replay.server.world();
-        let team = world.team_named("lab");
+        let team = world.team_named("lab").expect("the team");
         let secret = world.add_channel(&team, "secret", Kind::Private);
         let gone = world.add_channel(&team, "gone", Kind::Open);
         let recorded = replay.recorded("channel-archived");
@@ -414,10 +424,11 @@ fn replay_session(replay: &mut Replay) {
         replay.bind(&json!(private), &secret);
         replay.bind(&json!(archived), &gone);
     }
-    let town = replay.ids[channel["id"].as_str().expect("an id")].clone();
+    let town = replay.recorded("channel")["id"].take();
+    let town = replay.ids[town.as_str().expect("an id")].clone();
     for person in [&alice, &bob] {
-        replay.clock.advance(5);
-        replay.server.world().add_member(&town, person, Joining::AddedBy(&admin));
+        let mut world = replay.server.world();
+        world.add_member(&town, person, Joining::Silently);
     }
 
     replay.check("no-such-token", &["users-me-bad-token"]);
@@ -558,33 +569,24 @@ fn people(replay: &mut Replay) -> [Account; 4] {
     [bot, alice, admin, bob]
 }
 
-/// One of the channels that the bot was in.
-fn add_recorded_channel(
-    replay: &mut Replay,
-    recorded: &Value,
-    bot: &Account,
-    admin: &Account,
-    is_newest: bool,
-) {
+/// One of the channels that the bot was in, as its last event left it.
+fn add_recorded_channel(replay: &mut Replay, recorded: &Value, bot: &Account, admin: &Account) {
     let text = |field: &str| recorded[field].as_str().expect("text").to_owned();
-    let known = replay.ids.contains_key(&text("id"));
-    replay.clock.advance(if is_newest { 1000 } else { 1 });
+    let known = replay.ids.get(&text("id")).cloned();
+    replay.clock.advance(5);
     let mut world = replay.server.world();
-    let team = world.team_named("lab");
+    let team = world.team_named("lab").expect("the team");
     let id = match text("type").as_str() {
-        _ if known => return,
+        _ if known.is_some() => known.expect("looked at"),
         "D" => {
             let name = text("name");
-            let mut ids = name.split("__").map(|id| replay.ids.get(id));
-            let other = ids.find(|id| id != &Some(&bot.id)).expect("another");
-            let (other, is_stranger) = match other {
-                Some(other) => (other.clone(), false),
-                None => (world.add_user("stranger").id, true),
-            };
-            let id = world.direct_channel(&other, bot);
-            if !is_stranger {
-                world.channel_mut(&id).creator_id = bot.id.clone();
-            }
+            let halves = name.split("__");
+            let mut others = halves.filter(|id| replay.ids.get(*id) != Some(&bot.id));
+            let other = others.next().expect("another").to_owned();
+            let stranger = || world.add_user("stranger").id;
+            let here = replay.ids.entry(other).or_insert_with(stranger).clone();
+            let id = world.direct_channel(&here, bot);
+            world.channel_mut(&id).creator_id = replay.ids[&text("creator_id")].clone();
             id
         }
         _ if text("creator_id").is_empty() => world.channel_named(&team, &text("name")),
@@ -603,14 +605,10 @@ fn add_recorded_channel(
     let channel = world.channel_mut(&id);
     channel.total_msg_count = number("total_msg_count");
     channel.total_msg_count_root = number("total_msg_count_root");
-    channel.last_post_at = now;
-    channel.last_root_post_at = now;
+    let moment = |field: &str| if number(field) > 0 { now } else { 0 };
+    (channel.create_at, channel.update_at) = (now, now);
+    channel.last_post_at = moment("last_post_at");
+    channel.last_root_post_at = channel.last_post_at;
     drop(world);
     replay.bind(&recorded["id"], &id);
-    if text("type") == "D" {
-        let name = replay.server.world().channel(&id).name.clone();
-        for (recorded, ours) in direct_name_pairs(&text("name"), &name, &replay.ids) {
-            replay.ids.insert(recorded, ours);
-        }
-    }
 }

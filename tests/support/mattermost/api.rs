@@ -397,8 +397,7 @@ impl Call<'_> {
     }
 
     fn team_named(&self, name: &str) -> Result<String> {
-        let team = self.world.teams.values().find(|team| team.name == name);
-        team.map(|team| team.id.clone()).ok_or_else(no_such_team)
+        self.world.team_named(name).ok_or_else(no_such_team)
     }
 
     fn team(&self, id: &str) -> Result<Served> {

@@ -471,6 +471,12 @@ impl World {
         self.system_post(&town_square, user, "system_leave_team", &text, json!({}));
     }
 
+    /// The id of a team.
+    pub fn team_named(&self, name: &str) -> Option<String> {
+        let team = self.teams.values().find(|team| team.name == name);
+        team.map(|team| team.id.clone())
+    }
+
     pub fn team_mut(&mut self, id: &str) -> &mut Team {
         self.teams.get_mut(id).expect("a team")
     }
