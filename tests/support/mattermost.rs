@@ -290,5 +290,7 @@ fn bucket_headers(world: &World, limit: RateLimit) -> Vec<(String, String)> {
         ("X-Ratelimit-Remaining", left),
         ("X-Ratelimit-Reset", full_ms.div_ceil(1000)),
     ];
-    headers.map(|(name, value)| (name.to_owned(), value.to_string())).into()
+    headers
+        .map(|(name, value)| (name.to_owned(), value.to_string()))
+        .into()
 }
