@@ -4,7 +4,9 @@ mod support;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use prx::times::{Clock, Step};
 use serde_json::{Value, json};
 use support::clock::{SimClock, Time};
 use support::mattermost::{
@@ -1177,6 +1179,7 @@ fn what_was_planned_happens_in_its_order_at_its_own_time() {
 fn faults_reach_the_client_whether_or_not_the_server_acted() {
     let stage = Stage::new();
     let faults = [
+        (Fault::CloseAfter, Some(201)),
         (Fault::Close, None),
         (Fault::Reset, None),
         (Fault::Truncated, None),
@@ -1187,7 +1190,7 @@ fn faults_reach_the_client_whether_or_not_the_server_acted() {
         (Fault::BrokenJson, Some(200)),
         (Fault::Redirect("http://127.0.0.1:1/".into()), Some(302)),
         (Fault::RateLimited(7), Some(429)),
-        (Fault::Trickle(std::time::Duration::ZERO), Some(201)),
+        (Fault::Trickle(Duration::ZERO), Some(201)),
         (Fault::Status(204, vec![], vec![]), Some(204)),
     ];
     let body = json!({ "channel_id": stage.town, "message": "hello" });
@@ -1205,7 +1208,7 @@ fn faults_reach_the_client_whether_or_not_the_server_acted() {
             .once("POST", "posts", Act::ServeThen(fault.clone()));
         assert_eq!(send(), expected, "{fault:?}");
         assert_eq!(posts(), acted, "{fault:?}");
-        if !matches!(fault, Fault::Trickle(_)) {
+        if expected != Some(201) {
             stage
                 .server
                 .once("POST", "posts", Act::Instead(fault.clone()));
@@ -1213,7 +1216,7 @@ fn faults_reach_the_client_whether_or_not_the_server_acted() {
             assert_eq!(posts(), acted, "{fault:?}");
         }
     }
-    assert_eq!(stage.server.world().clear_log().len(), 23);
+    assert_eq!(stage.server.world().clear_log().len(), 24);
 }
 
 #[test]
@@ -1223,7 +1226,7 @@ fn a_client_that_gives_up_on_a_silent_server_is_served_the_next_time() {
         .server
         .once("GET", "users/me", Act::Instead(Fault::Hang));
     let impatient = ureq::Agent::config_builder()
-        .timeout_global(Some(std::time::Duration::from_millis(50)))
+        .timeout_global(Some(Duration::from_millis(50)))
         .build();
     let url = format!("{}/api/v4/users/me", stage.server.url());
     assert!(impatient.new_agent().get(url).call().is_err());
@@ -1247,6 +1250,47 @@ fn a_stopped_server_refuses_connections_and_comes_back_with_its_posts() {
     }
     stage.server.restart();
     assert_eq!(stage.posts("page=0").len(), 1);
+}
+
+#[test]
+fn a_server_behind_a_path_is_only_there() {
+    let stage = Stage::new();
+    stage.server.world().knobs.sub_path = "/chat";
+    let get = |path: &str| {
+        let token = Some(stage.bot.token.as_str());
+        stage
+            .client
+            .try_send(token, "GET", path, &Value::Null, &[])
+            .expect("a response")
+    };
+    assert_eq!(get("/chat/api/v4/users/me").json()["username"], "prxbot");
+    let page = get("/api/v4/users/me");
+    assert_eq!(
+        (page.status, page.headers["content-type"].as_str()),
+        (200, "text/html; charset=utf-8")
+    );
+}
+
+#[test]
+fn a_simulated_clock_moves_by_sleeping_and_can_end_the_program_at_a_checkpoint() {
+    let clock = SimClock::new();
+    let program = clock.clone();
+    let steps = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = steps.clone();
+    clock.on_checkpoint(move |step| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        assert_ne!(step, Step::BeforeRename, "a crash");
+    });
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        program.sleep(Duration::from_secs(86_400));
+        program.checkpoint(Step::BeforeRequest);
+        program.checkpoint(Step::BeforeRename);
+        program.sleep(Duration::from_secs(1));
+    }));
+    assert!(ended.is_err());
+    assert_eq!(clock.now(), Duration::from_secs(86_400));
+    clock.checkpoint(Step::AfterRename);
+    assert_eq!(steps.load(std::sync::atomic::Ordering::SeqCst), 3);
 }
 
 #[test]

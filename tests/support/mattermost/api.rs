@@ -50,7 +50,8 @@ pub(super) fn serve(world: &mut World, request: &Request, user: Option<&str>) ->
         .target
         .split_once('?')
         .unwrap_or((&request.target, ""));
-    let Some(path) = path.strip_prefix("/api/v4/") else {
+    let path = path.strip_prefix(world.knobs.sub_path);
+    let Some(path) = path.and_then(|path| path.strip_prefix("/api/v4/")) else {
         return Served::Answer(web_app());
     };
     let segments: Vec<&str> = path.split('/').collect();

@@ -193,6 +193,8 @@ pub enum Weaken {
 
 /// What a test may bend.
 pub struct Knobs {
+    /// The server lives at this path (`/chat`) and not at the root.
+    pub sub_path: &'static str,
     /// Characters.
     pub max_post_size: usize,
     /// Every post that a client creates is committed, and answered for, this much later.
@@ -217,6 +219,7 @@ pub struct Knobs {
 impl Default for Knobs {
     fn default() -> Self {
         Knobs {
+            sub_path: "",
             max_post_size: 16383,
             commit_delay_ms: 0,
             link_delay_ms: 0,
@@ -840,7 +843,7 @@ impl World {
 }
 
 /// The posts that `total_msg_count` leaves out.
-const COMES_AND_GOES: [&str; 9] = [
+const COMES_AND_GOES: [&str; 10] = [
     "system_join_leave",
     "system_add_remove",
     "system_join_channel",
@@ -850,6 +853,7 @@ const COMES_AND_GOES: [&str; 9] = [
     "system_add_to_channel",
     "system_remove_from_channel",
     "system_add_to_team",
+    "system_remove_from_team",
 ];
 
 fn answered(props: &Map<String, Value>) -> Option<&str> {
