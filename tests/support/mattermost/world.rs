@@ -1,5 +1,6 @@
 //! What the server knows: people, teams, channels, posts; and how it changes, late commits included.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 
@@ -118,6 +119,8 @@ pub struct Post {
     pub(super) committed: bool,
     /// A root's committed replies in the order of their commits.
     pub(super) replies: Vec<usize>,
+    /// What was sent of it last, with which `reply_count`, until it changes.
+    pub(super) json: RefCell<Option<(usize, String)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -663,6 +666,7 @@ impl World {
             by_api: true,
             committed: false,
             replies: Vec::new(),
+            json: RefCell::default(),
         };
         Draft {
             world: self,
@@ -725,9 +729,10 @@ impl World {
         timeline.insert(place, index);
     }
 
-    /// Moves a post's `update_at`.
+    /// Moves a post's `update_at`: the end of every change.
     fn touch(&mut self, index: usize, update_at: u64) {
         let post = &mut self.posts[index];
+        post.json.take();
         let old = std::mem::replace(&mut post.update_at, update_at);
         if post.committed {
             let channel = self.channels.get_mut(&post.channel_id);
@@ -754,6 +759,7 @@ impl World {
         (copy.update_at, copy.delete_at) = (now, now);
         copy.replies.clear();
         copy.reactions.clear();
+        copy.json.take();
         let (copy_id, copy_index) = (copy.id.clone(), self.posts.len());
         let channel_id = copy.channel_id.clone();
         let committed = copy.committed;
