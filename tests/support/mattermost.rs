@@ -84,8 +84,10 @@ impl Mattermost {
             on_request: Mutex::new(None),
         });
         let served = shared.clone();
-        let wire = Wire::start(move |request| served.handle(request));
-        Mattermost { shared, wire }
+        Mattermost {
+            wire: Wire::start(move |request| served.handle(request)),
+            shared,
+        }
     }
 
     /// What a client is given as the server's address.
@@ -129,6 +131,17 @@ impl Mattermost {
         });
     }
 
+    /// Answers requests as the server does, for another way to reach it (TLS, a proxy).
+    pub fn handler(&self) -> impl Fn(Request) -> Reply + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |request| shared.handle(request)
+    }
+
+    /// Drops the open connections, as a server or a proxy does with idle ones.
+    pub fn drop_connections(&self) {
+        self.wire.drop_connections();
+    }
+
     /// Refuses connections, drops the open ones, and forgets what is only in a server's memory.
     pub fn stop(&self) {
         self.wire.stop();
@@ -142,10 +155,12 @@ impl Mattermost {
     }
 }
 
-/// The path without `/api/v4/`, and the query.
+/// The path after `/api/v4/`, and the query.
 pub fn api_path(request: &Request) -> &str {
     let target = request.target.as_str();
-    target.strip_prefix("/api/v4/").unwrap_or(target)
+    target
+        .split_once("/api/v4/")
+        .map_or(target, |(_, path)| path)
 }
 
 impl Shared {
@@ -158,6 +173,7 @@ impl Shared {
         }
         world.settle();
         world.request_count += 1;
+        let user = api::user_of(&world, &request);
         let act = match lock(&self.on_request).as_mut() {
             Some(on_request) => on_request(&request, &mut world),
             None => Act::Serve,
@@ -165,13 +181,12 @@ impl Shared {
         let fault = match act {
             Act::Instead(fault) => {
                 let reply = fault.reply(None, world.now());
-                log(&mut world, &request, None, &reply);
+                log(&mut world, &request, user, &reply);
                 return reply;
             }
             Act::ServeThen(fault) => Some(fault),
             Act::Serve => None,
         };
-        let user = api::user_of(&world, &request);
         if let Some(refusal) = rate_limited(&mut world) {
             let reply = finish(&world, refusal);
             log(&mut world, &request, user, &reply);

@@ -138,8 +138,13 @@ impl Wire {
         // Wakes the listener, which closes its port as it ends.
         let _ = TcpStream::connect(self.address);
         let _ = running.listener.join();
-        for connection in lock(&running.connections).values() {
-            let _ = connection.shutdown(Shutdown::Both);
+        drop_all(&running.connections);
+    }
+
+    /// Drops the open connections and goes on listening.
+    pub fn drop_connections(&self) {
+        if let Some(running) = lock(&self.running).as_ref() {
+            drop_all(&running.connections);
         }
     }
 
@@ -207,6 +212,12 @@ fn accept(listener: TcpListener, shared: Arc<Shared>) -> Running {
         stop,
         listener,
         connections,
+    }
+}
+
+fn drop_all(connections: &Connections) {
+    for connection in lock(connections).values() {
+        let _ = connection.shutdown(Shutdown::Both);
     }
 }
 

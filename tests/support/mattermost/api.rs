@@ -1,10 +1,12 @@
 //! The REST API v4: what each call answers, and whom it refuses.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use serde_json::{Value, json};
 
 use super::Version;
+use super::render::List;
 use super::world::{Channel, Kind, Pending, Typing, World};
 use crate::support::wire::Request;
 
@@ -50,7 +52,8 @@ pub(super) fn serve(world: &mut World, request: &Request, user: Option<&str>) ->
         .target
         .split_once('?')
         .unwrap_or((&request.target, ""));
-    let Some(path) = path.strip_prefix("/api/v4/") else {
+    let path = path.strip_prefix(world.knobs.sub_path);
+    let Some(path) = path.and_then(|path| path.strip_prefix("/api/v4/")) else {
         return Served::Answer(web_app());
     };
     let segments: Vec<&str> = path.split('/').collect();
@@ -89,7 +92,7 @@ pub fn refusal(status: u16, id: &str, message: &str) -> Answer {
     answer(status, &body)
 }
 
-fn answer(status: u16, body: &Value) -> Answer {
+fn answer(status: u16, body: &impl Display) -> Answer {
     Answer {
         status,
         headers: vec![("Content-Type".into(), "application/json".into())],
@@ -153,11 +156,11 @@ fn done() -> Served {
     Served::Answer(answer(200, &json!({ "status": "OK" })))
 }
 
-fn ok(body: Value) -> Result<Served> {
+fn ok(body: impl Display) -> Result<Served> {
     Ok(Served::Answer(answer(200, &body)))
 }
 
-fn ok_tagged(etag: String, body: Value) -> Result<Served> {
+fn ok_tagged(etag: String, body: impl Display) -> Result<Served> {
     let mut answer = answer(200, &body);
     answer.headers.push(("Etag".into(), etag));
     Ok(Served::Answer(answer))
@@ -369,7 +372,7 @@ impl Call<'_> {
         let users = users
             .into_iter()
             .map(|user| self.world.user_json(user, false));
-        ok(users.collect())
+        ok(users.collect::<Value>())
     }
 
     fn typing(&mut self, user: &str) -> Result<Served> {
@@ -393,12 +396,13 @@ impl Call<'_> {
     fn my_teams(&self) -> Result<Served> {
         let teams = self.world.teams.values();
         let teams = teams.filter(|team| team.members.contains(self.user));
-        ok(teams.map(|team| self.world.team_json(team)).collect())
+        ok(teams
+            .map(|team| self.world.team_json(team))
+            .collect::<Value>())
     }
 
     fn team_named(&self, name: &str) -> Result<String> {
-        let team = self.world.teams.values().find(|team| team.name == name);
-        team.map(|team| team.id.clone()).ok_or_else(no_such_team)
+        self.world.team_named(name).ok_or_else(no_such_team)
     }
 
     fn team(&self, id: &str) -> Result<Served> {
@@ -434,7 +438,7 @@ impl Call<'_> {
             return ok(channels
                 .iter()
                 .map(|channel| self.world.channel_json(channel))
-                .collect());
+                .collect::<Value>());
         }
         channels.sort_by_key(|channel| &channel.display_name);
         let (mut newest, mut moment) = ("0", 0);
@@ -453,7 +457,7 @@ impl Call<'_> {
         let list = channels
             .iter()
             .map(|channel| self.world.channel_json(channel));
-        ok_tagged(etag, list.collect())
+        ok_tagged(etag, list.collect::<Value>())
     }
 
     fn is_member(&self, channel: &str) -> bool {
@@ -509,7 +513,7 @@ impl Call<'_> {
         let members = members.skip(page).take(self.per_page());
         ok(members
             .map(|user| self.world.member_json(channel, user))
-            .collect())
+            .collect::<Value>())
     }
 
     fn member(&self, channel: &str, user: &str) -> Result<Served> {
@@ -555,7 +559,7 @@ impl Call<'_> {
             (None, Some(before)) => self.posts_around(channel, before, false),
             (None, None) => self.posts_page(channel),
         };
-        ok_tagged(etag, page)
+        ok_tagged(etag, self.world.list_json(&page))
     }
 
     fn skips_threads(&self) -> bool {
@@ -564,12 +568,12 @@ impl Call<'_> {
 
     /// What changed after `since`, with the roots of what changed. Over the limit it is arbitrary
     /// which of them: the database is asked for that many without an order.
-    fn posts_since(&mut self, channel: &str, since: u64) -> Value {
+    fn posts_since(&mut self, channel: &str, since: u64) -> String {
         let with_reply_counts = self.skips_threads();
         let world = &mut *self.world;
         let listed = world.channels.get_mut(channel).expect("a checked channel");
         if world.knobs.since_cache && listed.cached_update_at == Some(since) {
-            return world.list_json(&[], &[], false);
+            return world.list_json(&List::default());
         }
         let changed = listed.updated.range((since + 1, 0)..);
         let mut changed: Vec<usize> = changed.map(|&(_, index)| index).collect();
@@ -590,8 +594,13 @@ impl Call<'_> {
         all.sort_by_key(|&index| std::cmp::Reverse((world.posts[index].create_at, index)));
         all.dedup();
         let is_changed = |index: &usize| world.posts[*index].update_at > since;
-        let (order, roots): (Vec<usize>, Vec<usize>) = all.into_iter().partition(is_changed);
-        world.list_json(&order, &roots, with_reply_counts)
+        let (order, others) = all.into_iter().partition(is_changed);
+        world.list_json(&List {
+            order,
+            others,
+            with_reply_counts,
+            ..List::default()
+        })
     }
 
     fn posts_etag(&mut self, channel: &str) -> String {
@@ -613,7 +622,7 @@ impl Call<'_> {
     }
 
     /// Newest first from the newest.
-    fn posts_page(&self, channel: &str) -> Value {
+    fn posts_page(&self, channel: &str) -> List {
         let per_page = self.per_page();
         let page = self.number("page", 0);
         let timeline = self.world.channels[channel].timeline.iter().rev();
@@ -628,16 +637,21 @@ impl Call<'_> {
             .map(|&index| self.world.posts[index].root_id.as_str());
         let roots: BTreeSet<&str> = replies.filter(|root| !root.is_empty()).collect();
         let others = self.threads(roots.into_iter());
-        let mut list = self.world.list_json(&order, &others, self.skips_threads());
-        if page > 0 {
-            list["next_post_id"] = self.newer_than(channel, order.first()).into();
+        List {
+            next: match page {
+                0 => String::new(),
+                _ => self.newer_than(channel, order.first()),
+            },
+            previous: self.older_than(channel, order.last()),
+            with_reply_counts: self.skips_threads(),
+            order,
+            others,
+            has_next: None,
         }
-        list["prev_post_id"] = self.older_than(channel, order.last()).into();
-        list
     }
 
     /// The posts next to an anchor, which may be deleted, newest first; page 0 is next to it.
-    fn posts_around(&self, channel: &str, anchor: &str, after: bool) -> Value {
+    fn posts_around(&self, channel: &str, anchor: &str, after: bool) -> List {
         let posts = &self.world.posts;
         let timeline = &self.world.channels[channel].timeline;
         let (page, per_page) = (self.number("page", 0), self.per_page());
@@ -676,19 +690,23 @@ impl Call<'_> {
             });
         let roots: BTreeSet<&str> = roots.collect();
         let others = self.threads(roots.into_iter());
-        let mut list = self.world.list_json(&order, &others, true);
         let full = order.len() == per_page;
-        list["next_post_id"] = match (after, page) {
-            (false, 0) => anchor.into(),
-            (true, _) if !full => "".into(),
-            _ => self.newer_than(channel, order.first()).into(),
-        };
-        list["prev_post_id"] = match (after, page) {
-            (true, 0) => anchor.into(),
-            (false, _) if !full => "".into(),
-            _ => self.older_than(channel, order.last()).into(),
-        };
-        list
+        List {
+            next: match (after, page) {
+                (false, 0) => anchor.into(),
+                (true, _) if !full => String::new(),
+                _ => self.newer_than(channel, order.first()),
+            },
+            previous: match (after, page) {
+                (true, 0) => anchor.into(),
+                (false, _) if !full => String::new(),
+                _ => self.older_than(channel, order.last()),
+            },
+            with_reply_counts: true,
+            order,
+            others,
+            has_next: None,
+        }
     }
 
     /// What a page drags along: roots, and unless it is told not to, all of their replies.
@@ -795,11 +813,13 @@ impl Call<'_> {
         let newest = order.iter().max_by_key(|&&index| posts[index].update_at);
         let newest = &posts[*newest.expect("at least what was asked for")];
         let etag = self.etag(format_args!("{id}.{}.{}", newest.id, newest.update_at));
-        let mut list = self.world.list_json(&order, &[], true);
-        if self.world.version == Version::V11_6 {
-            list["has_next"] = has_next.into();
-        }
-        ok_tagged(etag, list)
+        let list = List {
+            order,
+            with_reply_counts: true,
+            has_next: Some(has_next),
+            ..List::default()
+        };
+        ok_tagged(etag, self.world.list_json(&list))
     }
 
     fn file(&self, id: &str) -> Result<Served> {

@@ -32,6 +32,8 @@ pub enum Fault {
     Redirect(String),
     /// 429, with this many seconds in `Retry-After`.
     RateLimited(u64),
+    /// The whole answer, and then the end of a connection that promised to stay.
+    CloseAfter,
     /// The answer breaks off in the middle of its body.
     Truncated,
     /// The answer comes a byte at a time, this far apart.
@@ -43,7 +45,10 @@ pub enum Fault {
 impl Fault {
     /// Whether it is made from the answer that it takes the place of.
     pub(super) fn needs_answer(&self) -> bool {
-        matches!(self, Fault::Truncated | Fault::Trickle(_))
+        matches!(
+            self,
+            Fault::CloseAfter | Fault::Truncated | Fault::Trickle(_)
+        )
     }
 
     /// `answer`: what the client would have got, if the server acted. `now`: for the `Date` header.
@@ -86,9 +91,11 @@ impl Fault {
                 "limit exceeded\n",
                 now,
             ),
-            Fault::Truncated => {
+            Fault::CloseAfter | Fault::Truncated => {
                 let (mut bytes, body_length) = wire_bytes(answer);
-                bytes.truncate(bytes.len() - body_length.div_ceil(2));
+                if matches!(self, Fault::Truncated) {
+                    bytes.truncate(bytes.len() - body_length.div_ceil(2));
+                }
                 Reply::Raw(Box::new(move |out| {
                     out.write_all(&bytes)?;
                     out.flush()?;

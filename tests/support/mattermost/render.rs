@@ -1,5 +1,8 @@
 //! The server's values as JSON, field for field as each version sends them.
 
+use std::cell::Ref;
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::Version;
@@ -188,32 +191,59 @@ impl World {
             .count()
     }
 
-    /// `order` may name a post twice; `posts` holds it once.
-    pub(super) fn list_json(
-        &self,
-        order: &[usize],
-        others: &[usize],
-        with_reply_counts: bool,
-    ) -> Value {
-        let mut posts = Map::new();
-        for &index in order.iter().chain(others) {
-            if !posts.contains_key(&self.posts[index].id) {
-                let replies = if with_reply_counts {
-                    self.reply_count(index)
-                } else {
-                    0
+    /// A list as JSON: `order` may name a post twice, `posts` holds it once. Put together from the
+    /// posts' JSON, which is kept: nearly every list repeats what the one before it had.
+    pub(super) fn list_json(&self, list: &List) -> String {
+        let mut posts = String::new();
+        let mut seen = HashSet::new();
+        for &index in list.order.iter().chain(&list.others) {
+            if seen.insert(index) {
+                let replies = match list.with_reply_counts {
+                    true => self.reply_count(index),
+                    false => 0,
                 };
-                posts.insert(self.posts[index].id.clone(), self.post_json(index, replies));
+                let comma = if posts.is_empty() { "" } else { "," };
+                posts += &format!("{comma}\"{}\":", self.posts[index].id);
+                posts += &self.kept_post_json(index, replies);
             }
         }
-        let order = order.iter().map(|&index| self.posts[index].id.as_str());
-        let mut value = json!({
-            "order": order.collect::<Vec<_>>(), "posts": posts,
-            "next_post_id": "", "prev_post_id": "",
-        });
-        if self.version == Version::V11_6 {
-            value["first_inaccessible_post_time"] = 0.into();
-        }
-        value
+        let order = list.order.iter().map(|&index| &self.posts[index].id);
+        let order = order.map(|id| format!("\"{id}\"")).collect::<Vec<_>>();
+        let newer = match (self.version, list.has_next) {
+            (Version::V5_37, _) => "",
+            (_, None) => ",\"first_inaccessible_post_time\":0",
+            (_, Some(false)) => ",\"first_inaccessible_post_time\":0,\"has_next\":false",
+            (_, Some(true)) => ",\"first_inaccessible_post_time\":0,\"has_next\":true",
+        };
+        let (order, next, previous) = (order.join(","), json!(list.next), json!(list.previous));
+        format!(
+            "{{\"order\":[{order}],\"posts\":{{{posts}}},\
+             \"next_post_id\":{next},\"prev_post_id\":{previous}{newer}}}"
+        )
     }
+
+    fn kept_post_json(&self, index: usize, reply_count: usize) -> Ref<'_, str> {
+        let kept = &self.posts[index].json;
+        if !matches!(&*kept.borrow(), Some((count, _)) if *count == reply_count) {
+            let json = self.post_json(index, reply_count).to_string();
+            *kept.borrow_mut() = Some((reply_count, json));
+        }
+        Ref::map(kept.borrow(), |kept| {
+            kept.as_ref().map_or("", |(_, json)| json.as_str())
+        })
+    }
+}
+
+/// Posts to be listed.
+#[derive(Default)]
+pub(super) struct List {
+    /// Newest first.
+    pub order: Vec<usize>,
+    /// Sent along, and not in the order.
+    pub others: Vec<usize>,
+    pub with_reply_counts: bool,
+    pub next: String,
+    pub previous: String,
+    /// Of a thread only.
+    pub has_next: Option<bool>,
 }

@@ -1,5 +1,6 @@
 //! What the server knows: people, teams, channels, posts; and how it changes, late commits included.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 
@@ -118,6 +119,8 @@ pub struct Post {
     pub(super) committed: bool,
     /// A root's committed replies in the order of their commits.
     pub(super) replies: Vec<usize>,
+    /// What was sent of it last, with which `reply_count`, until it changes.
+    pub(super) json: RefCell<Option<(usize, String)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -193,6 +196,8 @@ pub enum Weaken {
 
 /// What a test may bend.
 pub struct Knobs {
+    /// The server lives at this path (`/chat`) and not at the root.
+    pub sub_path: &'static str,
     /// Characters.
     pub max_post_size: usize,
     /// Every post that a client creates is committed, and answered for, this much later.
@@ -217,6 +222,7 @@ pub struct Knobs {
 impl Default for Knobs {
     fn default() -> Self {
         Knobs {
+            sub_path: "",
             max_post_size: 16383,
             commit_delay_ms: 0,
             link_delay_ms: 0,
@@ -471,6 +477,12 @@ impl World {
         self.system_post(&town_square, user, "system_leave_team", &text, json!({}));
     }
 
+    /// The id of a team.
+    pub fn team_named(&self, name: &str) -> Option<String> {
+        let team = self.teams.values().find(|team| team.name == name);
+        team.map(|team| team.id.clone())
+    }
+
     pub fn team_mut(&mut self, id: &str) -> &mut Team {
         self.teams.get_mut(id).expect("a team")
     }
@@ -654,6 +666,7 @@ impl World {
             by_api: true,
             committed: false,
             replies: Vec::new(),
+            json: RefCell::default(),
         };
         Draft {
             world: self,
@@ -716,9 +729,10 @@ impl World {
         timeline.insert(place, index);
     }
 
-    /// Moves a post's `update_at`.
+    /// Moves a post's `update_at`: the end of every change.
     fn touch(&mut self, index: usize, update_at: u64) {
         let post = &mut self.posts[index];
+        post.json.take();
         let old = std::mem::replace(&mut post.update_at, update_at);
         if post.committed {
             let channel = self.channels.get_mut(&post.channel_id);
@@ -745,6 +759,7 @@ impl World {
         (copy.update_at, copy.delete_at) = (now, now);
         copy.replies.clear();
         copy.reactions.clear();
+        copy.json.take();
         let (copy_id, copy_index) = (copy.id.clone(), self.posts.len());
         let channel_id = copy.channel_id.clone();
         let committed = copy.committed;
@@ -834,7 +849,7 @@ impl World {
 }
 
 /// The posts that `total_msg_count` leaves out.
-const COMES_AND_GOES: [&str; 9] = [
+const COMES_AND_GOES: [&str; 10] = [
     "system_join_leave",
     "system_add_remove",
     "system_join_channel",
@@ -844,6 +859,7 @@ const COMES_AND_GOES: [&str; 9] = [
     "system_add_to_channel",
     "system_remove_from_channel",
     "system_add_to_team",
+    "system_remove_from_team",
 ];
 
 fn answered(props: &Map<String, Value>) -> Option<&str> {
