@@ -12,7 +12,7 @@ use prx::http::with_heartbeat;
 use prx::provider::{self, Answer, KNOWN, Message, Provider, ProviderError, Question, Role};
 use prx::times::{Clock, Times};
 use serde_json::{Value, json};
-use support::model::{self, Model, ModelReply};
+use support::model::{Model, ModelReply};
 use support::wire::{Reply, Wire};
 
 const KEY: &str = "sk-test-0123456789abcdef";
@@ -436,10 +436,12 @@ fn a_refused_parameter_is_left_out_at_once_and_from_then_on() {
         ),
     ] {
         let model = Model::start();
-        model.on_request(move |request| match support::model::body(request).get(parameter) {
-            Some(_) => ModelReply::status(400, complaint),
-            None => ModelReply::text("fine"),
-        });
+        model.on_request(
+            move |request| match support::model::body(request).get(parameter) {
+                Some(_) => ModelReply::status(400, complaint),
+                None => ModelReply::text("fine"),
+            },
+        );
         let asker = Asker::new(&ProviderSettings {
             temperature: Some(0.5),
             ..openai(&model)
