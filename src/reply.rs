@@ -781,10 +781,10 @@ mod tests {
             ),
             (
                 "whole rather than cut",
-                "Some words before it:\n```\naaaaaaaaaaa\nbbbbbbbbbbb\n```",
+                "Some words before it:\n```\naaaaa\nbbbbbbbbbbbbbbbbb\n```",
                 vec![
                     "Some words before it:",
-                    "```\naaaaaaaaaaa\nbbbbbbbbbbb\n```",
+                    "```\naaaaa\nbbbbbbbbbbbbbbbbb\n```",
                 ],
             ),
             (
