@@ -1241,6 +1241,9 @@ fn a_stopped_server_refuses_connections_and_comes_back_with_its_posts() {
         .world()
         .post(&stage.alice, &stage.town, "hello");
     assert_eq!(stage.get("users/me").status, 200);
+    stage.server.drop_connections();
+    let fresh = Client::new(&stage.server);
+    assert_eq!(fresh.get(&stage.bot.token, "users/me").status, 200);
     stage.server.stop();
     let path = "/api/v4/users/me";
     for _ in 0..2 {
