@@ -1195,10 +1195,10 @@ fn faults_reach_the_client_whether_or_not_the_server_acted() {
     ];
     let body = json!({ "channel_id": stage.town, "message": "hello" });
     let send = || {
-        let sent =
-            stage
-                .client
-                .try_send(Some(&stage.bot.token), "POST", "/api/v4/posts", &body, &[]);
+        // On a new connection: one that the fault before closed may still look open.
+        let client = Client::new(&stage.server);
+        let token = Some(stage.bot.token.as_str());
+        let sent = client.try_send(token, "POST", "/api/v4/posts", &body, &[]);
         sent.ok().map(|response| response.status)
     };
     let posts = || stage.server.world().posts_in(&stage.town).len();
