@@ -1195,10 +1195,10 @@ fn faults_reach_the_client_whether_or_not_the_server_acted() {
     ];
     let body = json!({ "channel_id": stage.town, "message": "hello" });
     let send = || {
-        let sent =
-            stage
-                .client
-                .try_send(Some(&stage.bot.token), "POST", "/api/v4/posts", &body, &[]);
+        // On a new connection: one that the fault before closed may still look open.
+        let client = Client::new(&stage.server);
+        let token = Some(stage.bot.token.as_str());
+        let sent = client.try_send(token, "POST", "/api/v4/posts", &body, &[]);
         sent.ok().map(|response| response.status)
     };
     let posts = || stage.server.world().posts_in(&stage.town).len();
@@ -1241,6 +1241,9 @@ fn a_stopped_server_refuses_connections_and_comes_back_with_its_posts() {
         .world()
         .post(&stage.alice, &stage.town, "hello");
     assert_eq!(stage.get("users/me").status, 200);
+    stage.server.drop_connections();
+    let fresh = Client::new(&stage.server);
+    assert_eq!(fresh.get(&stage.bot.token, "users/me").status, 200);
     stage.server.stop();
     let path = "/api/v4/users/me";
     for _ in 0..2 {

@@ -1,5 +1,8 @@
 //! A Mattermost that runs in the test's own process: held to recordings of real servers, with their
 //! traps, on real sockets, and with faults that a test may put between it and the client.
+//!
+//! A test changes its `world()`, plans what happens `at` a later time, bends `world().knobs`, and says
+//! `on_request` or `once` what becomes of requests.
 #![allow(dead_code)] // Each test file uses its own part.
 
 mod api;
