@@ -180,10 +180,13 @@ impl Client {
         if response.status == 304 {
             return Ok(ChannelList::Unchanged);
         }
-        // A proxy that compresses weakens an ETag to `W/"…"`, which the server then never matches.
+        // A proxy that compresses weakens an ETag, `x`, to `W/x` or `W/"x"`, which never matches.
         let etag = response
             .header("ETag")
-            .map(|etag| etag.trim_start_matches("W/").to_owned());
+            .map(|etag| match etag.strip_prefix("W/") {
+                Some(weak) => weak.trim_matches('"').to_owned(),
+                None => etag.to_owned(),
+            });
         Ok(ChannelList::Changed {
             channels: parse(response, BODY_LIMIT)?,
             etag,
