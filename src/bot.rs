@@ -13,7 +13,7 @@ use crate::inbox::{Inbox, Scope, Waiting};
 use crate::mattermost::client::Client;
 use crate::mattermost::{Post, PostId, User, UserId};
 use crate::outbox::{Delivery, Outbox, Trouble};
-use crate::provider::Provider;
+use crate::provider::{Provider, ProviderError};
 use crate::reply::{self, ReplyOptions};
 use crate::state::{Draft, Journal, Store};
 use crate::times::Times;
@@ -70,17 +70,19 @@ impl Bot {
 
     /// One poll, and the answers to all that it brought: whether there is more to read at once.
     pub fn round(&mut self) -> Result<bool, Trouble> {
+        let mut busy = self.store.state.journal.is_some();
         self.deliver()?;
-        if self.inbox.look(&self.client, &mut self.store.state)? {
+        let looked = self.inbox.look(&self.client, &mut self.store.state)?;
+        if looked.changed {
             self.store.save()?;
+        }
+        if looked.due {
+            busy = true;
             self.refresh_name()?;
             let (bot, settings) = (&self.me, &self.config.mattermost);
             let wanted = |post: &Post, direct| match filter::verdict(post, direct, bot, settings) {
                 Verdict::Ignore(reason) => {
-                    debug!(
-                        "post {} by {} gets no answer: {reason}",
-                        post.id, post.user_id
-                    );
+                    say_refused(post, reason);
                     false
                 }
                 _ => true,
@@ -88,17 +90,26 @@ impl Bot {
             self.inbox
                 .read(&self.client, &mut self.store.state, &wanted)?;
         }
-        let begun = self
-            .store
-            .state
-            .journal
-            .as_ref()
-            .map(|journal| journal.post.clone());
+        let begun = self.begun_before();
         while let Some(waiting) = self.inbox.next(begun.as_ref()) {
+            busy = true;
             self.answer(waiting)?;
         }
-        self.store.save()?;
+        if busy {
+            self.store.save()?;
+        }
         Ok(self.inbox.is_due())
+    }
+
+    /// The post whose answer an earlier run began and did not finish.
+    fn begun_before(&mut self) -> Option<PostId> {
+        let post = self.store.state.journal.as_ref()?.post.clone();
+        if !self.inbox.waits(&post) {
+            // It was deleted meanwhile, or is answered.
+            self.store.state.journal = None;
+            return None;
+        }
+        Some(post)
     }
 
     fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {
@@ -111,11 +122,16 @@ impl Bot {
             }
         }
         let direct = self.inbox.is_direct(&post.channel_id);
-        match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
-            Verdict::Answer => {}
-            Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => {}
-            Verdict::IfFollowed => return self.give_up(&post, &Reason::NotAddressed.to_string()),
-            Verdict::Ignore(reason) => return self.give_up(&post, &reason.to_string()),
+        let refused = match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
+            Verdict::Answer => None,
+            Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => None,
+            Verdict::IfFollowed => Some(Reason::NotAddressed),
+            Verdict::Ignore(reason) => Some(reason),
+        };
+        if let Some(reason) = refused {
+            say_refused(&post, reason);
+            self.done(&post);
+            return Ok(());
         }
         self.asked = Some((post.user_id.clone(), began));
         let before = self.store.state.journal.take();
@@ -170,9 +186,13 @@ impl Bot {
         let options = ReplyOptions {
             allow_unsafe_links: self.config.mattermost.allow_unsafe_links,
         };
+        let mut parts = reply::parts(&text, self.post_limit, &options);
+        if parts.is_empty() {
+            parts.push(ProviderError::Empty.for_person().to_owned());
+        }
         let draft = Draft {
             root: answer::root(&self.config, post),
-            parts: reply::parts(&text, self.post_limit, &options),
+            parts,
             nonce: Outbox::nonce(),
             apology,
         };
@@ -197,7 +217,7 @@ impl Bot {
             journal.channel.clone(),
             journal.create_at,
         );
-        let (root, parts) = (draft.root.clone(), draft.parts.len());
+        let root = draft.root.clone();
         let (outbox, store, client) = (&mut self.outbox, &mut self.store, &self.client);
         let deliver = || outbox.deliver(client, store);
         match answer::typing_while(client, &self.times, &channel, &root, deliver)? {
@@ -219,23 +239,24 @@ impl Bot {
                 }
             }
         }
-        debug!("{parts} parts");
         self.store.state.journal = None;
         self.inbox
             .done(&mut self.store.state, &post, &channel, created);
         Ok(())
     }
 
+    /// Ends with a post that gets no answer though it should have had one.
     fn give_up(&mut self, post: &Post, why: &str) -> Result<(), Trouble> {
         info!("post {} by {} gets no answer: {why}", post.id, post.user_id);
         self.store.state.journal = None;
-        self.inbox.done(
-            &mut self.store.state,
-            &post.id,
-            &post.channel_id,
-            post.create_at,
-        );
+        self.done(post);
         Ok(())
+    }
+
+    fn done(&mut self, post: &Post) {
+        let state = &mut self.store.state;
+        self.inbox
+            .done(state, &post.id, &post.channel_id, post.create_at);
     }
 
     /// The post as it is at present; nothing if it was deleted or cannot be read any more.
@@ -258,4 +279,11 @@ impl Bot {
         }
         Ok(())
     }
+}
+
+fn say_refused(post: &Post, reason: Reason) {
+    debug!(
+        "post {} by {} gets no answer: {reason}",
+        post.id, post.user_id
+    );
 }

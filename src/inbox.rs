@@ -73,8 +73,18 @@ pub struct Inbox {
     relist_due: Duration,
     /// Whether this run saw all lists once.
     looked: bool,
+    /// Whether looking changed the state.
+    changed: bool,
     watched: BTreeMap<ChannelId, Watch>,
     waiting: BTreeMap<(ServerTime, PostId), Waiting>,
+}
+
+/// What `Inbox::look` saw.
+pub struct Looked {
+    /// The state has floors of channels that are new: to be saved before anything else.
+    pub changed: bool,
+    /// There is something to read.
+    pub due: bool,
 }
 
 /// Whether a new post is to be answered: the filter, as the bot applies it.
@@ -84,25 +94,29 @@ pub type Wanted<'a> = dyn Fn(&Post, bool) -> bool + 'a;
 impl Inbox {
     pub fn new(scope: Scope) -> Inbox {
         Inbox {
-            scope,
             teams: Vec::new(),
             teams_due: Duration::ZERO,
-            relist_until: Duration::ZERO,
+            // What was committed late just before the start moves no ETag either.
+            relist_until: scope.times.clock.now() + scope.times.window,
             relist_due: Duration::ZERO,
             looked: false,
+            changed: false,
             watched: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            scope,
         }
     }
 
     /// Asks the server, with one small request (per team), whether there is something to read.
-    /// Floors of channels that are new stand in `state` afterwards: save it before anything else.
-    pub fn look(&mut self, client: &Client, state: &mut State) -> Result<bool, ApiError> {
+    pub fn look(&mut self, client: &Client, state: &mut State) -> Result<Looked, ApiError> {
         match self.scope.channel.clone() {
             Some(channel) => self.look_at_one(client, state, &channel)?,
             None => self.look_at_all(client, state)?,
         }
-        Ok(self.is_due())
+        Ok(Looked {
+            changed: std::mem::take(&mut self.changed),
+            due: self.is_due(),
+        })
     }
 
     /// Reads what `look` found. What `wanted` refuses is handled at once; the rest waits.
@@ -122,6 +136,13 @@ impl Inbox {
             }
         }
         Ok(())
+    }
+
+    /// Whether `post` waits.
+    pub fn waits(&self, post: &PostId) -> bool {
+        self.waiting
+            .values()
+            .any(|waiting| waiting.post.id == *post)
     }
 
     /// The oldest post that waits in an open channel; `preferred` before all others.
@@ -217,7 +238,7 @@ impl Inbox {
         let check_membership = known.is_none_or(|watch| watch.closed_until.is_some());
         let channel = match client.channel(id) {
             Err(error) if error.is_closed() => {
-                state.begun = true;
+                self.begin(state);
                 self.close(
                     id,
                     &format!("{error}; check channel_id and add the bot to the channel"),
@@ -228,7 +249,7 @@ impl Inbox {
         };
         let member = !check_membership || client.is_member(id)?;
         self.admit(client, state, &channel)?;
-        state.begun = true;
+        self.begin(state);
         if channel.delete_at.0 > 0 {
             self.close(id, "it is archived");
         } else if !member {
@@ -258,11 +279,10 @@ impl Inbox {
                 !watch.team.is_empty() && !teams.contains(&watch.team)
             });
         }
-        let relist = now < self.relist_until && now >= self.relist_due;
+        let relist = now >= self.relist_due;
         if relist {
-            self.relist_due = now + self.scope.times.relist;
+            self.relist_due = self.next_relist(client, state, now);
         }
-        let first_round = !state.begun;
         let mut complete = true;
         let mut changed = false;
         if self.teams.is_empty() {
@@ -282,20 +302,22 @@ impl Inbox {
                     changed |= self.take_list(client, state, &team, &channels)?;
                     self.teams[at].1 = etag;
                 }
+                // So some versions say that there are none.
+                Err(ApiError::Refused { status: 404, .. }) => {}
                 // Removed from the team a moment ago.
                 Err(ApiError::Refused { .. }) => {
                     complete = false;
-                    self.teams_due = now;
+                    self.teams_due = now + self.scope.times.relist;
                 }
                 Err(error) => return Err(error),
             }
         }
         if changed {
             self.relist_until = now + self.scope.times.window;
-            self.relist_due = now + self.scope.times.relist;
+            self.relist_due = self.next_relist(client, state, now);
         }
-        if first_round && complete {
-            state.begun = true;
+        if complete {
+            self.begin(state);
         }
         if complete && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
@@ -306,6 +328,26 @@ impl Inbox {
                 .retain(|channel, _| watched.contains_key(channel));
         }
         Ok(())
+    }
+
+    /// When to ask for the lists without their ETags, which are blind to what is committed late, and
+    /// to anything while the server's clock is behind what it was.
+    fn next_relist(&self, client: &Client, state: &State, now: Duration) -> Duration {
+        let times = &self.scope.times;
+        let present = client.date_ms().map(ServerTime);
+        if now < self.relist_until {
+            now + times.relist
+        } else if present.is_some_and(|present| present < state.listed_at.before(times.window)) {
+            now + times.recheck
+        } else {
+            Duration::MAX
+        }
+    }
+
+    /// From here on channels that are new have their floor where the bot came in.
+    fn begin(&mut self, state: &mut State) {
+        self.changed |= !state.begun;
+        state.begun = true;
     }
 
     /// Takes one list of channels in: whether any of them shows something new.
@@ -367,6 +409,7 @@ impl Inbox {
                 ..ChannelState::default()
             };
             state.channels.insert(channel.id.clone(), fresh);
+            self.changed = true;
         }
         state.listed_at = state
             .listed_at
@@ -394,6 +437,7 @@ impl Inbox {
             if gone(channel, watch) {
                 info!("the bot is no longer in channel {} ({channel})", watch.name);
                 state.channels.remove(channel);
+                self.changed = true;
                 self.waiting
                     .retain(|_, waiting| waiting.post.channel_id != *channel);
                 return false;
@@ -449,12 +493,7 @@ impl Inbox {
         wanted: &Wanted,
     ) -> Result<(), ApiError> {
         let present = client.date_ms().map(ServerTime);
-        if present.is_some_and(|present| present >= channel.ahead) {
-            channel.ahead = ServerTime(0);
-        }
-        let cap = present
-            .filter(|_| channel.ahead.0 > 0)
-            .unwrap_or(ServerTime(u64::MAX));
+        let cap = cap(present, channel);
         let newest = list
             .posts
             .iter()
@@ -579,12 +618,9 @@ impl Inbox {
                 return Err(error);
             }
         };
-        let newest = page
-            .posts
-            .iter()
-            .map(|post| post.create_at)
-            .max()
-            .unwrap_or_default();
+        let cap = cap(client.date_ms().map(ServerTime), channel);
+        let newest = page.posts.iter().map(|post| post.create_at);
+        let newest = newest.filter(|time| *time <= cap).max().unwrap_or_default();
         let next = next_anchor(&page.posts);
         let more = page.order.len() >= size;
         self.take(client, channel, id, page.posts, &behind.answered, wanted);
@@ -706,6 +742,18 @@ impl Watch {
 
     fn is_due(&self, now: Duration) -> bool {
         !self.is_closed(now) && (self.behind.is_some() || self.read_at != Some(self.shown))
+    }
+}
+
+/// The mark may not pass this: after the server's clock went back, the present, until the present has
+/// caught up with the times that were given out before.
+fn cap(present: Option<ServerTime>, channel: &mut ChannelState) -> ServerTime {
+    match present {
+        Some(present) if present < channel.ahead => present,
+        _ => {
+            channel.ahead = ServerTime(0);
+            ServerTime(u64::MAX)
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use crate::mattermost::client::ApiError;
 use crate::outbox::Trouble;
 use crate::times::Times;
 
+/// A server may ask for any pause; after this one it is asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(900);
+
 /// One outage at most is under way. It is logged when it begins and when it ends.
 pub struct Outage {
     times: Times,
@@ -57,7 +60,9 @@ impl Outage {
             warn!("{trouble}; trying again");
         }
         let pause = match trouble {
-            Trouble::Api(ApiError::RateLimited(Some(wait))) => self.pause.max(*wait),
+            Trouble::Api(ApiError::RateLimited(Some(wait))) => {
+                self.pause.max((*wait).min(LONGEST_WAIT))
+            }
             _ => self.pause,
         };
         self.pause = (self.pause * 2).min(self.times.backoff_max);
