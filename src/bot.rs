@@ -188,7 +188,7 @@ impl Bot {
         };
         let mut parts = reply::parts(&text, self.post_limit, &options);
         if parts.is_empty() {
-            parts.push(ProviderError::Empty.for_person().to_owned());
+            parts.push(ProviderError::Empty(String::new()).for_person().to_owned());
         }
         let draft = Draft {
             root: answer::root(&self.config, post),
