@@ -15,13 +15,13 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, mpsc};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prx::commands::run::Session;
 use prx::times::{Clock, Step, Times};
 use serde_json::Value;
 
-use support::bot::{Stage, binary};
+use support::bot::{Bot, Stage, binary};
 use support::clock::EPOCH_MS;
 use support::mattermost::{Act, Fault, World};
 use support::model::{Model, ModelReply};
@@ -587,4 +587,168 @@ fn a_bot_killed_twice_answers_each_message_once() {
     let count = killed_twice(&SCENARIOS[1], 5) + killed_twice(&SCENARIOS[7], 7);
     println!("crash matrix, killed twice: {count} points");
     assert!(count >= 40, "{count} points");
+}
+
+// The built binary, in real time.
+
+const QUICK: &str = "poll_interval_secs = 0.05";
+
+/// Waits for the bot's first look at the server, from which on questions are answered.
+fn wait_for_first_look(stage: &Stage) {
+    stage.wait("a first look", |_| {
+        read(&stage.state_path()).contains(&stage.channel)
+    });
+}
+
+fn spawn(stage: &Stage) -> Bot {
+    let _forking = FORKS.write();
+    stage.spawn()
+}
+
+fn ask(stage: &Stage, text: &str) -> String {
+    stage.world().post(&stage.ann.id, &stage.channel, text)
+}
+
+/// Sends a signal, by its name.
+fn signal(name: &str, process: u32) {
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {process}")])
+        .status();
+    assert!(status.expect("a shell").success(), "kill -{name} {process}");
+}
+
+fn command(script: &str) -> String {
+    format!("default_provider = \"command\"\nprovider_command = [\"sh\", \"-c\", '{script}']")
+}
+
+#[test]
+fn a_killed_bot_leaves_no_lock_and_a_second_one_makes_no_request() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "poll_interval_secs = 3600");
+    let mut first = spawn(&stage);
+    wait_for_first_look(&stage);
+    let requests = stage.world().request_count;
+    let second = binary()
+        .arg("--config")
+        .arg(stage.config_path())
+        .arg("-v")
+        .output()
+        .expect("the binary");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains(&format!("another instance (process {})", first.child.id())),
+        "{said}"
+    );
+    assert_eq!(stage.world().request_count, requests);
+
+    first.kill();
+    let question = ask(&stage, "anybody there?");
+    let _third = spawn(&stage);
+    stage.wait_for_answer(&question);
+}
+
+#[test]
+fn a_provider_that_outlives_the_bot_does_not_hold_its_lock() {
+    let stage = Stage::real();
+    let pid_path = stage.folder.path().join("pid");
+    let script = format!("echo $$ > {}; exec sleep 600", pid_path.display());
+    stage.configure(&command(&script), QUICK);
+    let mut bot = spawn(&stage);
+    wait_for_first_look(&stage);
+    let question = ask(&stage, "wait for me");
+    stage.wait("the provider", |_| read(&pid_path).ends_with('\n'));
+    bot.kill();
+    let provider: u32 = read(&pid_path).trim().parse().expect("a process id");
+    let alive = Path::new("/proc").join(provider.to_string()).exists();
+
+    stage.configure(ECHO, QUICK);
+    let _next = spawn(&stage);
+    stage.wait_for_answer(&question);
+    signal("KILL", provider);
+    assert!(alive, "the provider ended with the bot: nothing was tried");
+}
+
+#[test]
+fn a_message_that_ends_the_process_each_time_gets_an_apology_and_others_an_answer() {
+    let stage = Stage::real();
+    let script = "if grep -q poison; then kill -9 $PPID; fi; echo fine";
+    stage.configure(&command(script), QUICK);
+    let mut bot = spawn(&stage);
+    wait_for_first_look(&stage);
+    let poison = ask(&stage, "poison");
+    let other = ask(&stage, "and this?");
+    for attempt in 1..=3 {
+        assert_eq!(bot.wait(), None, "attempt {attempt}: {}", bot.log());
+        assert!(stage.answers(&poison).is_empty());
+        bot = spawn(&stage);
+    }
+    let apology = stage.wait_for_answer(&poison);
+    assert!(apology.contains("I have stopped trying"), "{apology}");
+    assert_eq!(stage.wait_for_answer(&other), "fine");
+    let later = ask(&stage, "and that?");
+    assert_eq!(stage.wait_for_answer(&later), "fine");
+    assert_eq!(stage.answers(&poison).len(), 1);
+}
+
+#[test]
+fn signals_end_the_process_and_lose_nothing() {
+    for name in ["TERM", "INT", "HUP"] {
+        let stage = Stage::real();
+        let model = Model::start();
+        let (release, held) = mpsc::channel();
+        model.then(ModelReply::Held(held, Box::new(ModelReply::text("late"))));
+        let top = format!("default_provider = \"custom:{}/v1\"", model.url());
+        stage.configure(&format!("{top}\ndefault_model = \"m\""), QUICK);
+        let mut bot = spawn(&stage);
+        wait_for_first_look(&stage);
+        let question = ask(&stage, "think about it");
+        stage.wait("the model", |_| !model.requests().is_empty());
+        if is_ignored(name, bot.child.id()) {
+            println!("SKIPPED: SIG{name} is ignored by what started the tests");
+            continue;
+        }
+        signal(name, bot.child.id());
+        assert_eq!(bot.wait(), None, "SIG{name} ends it: {}", bot.log());
+        drop(release);
+        let _next = spawn(&stage);
+        assert_eq!(stage.wait_for_answer(&question), "Hello!", "SIG{name}");
+        let second = ask(&stage, "and then?");
+        stage.wait_for_answer(&second);
+        assert_eq!(stage.answers(&question).len(), 1, "SIG{name}");
+    }
+}
+
+/// Whether the process ignores a signal, as under `nohup`.
+fn is_ignored(name: &str, process: u32) -> bool {
+    let number = match name {
+        "HUP" => 1,
+        "INT" => 2,
+        _ => 15,
+    };
+    let status = read(&PathBuf::from(format!("/proc/{process}/status")));
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (number - 1)) != 0)
+}
+
+#[test]
+fn a_bot_that_stood_still_while_the_server_dropped_it_goes_on() {
+    let stage = Stage::real();
+    stage.configure(ECHO, QUICK);
+    let bot = spawn(&stage);
+    wait_for_first_look(&stage);
+    let before = ask(&stage, "before");
+    stage.wait_for_answer(&before);
+    signal("STOP", bot.child.id());
+    stage.mattermost.stop();
+    stage.mattermost.restart();
+    let during = ask(&stage, "during");
+    signal("CONT", bot.child.id());
+    stage.wait_for_answer(&during);
+    let after = ask(&stage, "after");
+    stage.wait_for_answer(&after);
+    for question in [before, during, after] {
+        assert_eq!(stage.answers(&question).len(), 1);
+    }
 }
