@@ -308,7 +308,7 @@ impl Client {
             "users/me/typing",
             Some(body.as_bytes()),
             &[],
-            TYPING_TIMEOUT,
+            TYPING_TIMEOUT.min(self.times.call),
         )?;
         parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
     }
