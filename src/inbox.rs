@@ -857,10 +857,8 @@ fn paged(
 type Parts = BTreeMap<PostId, (u32, BTreeSet<u32>)>;
 
 fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
-    for post in posts
-        .iter()
-        .filter(|post| post.user_id == *bot && post.delete_at.0 == 0)
-    {
+    // A part that somebody deleted was posted all the same.
+    for post in posts.iter().filter(|post| post.user_id == *bot) {
         if let Some(prx) = &post.props.prx {
             let entry = parts.entry(prx.in_reply_to.clone()).or_default();
             entry.0 = prx.of;

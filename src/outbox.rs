@@ -148,21 +148,31 @@ impl Outbox {
                 part += 1;
                 continue;
             }
-            if let Some((first, last)) = progress.unclear
-                && self.times.clock.now() - first >= self.times.repeat_within
-            {
-                // The server may have forgotten the pending id: only asking is safe, once it is sure
-                // that nothing of the last try is still on its way.
-                let rest = (last + self.times.ask_after).saturating_sub(self.times.clock.now());
-                debug!(
-                    "waiting {} s before asking for part {part} of the answer",
-                    rest.as_secs()
-                );
-                self.times.clock.sleep(rest);
-                progress.posted = self.ask(client, journal)?;
-                progress.unclear = None;
-                renew(store, journal, progress)?;
-                continue;
+            if let Some((first, last)) = progress.unclear {
+                let forgotten = self.times.clock.now() - first >= self.times.repeat_within;
+                if forgotten {
+                    // Only asking is safe, once it is sure that nothing of the last try is still on
+                    // its way.
+                    let rest = (last + self.times.ask_after).saturating_sub(self.times.clock.now());
+                    debug!(
+                        "waiting {} s before asking for part {part} of the answer",
+                        rest.as_secs()
+                    );
+                    self.times.clock.sleep(rest);
+                }
+                // Before a repeat as well: a server that was restarted, or another one of a cluster,
+                // does not know the pending id.
+                let shown = self.ask(client, journal)?;
+                progress.posted.extend(shown);
+                if forgotten {
+                    progress.unclear = None;
+                    renew(store, journal, progress)?;
+                    continue;
+                }
+                if progress.posted.contains(&part) {
+                    progress.unclear = None;
+                    continue;
+                }
             }
             let Some(draft) = journal.draft.as_mut() else {
                 return Ok(Delivery::Nothing);
@@ -185,7 +195,12 @@ impl Outbox {
                 },
             });
             match result {
-                Ok(post) if post.user_id == self.bot && post.props.prx.as_ref() == Some(&prx) => {
+                // Nobody else knows the pending id in time, so an own post is this one, whatever a
+                // plugin made of its props.
+                Ok(post) if post.user_id == self.bot => {
+                    if post.props.prx.as_ref() != Some(&prx) {
+                        warn!("post {} came back without its props.prx", post.id);
+                    }
                     progress.unclear = None;
                     progress.posted.insert(part);
                 }
@@ -196,7 +211,7 @@ impl Outbox {
                     );
                     renew(store, journal, progress)?;
                 }
-                Err(error @ ApiError::Unclear(_)) => {
+                Err(error @ (ApiError::Unclear(_) | ApiError::TooLarge)) => {
                     let first = progress.unclear.map_or(tried, |(first, _)| first);
                     progress.unclear = Some((first, self.times.clock.now()));
                     return Err(error.into());

@@ -85,6 +85,8 @@ pub struct Times {
     pub recheck: Duration,
     /// The longest pause between two tries while the server cannot be reached.
     pub backoff_max: Duration,
+    /// Bounds any call but "typing", the server's link previews included. In real time.
+    pub call: Duration,
     /// Between two "typing" events: clients show one for 5 s.
     pub typing: Duration,
     /// A post that waited, or whose answer took, longer than this is looked at once more.
@@ -108,6 +110,7 @@ impl Default for Times {
             relist: Duration::from_secs(5),
             recheck: Duration::from_secs(60),
             backoff_max: Duration::from_secs(60),
+            call: Duration::from_secs(30),
             typing: Duration::from_secs(4),
             stale: Duration::from_secs(2),
             repeat_within: Duration::from_secs(25),

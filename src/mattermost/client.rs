@@ -14,8 +14,6 @@ use crate::config::Secret;
 use crate::http::{self, Agent, Call, Failure, Response};
 use crate::times::{Step, Times};
 
-/// Bounds any call but "typing", the server's link previews included.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// "Typing" is sent while a model's stream waits: it may not hold that up for long.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A body of posts is at most this many bytes; a single post's is far below it.
@@ -153,7 +151,7 @@ impl Client {
 
     /// `GET users/me`: the bot itself.
     pub fn me(&self) -> Result<User, ApiError> {
-        let response = self.send("GET", "users/me", None, &[], TIMEOUT)?;
+        let response = self.send("GET", "users/me", None, &[], self.times.call)?;
         // `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`
         if let Some(version) = response.header("X-Version-Id") {
             let numbers: Vec<&str> = version.split('.').take(3).collect();
@@ -176,7 +174,7 @@ impl Client {
     ) -> Result<ChannelList, ApiError> {
         let path = format!("users/me/teams/{}/channels", encode(team.as_str()));
         let condition = etag.map(|etag| ("If-None-Match", etag));
-        let response = self.send("GET", &path, None, condition.as_slice(), TIMEOUT)?;
+        let response = self.send("GET", &path, None, condition.as_slice(), self.times.call)?;
         if response.status == 304 {
             return Ok(ChannelList::Unchanged);
         }
@@ -300,7 +298,7 @@ impl Client {
         let body =
             serde_json::to_vec(post).map_err(|error| ApiError::Unclear(error.to_string()))?;
         parse(
-            self.send("POST", "posts", Some(&body), &[], TIMEOUT)?,
+            self.send("POST", "posts", Some(&body), &[], self.times.call)?,
             POSTS_LIMIT,
         )
     }
@@ -313,7 +311,7 @@ impl Client {
             "users/me/typing",
             Some(body.as_bytes()),
             &[],
-            TYPING_TIMEOUT,
+            TYPING_TIMEOUT.min(self.times.call),
         )?;
         parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
     }
@@ -322,7 +320,13 @@ impl Client {
     pub fn users(&self, ids: &[&UserId]) -> Result<Vec<User>, ApiError> {
         let body = serde_json::json!(ids).to_string();
         parse(
-            self.send("POST", "users/ids", Some(body.as_bytes()), &[], TIMEOUT)?,
+            self.send(
+                "POST",
+                "users/ids",
+                Some(body.as_bytes()),
+                &[],
+                self.times.call,
+            )?,
             BODY_LIMIT,
         )
     }
@@ -341,7 +345,7 @@ impl Client {
     /// `GET files/{file}`: its first bytes, `limit` at most.
     pub fn file(&self, file: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
         let path = format!("files/{}", encode(file));
-        let response = self.send("GET", &path, None, &[], TIMEOUT)?;
+        let response = self.send("GET", &path, None, &[], self.times.call)?;
         let mut bytes = Vec::new();
         let read = response
             .reader(limit as u64 + 1)
@@ -352,7 +356,7 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str, limit: u64) -> Result<T, ApiError> {
-        parse(self.send("GET", path, None, &[], TIMEOUT)?, limit)
+        parse(self.send("GET", path, None, &[], self.times.call)?, limit)
     }
 
     /// Sends one request and sorts out every status but 200, 201 and 304.

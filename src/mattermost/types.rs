@@ -1,6 +1,7 @@
 //! The values that Mattermost's API gives, cut down to the fields that are used.
 //!
-//! A field that a server leaves out or sends as `null` reads as its empty value: versions differ.
+//! A field that a server leaves out or sends as `null` reads as its empty value: versions differ. Only
+//! an object's id and a list's order must be there: without them it is not the API that answered.
 
 use std::fmt;
 
@@ -78,30 +79,29 @@ impl ServerTime {
 /// A post. `type` is empty for a person's ordinary one and `me` for `/me`; anything else is not
 /// something a person wrote.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
 pub struct Post {
     pub id: PostId,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub create_at: ServerTime,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub update_at: ServerTime,
     /// Zero unless the post was deleted.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub user_id: UserId,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub channel_id: ChannelId,
     /// The thread's first post; empty for a top-level post.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub root_id: PostId,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub message: String,
-    #[serde(rename = "type", deserialize_with = "nullable")]
+    #[serde(rename = "type", default, deserialize_with = "nullable")]
     pub kind: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub props: Props,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub metadata: Metadata,
 }
 
@@ -198,25 +198,24 @@ pub struct FileInfo {
 
 /// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
 pub struct Channel {
     pub id: ChannelId,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub team_id: TeamId,
-    #[serde(rename = "type", deserialize_with = "nullable")]
+    #[serde(rename = "type", default, deserialize_with = "nullable")]
     pub kind: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub name: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub display_name: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub create_at: ServerTime,
     /// Zero unless the channel was archived.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub last_post_at: ServerTime,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub total_msg_count: u64,
 }
 
@@ -228,40 +227,37 @@ impl Channel {
 
 /// A person or a bot.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
 pub struct User {
     pub id: UserId,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub username: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub is_bot: bool,
     /// Zero unless the account was deactivated.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
     /// Space-separated system roles.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub roles: String,
 }
 
 /// A team.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
 pub struct Team {
     pub id: TeamId,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub name: String,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable")]
     pub display_name: String,
 }
 
 /// A list of posts as the server sends it: ids in order, newest first, and the posts by id, among
 /// them roots that are not in the order.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
 pub struct PostList {
     #[serde(deserialize_with = "nullable")]
     pub order: Vec<PostId>,
-    #[serde(deserialize_with = "post_values")]
+    #[serde(default, deserialize_with = "post_values")]
     pub posts: Vec<Post>,
 }
 

@@ -1,0 +1,754 @@
+//! Killed with SIGKILL at every point where a crash leaves something behind: each message still gets
+//! exactly one answer.
+//!
+//! The bot is this test binary, started once more (`bot_process`). Its clock is the test's own: it
+//! asks over a local connection before every step, and is killed instead of answered.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prx::commands::run::Session;
+use prx::times::{Clock, Step, Times};
+use serde_json::Value;
+
+use support::bot::{Bot, Stage, binary};
+use support::clock::EPOCH_MS;
+use support::mattermost::{Act, Fault, World};
+use support::model::{Model, ModelReply};
+use support::wire::lock;
+
+const ECHO: &str = "default_provider = \"echo\"";
+const CONFIG: &str = "PRX_CRASH_CONFIG";
+const CONTROL: &str = "PRX_CRASH_CONTROL";
+
+/// How long after the kill the next bot starts: point by point in turn.
+const DOWN_MS: [u64; 5] = [0, 1_000, 20_000, 40_000, 300_000];
+/// So long after the answer is complete, nothing more may come.
+const IDLE_MS: u64 = 180_000;
+/// An idle bot's pauses are stretched to this.
+const IDLE_STEP_MS: u64 = 30_000;
+/// No answer is complete after this: there will be none.
+const GIVEN_UP_MS: u64 = 900_000;
+
+// The bot's process.
+
+/// Not a test: the bot, where a test started this binary for it.
+#[test]
+fn bot_process() {
+    let (Ok(config), Ok(control)) = (std::env::var(CONFIG), std::env::var(CONTROL)) else {
+        return;
+    };
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Debug)
+        .init();
+    let config = prx::config::load(Some(Path::new(&config)), &|_| None).expect("a config");
+    let times = Times {
+        clock: Rc::new(Remote::connect(&control)),
+        ..Times::default()
+    };
+    let mut session = Session::start(config, times, false)
+        .expect("a start")
+        .expect("no other instance");
+    while !session.step().expect("no reason to exit") {}
+}
+
+/// The test's clock, seen from the bot's process. No answer to a question: the end.
+struct Remote(Mutex<BufReader<TcpStream>>);
+
+impl Remote {
+    fn connect(address: &str) -> Remote {
+        let stream = TcpStream::connect(address).expect("the test");
+        stream.set_nodelay(true).expect("a socket");
+        Remote(Mutex::new(BufReader::new(stream)))
+    }
+
+    fn ask(&self, question: &str) -> u64 {
+        let mut stream = lock(&self.0);
+        let sent = stream
+            .get_mut()
+            .write_all(format!("{question}\n").as_bytes());
+        sent.expect("the test");
+        let mut answer = String::new();
+        stream.read_line(&mut answer).expect("the test");
+        answer.trim().parse().expect("a time")
+    }
+}
+
+impl Clock for Remote {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.ask("now"))
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.ask(&format!("sleep {}", duration.as_micros().div_ceil(1000)));
+    }
+
+    fn today(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(EPOCH_MS) + self.now()
+    }
+
+    fn checkpoint(&self, step: Step) {
+        self.ask(&format!("{step:?}"));
+    }
+}
+
+/// A process has its parent's files, the lock of a bot in this process among them, until it becomes
+/// another program.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// What a bot is about to do; the test lets it, or kills it.
+enum Event {
+    Step,
+    Sleep,
+}
+
+/// Runs a bot and kills it as soon as `ends` says so, or where the server kills it.
+fn run_bot(stage: &Stage, victim: &Victim, mut ends: impl FnMut(Event) -> bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(log_path(stage))
+        .expect("a log file");
+    let forking = FORKS.write();
+    let child = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["bot_process", "--exact", "--nocapture", "--test-threads=1"])
+        .env(CONFIG, stage.config_path())
+        .env(
+            CONTROL,
+            listener.local_addr().expect("an address").to_string(),
+        )
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log file"))
+        .stderr(log)
+        .spawn()
+        .expect("this binary again");
+    drop(forking);
+    *lock(victim) = Some(child);
+    let (mut stream, _) = listener.accept().expect("the bot");
+    stream.set_nodelay(true).expect("a socket");
+    let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            let by_itself = lock(victim).take().map(|mut child| child.wait());
+            assert!(
+                by_itself.is_none(),
+                "the bot ended by itself\n{}",
+                read(&log_path(stage))
+            );
+            return;
+        }
+        let end = match line.trim().split_once(' ') {
+            Some((_, ms)) => {
+                stage.clock.advance(ms.parse().expect("a duration"));
+                ends(Event::Sleep)
+            }
+            None if line.trim() == "now" => false,
+            None => ends(Event::Step),
+        };
+        if end {
+            kill(victim);
+            return;
+        }
+        // Where the server has just killed it, nobody listens.
+        let _ = writeln!(stream, "{}", stage.clock.elapsed_ms());
+    }
+}
+
+type Victim = Arc<Mutex<Option<Child>>>;
+
+/// kill -9.
+fn kill(victim: &Victim) {
+    if let Some(mut child) = lock(victim).take() {
+        child.kill().expect("a running bot");
+        child.wait().expect("a killed bot");
+    }
+}
+
+fn log_path(stage: &Stage) -> PathBuf {
+    stage.folder.path().join("log.txt")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+// The matrix.
+
+/// What a bot is killed over.
+struct Scenario {
+    name: &'static str,
+    /// In the config's Mattermost section.
+    settings: &'static str,
+    knobs: fn(&mut World),
+    /// Posts questions; the answers that are due.
+    ask: fn(&Stage) -> Vec<Due>,
+    /// Whether the first bot of all is the one that is killed.
+    first_run: bool,
+    /// Whether each answer fits one post.
+    single: bool,
+    /// Killed at fewer points than this, the matrix has shrunk.
+    floor: usize,
+}
+
+/// An answer to come.
+struct Due {
+    question: String,
+    channel: String,
+    root: String,
+    parts: Vec<String>,
+}
+
+impl Due {
+    fn new(stage: &Stage, channel: &str, question: String, root: &str) -> Due {
+        let world = stage.world();
+        let said = format!("You said: {}", world.post_by_id(&question).message);
+        Due {
+            question,
+            channel: channel.into(),
+            root: root.into(),
+            parts: prx::reply::parts(&said, world.knobs.max_post_size, &Default::default()),
+        }
+    }
+
+    /// A top-level question in `channel`, which is answered in its thread.
+    fn asked(stage: &Stage, channel: &str, text: &str) -> Due {
+        let question = stage.world().post(&stage.ann.id, channel, text);
+        let root = question.clone();
+        Due::new(stage, channel, question, &root)
+    }
+}
+
+fn one(stage: &Stage) -> Vec<Due> {
+    vec![Due::asked(stage, &stage.channel, "what is new?")]
+}
+
+fn three_parts(stage: &Stage) -> Vec<Due> {
+    let lines = "one line of a long question\nand the second line of it\nand the third";
+    let due = Due::asked(stage, &stage.channel, lines);
+    assert_eq!(due.parts.len(), 3);
+    vec![due]
+}
+
+const PLAIN: Scenario = Scenario {
+    name: "one message",
+    settings: "",
+    knobs: |_| {},
+    ask: one,
+    first_run: false,
+    single: true,
+    floor: 25,
+};
+
+const SCENARIOS: [Scenario; 9] = [
+    PLAIN,
+    Scenario {
+        name: "three parts",
+        knobs: |world| world.knobs.max_post_size = 36,
+        ask: three_parts,
+        single: false,
+        ..PLAIN
+    },
+    Scenario {
+        name: "at the channel's root",
+        settings: "thread_replies = false",
+        ask: |stage| {
+            let question = stage.world().post(&stage.ann.id, &stage.channel, "and so?");
+            vec![Due::new(stage, &stage.channel, question, "")]
+        },
+        ..PLAIN
+    },
+    Scenario {
+        name: "a direct message",
+        ask: |stage| {
+            let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+            vec![Due::asked(stage, &direct, "between us")]
+        },
+        ..PLAIN
+    },
+    Scenario {
+        name: "in a thread",
+        ask: |stage| {
+            let mut world = stage.world();
+            let root = world.post(&stage.eve.id, &stage.channel, "not for the bot");
+            let question = world.draft(&stage.ann.id, &stage.channel, "for the bot");
+            let question = question.root(&root).post();
+            drop(world);
+            vec![Due::new(stage, &stage.channel, question, &root)]
+        },
+        ..PLAIN
+    },
+    Scenario {
+        name: "catching up",
+        ask: |stage| {
+            let town = stage.world().channel_named(&stage.team, "town-square");
+            let mut due = Vec::new();
+            for number in 0..5 {
+                let channel = [&stage.channel, &town][number % 2];
+                due.push(Due::asked(stage, channel, &format!("question {number}")));
+                stage.clock.advance(100_000);
+            }
+            due
+        },
+        floor: 60,
+        ..PLAIN
+    },
+    Scenario {
+        name: "posts that commit 3 s late",
+        knobs: |world| (world.knobs.commit_delay_ms, world.knobs.max_post_size) = (3_000, 36),
+        ask: three_parts,
+        single: false,
+        ..PLAIN
+    },
+    Scenario {
+        name: "posts that commit 12 s late",
+        knobs: |world| (world.knobs.commit_delay_ms, world.knobs.max_post_size) = (12_000, 36),
+        ask: three_parts,
+        single: false,
+        ..PLAIN
+    },
+    Scenario {
+        name: "the first run",
+        ask: |stage| {
+            let (ann, channel) = (stage.ann.id.clone(), stage.channel.clone());
+            stage.world().post(&ann, &channel, "history");
+            stage.clock.advance(5_000);
+            stage.mattermost.at(3_000, move |world| {
+                world.post(&ann, &channel, "what is new?");
+            });
+            Vec::new()
+        },
+        first_run: true,
+        ..PLAIN
+    },
+];
+
+/// Where a bot is killed, counted from 1.
+#[derive(Clone, Copy, Debug)]
+enum Point {
+    /// Before a request is sent, after its response came, before and after the state file is replaced.
+    Step(usize),
+    /// The server has the request, and acts, when the bot is gone.
+    Request(usize),
+}
+
+/// One story: a bot that is killed at each of `points` in turn, and one that is not.
+struct Story<'a> {
+    scenario: &'a Scenario,
+    points: Vec<Point>,
+    /// Whether the state file is deleted at the restart.
+    forgets: bool,
+}
+
+impl Story<'_> {
+    /// Plays the story: how many of its points were reached.
+    fn play(&self) -> usize {
+        let scenario = self.scenario;
+        let stage = Stage::simulated();
+        (scenario.knobs)(&mut stage.world());
+        stage.configure(ECHO, scenario.settings);
+        if !scenario.first_run {
+            let _no_forks = FORKS.read();
+            let mut session = stage.start();
+            stage.run_for(&mut session, 3);
+            drop(session);
+            stage.clock.advance(600_000);
+        }
+        let mut due = (scenario.ask)(&stage);
+        let victim = Victim::default();
+        let mut reached = 0;
+        for (number, point) in self.points.iter().enumerate() {
+            if !self.kill_at(&stage, &victim, *point, &due) {
+                break;
+            }
+            reached += 1;
+            let (Point::Step(at) | Point::Request(at)) = *point;
+            stage.clock.advance(DOWN_MS[(at + number) % DOWN_MS.len()]);
+            if self.forgets {
+                let _ = fs::remove_file(stage.state_path());
+            }
+        }
+        let floor_is_known = !scenario.first_run || stage.state_path().exists();
+        if reached == self.points.len() {
+            self.recover(&stage, &victim, &due);
+        }
+        let told = format!("{}, killed at {:?}", scenario.name, self.points);
+        if scenario.first_run {
+            let questions = stage.world().posts_in(&stage.channel);
+            let question = questions
+                .iter()
+                .find(|post| post.message == "what is new?")
+                .expect("a question");
+            let answers = stage.answers(&question.id).len();
+            let most = if floor_is_known { 1..=1 } else { 0..=1 };
+            assert!(
+                most.contains(&answers),
+                "{told}: {answers} answers\n{}",
+                read(&log_path(&stage))
+            );
+            if answers == 1 {
+                let root = question.id.clone();
+                due.push(Due::new(&stage, &stage.channel, root.clone(), &root));
+            }
+        }
+        self.check(&stage, &due, &told);
+        reached
+    }
+
+    /// Runs a bot into `point`; false: it was idle before it got there.
+    fn kill_at(&self, stage: &Stage, victim: &Victim, point: Point, due: &[Due]) -> bool {
+        let (mut steps, mut killed, mut idle) = (0, false, 0);
+        let requests = Arc::new(AtomicUsize::new(0));
+        if let Point::Request(at) = point {
+            let (requests, victim) = (requests.clone(), victim.clone());
+            stage.mattermost.on_request(move |_, _| {
+                if requests.fetch_add(1, Ordering::SeqCst) + 1 == at {
+                    kill(&victim);
+                    Act::ServeThen(Fault::Close)
+                } else {
+                    Act::Serve
+                }
+            });
+        }
+        let begun = stage.clock.elapsed_ms();
+        run_bot(stage, victim, |event| match event {
+            Event::Step => {
+                steps += 1;
+                killed = matches!(point, Point::Step(at) if steps == at);
+                killed
+            }
+            Event::Sleep => {
+                let early = stage.clock.elapsed_ms() < begun + 6_000;
+                idle += usize::from(complete(stage, due) && !early);
+                idle > 2
+            }
+        });
+        // What the server was asked last is done before time goes on.
+        drop(stage.world());
+        stage.mattermost.serve_all();
+        killed || matches!(point, Point::Request(at) if requests.load(Ordering::SeqCst) >= at)
+    }
+
+    /// Runs a bot until it has long had nothing more to do.
+    fn recover(&self, stage: &Stage, victim: &Victim, due: &[Due]) {
+        let begun = stage.clock.elapsed_ms();
+        let mut complete_since = None;
+        let mut pauses = 0;
+        run_bot(stage, victim, |event| {
+            let Event::Sleep = event else {
+                return false;
+            };
+            let now = stage.clock.elapsed_ms();
+            pauses += 1;
+            if (self.forgets && pauses > 3) || (complete(stage, due) && now > begun + 4_000) {
+                let since = *complete_since.get_or_insert(now);
+                stage.clock.advance(IDLE_STEP_MS);
+                return now > since + IDLE_MS;
+            }
+            now > begun + GIVEN_UP_MS
+        });
+    }
+
+    fn check(&self, stage: &Stage, due: &[Due], told: &str) {
+        let world = stage.world();
+        let log = || read(&log_path(stage));
+        let mut posts = 0;
+        for due in due {
+            let answers = world.own_answers(&stage.bot.id, &due.question);
+            posts += answers.len();
+            if self.forgets && answers.is_empty() {
+                continue;
+            }
+            let texts: Vec<&String> = answers.iter().map(|post| &post.message).collect();
+            assert_eq!(
+                texts,
+                due.parts.iter().collect::<Vec<_>>(),
+                "{told}\n{}",
+                log()
+            );
+            let times = answers.iter().map(|post| post.create_at);
+            assert!(times.is_sorted(), "{told}: the parts' order\n{}", log());
+            for post in &answers {
+                assert_eq!(post.channel_id, due.channel, "{told}");
+                assert_eq!(post.root_id, due.root, "{told}");
+            }
+        }
+        let mut channels: BTreeMap<&str, ()> = BTreeMap::new();
+        channels.insert(&stage.channel, ());
+        channels.extend(due.iter().map(|due| (due.channel.as_str(), ())));
+        let all = channels
+            .keys()
+            .flat_map(|channel| world.posts_in(channel))
+            .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty())
+            .count();
+        assert_eq!(all, posts, "{told}: posts by the bot in all\n{}", log());
+        let state: Value =
+            serde_json::from_str(&read(&stage.state_path())).expect("a whole state file");
+        assert!(state.get("journal").is_none(), "{told}: {state}\n{}", log());
+    }
+}
+
+/// Whether the server shows every answer whole.
+fn complete(stage: &Stage, due: &[Due]) -> bool {
+    let world = stage.world();
+    due.iter().all(|due| {
+        let answers = world.own_answers(&stage.bot.id, &due.question);
+        answers.len() >= due.parts.len()
+    })
+}
+
+/// Plays a scenario once for each point that its run comes through: how many there are.
+fn matrix(scenario: &Scenario, forgets: bool) -> usize {
+    let through = |point: fn(usize) -> Point| {
+        let reached = |at: &usize| {
+            let story = Story {
+                scenario,
+                points: vec![point(*at)],
+                forgets,
+            };
+            story.play() == 1
+        };
+        (1..).take_while(reached).count()
+    };
+    through(Point::Step) + through(Point::Request)
+}
+
+/// Plays the matrix of each scenario, side by side: how many points each has.
+fn play_all(
+    scenarios: impl Iterator<Item = &'static Scenario>,
+    forgets: bool,
+) -> Vec<(&'static Scenario, usize)> {
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = scenarios
+            .map(|scenario| scope.spawn(move || (scenario, matrix(scenario, forgets))))
+            .collect();
+        runs.into_iter()
+            .map(|run| run.join().expect("a scenario that holds"))
+            .collect()
+    })
+}
+
+/// The second bot is killed as well, at every `apart`th point of its run.
+fn killed_twice(scenario: &Scenario, apart: usize) -> usize {
+    let mut count = 0;
+    for first in (1..).step_by(apart) {
+        for second in (1..).step_by(apart) {
+            let story = Story {
+                scenario,
+                points: vec![Point::Step(first), Point::Step(second)],
+                forgets: false,
+            };
+            match story.play() {
+                0 => return count,
+                1 => break,
+                _ => count += 1,
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn a_bot_killed_at_any_point_answers_each_message_once() {
+    let counts = play_all(SCENARIOS.iter(), false);
+    let all: usize = counts.iter().map(|(_, count)| count).sum();
+    println!("crash matrix: {all} points");
+    for (scenario, count) in counts {
+        println!("  {}: {count}", scenario.name);
+        assert!(count >= scenario.floor, "{}: {count} points", scenario.name);
+    }
+}
+
+#[test]
+fn without_its_state_file_a_killed_bot_answers_no_message_twice() {
+    let single = SCENARIOS
+        .iter()
+        .filter(|scenario| scenario.single && !scenario.first_run);
+    let counts = play_all(single, true);
+    let count: usize = counts.iter().map(|(_, count)| count).sum();
+    println!("crash matrix without state: {count} points");
+    assert!(count >= 150, "{count} points");
+}
+
+#[test]
+fn a_bot_killed_twice_answers_each_message_once() {
+    let count = killed_twice(&SCENARIOS[1], 5) + killed_twice(&SCENARIOS[7], 7);
+    println!("crash matrix, killed twice: {count} points");
+    assert!(count >= 40, "{count} points");
+}
+
+// The built binary, in real time.
+
+const QUICK: &str = "poll_interval_secs = 0.05";
+
+/// Waits for the bot's first look at the server, from which on questions are answered.
+fn wait_for_first_look(stage: &Stage) {
+    stage.wait("a first look", |_| {
+        read(&stage.state_path()).contains(&stage.channel)
+    });
+}
+
+fn spawn(stage: &Stage) -> Bot {
+    let _forking = FORKS.write();
+    stage.spawn()
+}
+
+fn ask(stage: &Stage, text: &str) -> String {
+    stage.world().post(&stage.ann.id, &stage.channel, text)
+}
+
+/// Sends a signal, by its name.
+fn signal(name: &str, process: u32) {
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {process}")])
+        .status();
+    assert!(status.expect("a shell").success(), "kill -{name} {process}");
+}
+
+fn command(script: &str) -> String {
+    format!("default_provider = \"command\"\nprovider_command = [\"sh\", \"-c\", '{script}']")
+}
+
+#[test]
+fn a_killed_bot_leaves_no_lock_and_a_second_one_makes_no_request() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "poll_interval_secs = 3600");
+    let mut first = spawn(&stage);
+    wait_for_first_look(&stage);
+    let requests = stage.world().request_count;
+    let second = binary()
+        .arg("--config")
+        .arg(stage.config_path())
+        .arg("-v")
+        .output()
+        .expect("the binary");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains(&format!("another instance (process {})", first.child.id())),
+        "{said}"
+    );
+    assert_eq!(stage.world().request_count, requests);
+
+    first.kill();
+    let question = ask(&stage, "anybody there?");
+    let _third = spawn(&stage);
+    stage.wait_for_answer(&question);
+}
+
+#[test]
+fn a_provider_that_outlives_the_bot_does_not_hold_its_lock() {
+    let stage = Stage::real();
+    let pid_path = stage.folder.path().join("pid");
+    let script = format!("echo $$ > {}; exec sleep 600", pid_path.display());
+    stage.configure(&command(&script), QUICK);
+    let mut bot = spawn(&stage);
+    wait_for_first_look(&stage);
+    let question = ask(&stage, "wait for me");
+    stage.wait("the provider", |_| read(&pid_path).ends_with('\n'));
+    bot.kill();
+    let provider: u32 = read(&pid_path).trim().parse().expect("a process id");
+    let alive = Path::new("/proc").join(provider.to_string()).exists();
+
+    stage.configure(ECHO, QUICK);
+    let _next = spawn(&stage);
+    stage.wait_for_answer(&question);
+    signal("KILL", provider);
+    assert!(alive, "the provider ended with the bot: nothing was tried");
+}
+
+#[test]
+fn a_message_that_ends_the_process_each_time_gets_an_apology_and_others_an_answer() {
+    let stage = Stage::real();
+    let script = "if grep -q poison; then kill -9 $PPID; fi; echo fine";
+    stage.configure(&command(script), QUICK);
+    let mut bot = spawn(&stage);
+    wait_for_first_look(&stage);
+    let poison = ask(&stage, "poison");
+    let other = ask(&stage, "and this?");
+    for attempt in 1..=3 {
+        assert_eq!(bot.wait(), None, "attempt {attempt}: {}", bot.log());
+        assert!(stage.answers(&poison).is_empty());
+        bot = spawn(&stage);
+    }
+    let apology = stage.wait_for_answer(&poison);
+    assert!(apology.contains("I have stopped trying"), "{apology}");
+    assert_eq!(stage.wait_for_answer(&other), "fine");
+    let later = ask(&stage, "and that?");
+    assert_eq!(stage.wait_for_answer(&later), "fine");
+    assert_eq!(stage.answers(&poison).len(), 1);
+}
+
+#[test]
+fn signals_end_the_process_and_lose_nothing() {
+    for name in ["TERM", "INT", "HUP"] {
+        let stage = Stage::real();
+        let model = Model::start();
+        let (release, held) = mpsc::channel();
+        model.then(ModelReply::Held(held, Box::new(ModelReply::text("late"))));
+        let top = format!("default_provider = \"custom:{}/v1\"", model.url());
+        stage.configure(&format!("{top}\ndefault_model = \"m\""), QUICK);
+        let mut bot = spawn(&stage);
+        wait_for_first_look(&stage);
+        let question = ask(&stage, "think about it");
+        stage.wait("the model", |_| !model.requests().is_empty());
+        if is_ignored(name, bot.child.id()) {
+            println!("SKIPPED: SIG{name} is ignored by what started the tests");
+            continue;
+        }
+        signal(name, bot.child.id());
+        assert_eq!(bot.wait(), None, "SIG{name} ends it: {}", bot.log());
+        drop(release);
+        let _next = spawn(&stage);
+        assert_eq!(stage.wait_for_answer(&question), "Hello!", "SIG{name}");
+        let second = ask(&stage, "and then?");
+        stage.wait_for_answer(&second);
+        assert_eq!(stage.answers(&question).len(), 1, "SIG{name}");
+    }
+}
+
+/// Whether the process ignores a signal, as under `nohup`.
+fn is_ignored(name: &str, process: u32) -> bool {
+    let number = match name {
+        "HUP" => 1,
+        "INT" => 2,
+        _ => 15,
+    };
+    let status = read(&PathBuf::from(format!("/proc/{process}/status")));
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (number - 1)) != 0)
+}
+
+#[test]
+fn a_bot_that_stood_still_while_the_server_dropped_it_goes_on() {
+    let stage = Stage::real();
+    stage.configure(ECHO, QUICK);
+    let bot = spawn(&stage);
+    wait_for_first_look(&stage);
+    let before = ask(&stage, "before");
+    stage.wait_for_answer(&before);
+    signal("STOP", bot.child.id());
+    stage.mattermost.stop();
+    stage.mattermost.restart();
+    let during = ask(&stage, "during");
+    signal("CONT", bot.child.id());
+    stage.wait_for_answer(&during);
+    let after = ask(&stage, "after");
+    stage.wait_for_answer(&after);
+    for question in [before, during, after] {
+        assert_eq!(stage.answers(&question).len(), 1);
+    }
+}

@@ -1,0 +1,1015 @@
+//! Every request fails once in every way, whether the server acted or not: each message still gets
+//! exactly one answer, and no outage makes the bot hurry.
+
+mod support;
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, SystemTime};
+
+use prx::commands::Exit;
+use prx::commands::run::Session;
+use prx::times::{Clock, Step, Times};
+use serde_json::{Value, json};
+
+use support::bot::Stage;
+use support::clock::SimClock;
+use support::mattermost::{Act, Fault, Joining, Kind, api_path};
+use support::model::Model;
+use support::wire::{Request, lock};
+
+const ECHO: &str = "default_provider = \"echo\"";
+/// How long a call may take, in real time: what hangs costs the tests so much.
+const CALL: Duration = Duration::from_millis(80);
+/// More requests than this at one moment of simulated time are a loop without a pause.
+const SPINNING: usize = 300;
+/// So long after the answer is complete, nothing more may come.
+const IDLE_MS: u64 = 180_000;
+/// No answer after this: there will be none.
+const GIVEN_UP_MS: u64 = 900_000;
+
+// The bot, and what it says.
+
+thread_local! {
+    static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps what each thread's bot logs, from `info` on.
+struct Listener;
+
+impl log::Log for Listener {
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        metadata.level() <= log::Level::Info && metadata.target().starts_with("prx")
+    }
+
+    fn log(&self, record: &log::Record) {
+        if self.enabled(record.metadata()) {
+            let line = format!("{} {}", record.level(), record.args());
+            SAID.with_borrow_mut(|said| said.push(line));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// What this thread's bot has logged since the last call.
+fn said() -> Vec<String> {
+    SAID.take()
+}
+
+fn try_start(stage: &Stage) -> Result<Session, Exit> {
+    let _ = log::set_logger(&Listener);
+    log::set_max_level(log::LevelFilter::Info);
+    let config = prx::config::load(Some(&stage.config_path()), &|_| None)?;
+    let times = Times {
+        clock: Rc::new(stage.clock.clone()),
+        call: CALL,
+        ..Times::default()
+    };
+    Ok(Session::start(config, times, false)?.expect("no other instance"))
+}
+
+fn start(stage: &Stage) -> Session {
+    try_start(stage).expect("a start")
+}
+
+/// A stage whose bot has run before; what was said in the channel until here is history.
+fn prepared(settings: &str) -> Stage {
+    let stage = Stage::simulated();
+    stage.configure(ECHO, &settings.replace("{channel}", &stage.channel));
+    stage.clock.advance(5_000);
+    ask(&stage, "history");
+    stage.clock.advance(5_000);
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    drop(session);
+    stage.clock.advance(600_000);
+    said();
+    stage
+}
+
+fn ask(stage: &Stage, text: &str) -> String {
+    stage.world().post(&stage.ann.id, &stage.channel, text)
+}
+
+// The matrix.
+
+/// What goes wrong with one request.
+#[derive(Clone)]
+enum Trouble {
+    Fault(Fault),
+    /// The server does not listen, for 5 s.
+    Refused,
+    /// The server starts anew: it drops connections and forgets what is in its memory.
+    Restart,
+}
+
+fn troubles() -> Vec<(&'static str, Trouble)> {
+    let fault = |fault| Trouble::Fault(fault);
+    let body = |text: &str| text.as_bytes().to_vec();
+    vec![
+        ("refused", Trouble::Refused),
+        ("restart", Trouble::Restart),
+        ("reset", fault(Fault::Reset)),
+        ("close", fault(Fault::Close)),
+        ("hang", fault(Fault::Hang)),
+        ("truncated", fault(Fault::Truncated)),
+        ("trickle", fault(Fault::Trickle(Duration::from_millis(5)))),
+        (
+            "401",
+            fault(Fault::Error(401, "api.context.session_expired.app_error")),
+        ),
+        (
+            "403",
+            fault(Fault::Error(403, "api.context.permissions.app_error")),
+        ),
+        (
+            "404",
+            fault(Fault::Error(404, "app.some.missing.app_error")),
+        ),
+        ("429, 5 s", fault(Fault::RateLimited(5))),
+        ("429, 45 s", fault(Fault::RateLimited(45))),
+        (
+            "429, unsaid",
+            fault(Fault::Status(429, vec![], body("limit exceeded\n"))),
+        ),
+        ("500", fault(Fault::Error(500, "app.some.db.app_error"))),
+        ("502", fault(Fault::Html(502))),
+        ("200 HTML", fault(Fault::Html(200))),
+        ("{}", fault(Fault::Json(json!({})))),
+        ("null", fault(Fault::Json(Value::Null))),
+        ("broken JSON", fault(Fault::BrokenJson)),
+        ("endless", fault(Fault::Endless)),
+        (
+            "redirect",
+            fault(Fault::Redirect("http://localhost/login".into())),
+        ),
+    ]
+}
+
+/// Why a question may stay without an answer after this fault; nothing if it may not.
+fn excuse(trouble: &str, call: &str) -> Option<&'static str> {
+    if !matches!(trouble, "403" | "404") {
+        return None;
+    }
+    match call {
+        "POST posts" => Some("the server takes no post there"),
+        "GET posts/ID" => Some("the question is gone"),
+        "GET posts/ID/thread" => Some("its thread is gone"),
+        _ => None,
+    }
+}
+
+struct Scenario {
+    name: &'static str,
+    /// In the config's Mattermost section.
+    settings: &'static str,
+    first_run: bool,
+    /// In a thread, with an answer of three parts.
+    thread: bool,
+}
+
+/// Plays one fault at the `at`th request: what is wrong, or, if it did not come to
+/// that, after how many requests the answer was complete.
+fn play(
+    scenario: &Scenario,
+    (name, trouble): &(&'static str, Trouble),
+    acts: bool,
+    at: usize,
+) -> Result<Vec<String>, usize> {
+    let settings = format!("{}\nallowed_users = [\"*\"]", scenario.settings);
+    let stage = if scenario.first_run {
+        let stage = Stage::simulated();
+        stage.configure(ECHO, &settings.replace("{channel}", &stage.channel));
+        stage.clock.advance(100_000);
+        ask(&stage, "history");
+        stage.clock.advance(100_000);
+        stage
+    } else {
+        prepared(&settings)
+    };
+    said();
+    let mut question = None;
+    if scenario.thread {
+        let mut world = stage.world();
+        world.knobs.max_post_size = 4000;
+        let root = world.post(&stage.bot.id, &stage.channel, "by hand");
+        let (eve, channel) = (&stage.eve.id, &stage.channel);
+        world
+            .draft(eve, channel, "before")
+            .prop("from_webhook", "true")
+            .root(&root)
+            .post();
+        let draft = world.draft(&stage.ann.id, channel, &long_text());
+        question = Some(draft.root(&root).post());
+    } else if !scenario.first_run {
+        question = Some(ask(&stage, "what is new?"));
+    }
+
+    let call = Arc::new(Mutex::new(None));
+    let count = Arc::new(AtomicUsize::new(0));
+    // What cannot be done from within a request is done by this thread's side.
+    let (orders, order) = mpsc::channel::<(bool, mpsc::Sender<()>)>();
+    let (noted, counted) = (call.clone(), count.clone());
+    let injected = trouble.clone();
+    stage.mattermost.on_request(move |request, _| {
+        if counted.fetch_add(1, Ordering::SeqCst) + 1 != at {
+            return Act::Serve;
+        }
+        *lock(&noted) = Some(shape(request));
+        match &injected {
+            Trouble::Fault(fault) if acts => Act::ServeThen(fault.clone()),
+            Trouble::Fault(fault) => Act::Instead(fault.clone()),
+            _ if acts => Act::ServeThen(Fault::Close),
+            _ => Act::Serve,
+        }
+    });
+    let problems = std::thread::scope(|scope| {
+        let mattermost = &stage.mattermost;
+        scope.spawn(move || {
+            for (listen, done) in order {
+                mattermost.stop();
+                if listen {
+                    mattermost.restart();
+                }
+                let _ = done.send(());
+            }
+        });
+        let clock = stage.clock.clone();
+        let (mut step, mut moment, mut requests, mut down_since) = (0, 0, 0, None);
+        let with_wire = !matches!(trouble, Trouble::Fault(_));
+        let refuses = matches!(trouble, Trouble::Refused);
+        stage.clock.on_checkpoint(move |checkpoint| {
+            let now = clock.elapsed_ms();
+            requests = if now == moment { requests + 1 } else { 0 };
+            moment = now;
+            assert!(requests < SPINNING, "requests without a pause");
+            let order = |listen| {
+                let (done, wait) = mpsc::channel();
+                orders.send((listen, done)).expect("a server");
+                wait.recv().expect("an answer");
+            };
+            if with_wire && down_since.is_some_and(|since| now > since + 5_000) {
+                down_since = Some(u64::MAX - 5_000);
+                order(true);
+            }
+            step += usize::from(checkpoint == Step::BeforeRequest);
+            let due = if acts {
+                Step::AfterResponse
+            } else {
+                Step::BeforeRequest
+            };
+            if with_wire && step == at && checkpoint == due {
+                order(!refuses);
+                down_since = refuses.then_some(now);
+            }
+        });
+        let problems = watch(&stage, scenario, &mut question, &count);
+        stage.clock.no_checkpoint();
+        problems
+    });
+    let (problems, needed) = problems;
+    if count.load(Ordering::SeqCst) < at {
+        return Err(needed);
+    }
+    let call = lock(&call).take().unwrap_or("refused call".into());
+    let excused = excuse(name, &call).is_some();
+    let told = format!(
+        "{}: {name} at {call} ({at}{})",
+        scenario.name,
+        if acts { ", acted" } else { "" }
+    );
+    let problems = problems.into_iter();
+    Ok(problems
+        .filter(|problem| !(excused && problem == NO_ANSWER))
+        .map(|problem| format!("{told}: {problem}\n    {}", said().join("\n    ")))
+        .collect())
+}
+
+/// The troubles of a first run: those that could pass for an answer of the server's.
+const FIRST_RUN: [&str; 6] = ["refused", "401", "403", "404", "200 HTML", "{}"];
+
+const NO_ANSWER: &str = "no answer";
+
+/// Runs the bot to the end of its story: what is wrong then, and how many requests the answer took.
+fn watch(
+    stage: &Stage,
+    scenario: &Scenario,
+    question: &mut Option<String>,
+    count: &AtomicUsize,
+) -> (Vec<String>, usize) {
+    let mut needed = 0;
+    let begun = stage.clock.elapsed_ms();
+    let mut session = None;
+    let mut complete_since = None;
+    loop {
+        let now = stage.clock.elapsed_ms();
+        match &mut session {
+            // Started again each minute.
+            None => match try_start(stage) {
+                Ok(started) => session = Some(started),
+                Err(Exit::Token(_)) => stage.clock.advance(60_000),
+                Err(other) => return (vec![format!("{other:?}")], 0),
+            },
+            Some(session) => {
+                if let Err(exit) = session.step() {
+                    return (vec![format!("{exit:?}")], 0);
+                }
+            }
+        }
+        if question.is_none() && stage.state_path().exists() && now > begun + 3_000 {
+            *question = Some(ask(stage, "what is new?"));
+        }
+        let parts = if scenario.thread { 3 } else { 1 };
+        let question = question.as_deref().unwrap_or_default();
+        let complete = stage.answers(question).len() >= parts;
+        if complete {
+            if complete_since.is_none() {
+                needed = count.load(Ordering::SeqCst);
+            }
+            let since = *complete_since.get_or_insert(now);
+            stage.clock.advance(30_000);
+            if now > since + IDLE_MS {
+                break;
+            }
+        } else if now > begun + GIVEN_UP_MS {
+            break;
+        }
+    }
+    let mut problems = Vec::new();
+    let question = question.as_deref().unwrap_or_default();
+    let world = stage.world();
+    let answers = world.own_answers(&stage.bot.id, question);
+    let text = if scenario.thread {
+        format!("You said: {}", long_text())
+    } else {
+        "You said: what is new?".to_owned()
+    };
+    let limit = world.knobs.max_post_size;
+    let due = prx::reply::parts(&text, limit, &Default::default());
+    let texts: Vec<&String> = answers.iter().map(|post| &post.message).collect();
+    if texts.len() < due.len() && texts.iter().zip(&due).all(|(text, due)| *text == due) {
+        problems.push(NO_ANSWER.into());
+    } else if texts != due.iter().collect::<Vec<_>>() {
+        problems.push(format!("answers {texts:?}"));
+    }
+    let own = world.posts_in(&stage.channel);
+    let own = own
+        .iter()
+        .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty())
+        .filter(|post| post.message != "by hand");
+    let (own, answers) = (own.count(), answers.len());
+    if own != answers {
+        problems.push(format!("{own} posts in all"));
+    }
+    let state = fs::read_to_string(stage.state_path()).unwrap_or_default();
+    if state.contains("\"journal\"") {
+        problems.push(format!("a journal: {state}"));
+    }
+    (problems, needed)
+}
+
+/// Three parts' worth on every server.
+fn long_text() -> String {
+    ["one line", "a second line", "the third one"]
+        .map(|words| words.repeat(250))
+        .join("\n")
+}
+
+/// A call with its ids taken out.
+fn shape(request: &Request) -> String {
+    let path = api_path(request).split('?').next().unwrap_or_default();
+    let words: Vec<&str> = path
+        .split('/')
+        .map(|word| if word.len() == 26 { "ID" } else { word })
+        .collect();
+    format!("{} {}", request.method, words.join("/"))
+}
+
+fn matrix(scenario: &Scenario) {
+    let nothing = ("nothing", Trouble::Restart);
+    let needed = play(scenario, &nothing, false, usize::MAX).expect_err("no fault");
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for trouble in &troubles() {
+        for acts in [false, true] {
+            // These say that the server did not act.
+            if acts && (trouble.0 == "401" || trouble.0.starts_with("429")) {
+                continue;
+            }
+            if scenario.first_run && !FIRST_RUN.contains(&trouble.0) {
+                continue;
+            }
+            // And the first requests after the answer.
+            for at in 1..=needed + 2 {
+                let found = play(scenario, trouble, acts, at);
+                problems.extend(found.expect("as many requests as without a fault"));
+                count += 1;
+            }
+        }
+    }
+    println!("fault matrix, {}: {count} points", scenario.name);
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+    assert!(count >= 100, "{count} points");
+}
+
+#[test]
+fn any_fault_at_any_request_leaves_one_answer() {
+    matrix(&Scenario {
+        name: "all channels",
+        settings: "",
+        first_run: false,
+        thread: false,
+    });
+}
+
+#[test]
+fn any_fault_at_any_request_in_one_channel_leaves_one_answer() {
+    matrix(&Scenario {
+        name: "one channel",
+        settings: "channel_id = \"{channel}\"",
+        first_run: false,
+        thread: false,
+    });
+}
+
+#[test]
+fn any_fault_at_any_request_of_a_long_answer_in_a_thread_leaves_one_answer() {
+    matrix(&Scenario {
+        name: "a thread",
+        settings: "",
+        first_run: false,
+        thread: true,
+    });
+}
+
+#[test]
+fn any_fault_in_a_first_run_leaves_history_alone() {
+    for (name, settings) in [
+        ("a first run", ""),
+        ("a first run in one channel", "channel_id = \"{channel}\""),
+    ] {
+        matrix(&Scenario {
+            name,
+            settings,
+            first_run: true,
+            thread: false,
+        });
+    }
+}
+
+// Outages.
+
+/// Whether the server is out, as the test decides.
+fn out_while(stage: &Stage, from_ms: u64, for_ms: u64, fault: Fault) {
+    let begin = stage.clock.elapsed_ms() + from_ms;
+    let (clock, end) = (stage.clock.clone(), begin + for_ms);
+    stage.mattermost.on_request(move |_, _| {
+        if (begin..end).contains(&clock.elapsed_ms()) {
+            Act::Instead(fault.clone())
+        } else {
+            Act::Serve
+        }
+    });
+}
+
+#[test]
+fn an_outage_of_any_kind_costs_few_requests_and_two_lines() {
+    for (name, trouble) in troubles() {
+        let Trouble::Fault(fault) = trouble else {
+            continue;
+        };
+        // A channel that is refused is closed, not out.
+        if matches!(name, "403" | "404") {
+            continue;
+        }
+        let stage = prepared("");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        said();
+        out_while(&stage, 0, 240_000, fault);
+        let question = ask(&stage, "anybody?");
+        let before = stage.world().request_count;
+        stage.run_for(&mut session, 240);
+        let requests = stage.world().request_count - before;
+        assert!(requests <= 20, "{name}: {requests} requests in 4 minutes");
+        stage.run_for(&mut session, 120);
+        assert_eq!(stage.answers(&question).len(), 1, "{name}");
+        let lines = said();
+        let outage: Vec<&String> = lines
+            .iter()
+            .filter(|line| !line.contains("answered post"))
+            .collect();
+        assert_eq!(outage.len(), 2, "{name}: {lines:#?}");
+        assert!(outage[0].contains("trying again"), "{name}: {lines:#?}");
+        assert!(outage[1].contains("well again"), "{name}: {lines:#?}");
+    }
+}
+
+#[test]
+fn a_token_that_is_refused_for_five_minutes_ends_the_bot() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    let refused = Fault::Error(401, "api.context.session_expired.app_error");
+    out_while(&stage, 0, 240_000, refused);
+    let question = ask(&stage, "anybody?");
+    stage.run_for(&mut session, 330);
+    assert_eq!(stage.answers(&question).len(), 1);
+
+    stage.mattermost.serve_all();
+    stage.world().revoke_token(&stage.bot.token);
+    let end = stage.clock.elapsed_ms() + 420_000;
+    let exit = loop {
+        match session.step() {
+            Err(exit) => break exit,
+            Ok(_) => assert!(stage.clock.elapsed_ms() < end, "the bot goes on for ever"),
+        }
+    };
+    assert_eq!(exit.code(), 77, "{exit:?}");
+    drop(session);
+    let exit = try_start(&stage).err().expect("no start without a token");
+    assert_eq!(exit.code(), 77, "{exit:?}");
+}
+
+// Posts whose fate is unknown.
+
+/// The calls of `POST posts` so far: when, with which pending id, and the status.
+fn tries(stage: &Stage) -> Vec<(u64, String, u16)> {
+    let world = stage.world();
+    let posts = world.log.iter();
+    let posts = posts.filter(|call| call.method == "POST" && call.target.ends_with("/posts"));
+    posts
+        .map(|call| {
+            let body: Value = serde_json::from_str(&call.body).expect("a post");
+            let id = body["pending_post_id"].as_str().expect("a pending id");
+            (call.at_ms, id.to_owned(), call.status)
+        })
+        .collect()
+}
+
+fn is_new_post(request: &Request) -> bool {
+    request.method == "POST" && api_path(request) == "posts"
+}
+
+#[test]
+fn an_unclear_post_is_repeated_as_it_was_and_later_asked_for_and_posted_anew() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    let (clock, mut first) = (stage.clock.clone(), None);
+    stage.mattermost.on_request(move |request, _| {
+        let now = clock.elapsed_ms();
+        if is_new_post(request) && now < *first.get_or_insert(now) + 26_000 {
+            Act::Instead(Fault::Html(502))
+        } else if is_new_post(request) && now < first.unwrap_or(now) + 40_000 {
+            panic!("repeated when the server may have forgotten it")
+        } else {
+            Act::Serve
+        }
+    });
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 240);
+    let tries = tries(&stage);
+    let (old, new): (Vec<_>, Vec<_>) = tries.iter().partition(|(_, id, _)| *id == tries[0].1);
+    assert!(old.len() >= 3 && new.len() == 1, "{tries:?}");
+    assert!(
+        new[0].0 >= old.last().expect("a try").0 + 60_000,
+        "{tries:?}"
+    );
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
+#[test]
+fn an_answer_that_was_taken_is_found_far_from_the_newest_posts() {
+    for settings in ["", "thread_replies = false"] {
+        let stage = prepared(settings);
+        let question = ask(&stage, "what is new?");
+        let (clock, mut taken_at) = (stage.clock.clone(), None);
+        let (eve, channel) = (stage.eve.id.clone(), stage.channel.clone());
+        stage.mattermost.on_request(move |request, world| {
+            let now = clock.elapsed_ms();
+            if is_new_post(request) && taken_at.is_none() {
+                taken_at = Some(now);
+                let (eve, channel) = (eve.clone(), channel.clone());
+                world.at(2_000, move |world| {
+                    world.post_many(&eve, &channel, 1500, 1);
+                });
+                Act::ServeThen(Fault::Close)
+            } else if taken_at.is_some_and(|at| now < at + 5_000) {
+                Act::Instead(Fault::Html(502))
+            } else {
+                Act::Serve
+            }
+        });
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 240);
+        assert_eq!(stage.answers(&question).len(), 1, "{settings}");
+        assert_eq!(tries(&stage).len(), 1, "{settings}");
+    }
+}
+
+#[test]
+fn a_post_that_somebody_else_made_under_the_same_pending_id_is_noticed() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    let seen = Arc::new(Mutex::new(None));
+    let noted = seen.clone();
+    stage.mattermost.on_request(move |request, _| {
+        if !is_new_post(request) || lock(&noted).is_some() {
+            return Act::Serve;
+        }
+        let body: Value = serde_json::from_slice(&request.body).expect("a post");
+        *lock(&noted) = Some(body["pending_post_id"].clone());
+        Act::Instead(Fault::Close)
+    });
+    let mut session = start(&stage);
+    while lock(&seen).is_none() {
+        session.step().expect("no reason to exit");
+    }
+    let stolen = json!({
+        "channel_id": stage.channel, "message": "mine", "pending_post_id": *lock(&seen),
+    });
+    post_as(&stage, &stage.eve.token, &stolen);
+    stage.run_for(&mut session, 30);
+    let tries = tries(&stage);
+    assert_eq!(stage.answers(&question).len(), 1);
+    assert_ne!(tries[0].1, tries.last().expect("a try").1, "{tries:?}");
+    assert!(said().concat().contains("somebody else posted"));
+}
+
+/// `POST posts` by a client of somebody's.
+fn post_as(stage: &Stage, token: &str, post: &Value) {
+    let url = stage.mattermost.url();
+    let address = url.strip_prefix("http://").expect("a plain URL");
+    let mut stream = TcpStream::connect(address).expect("the server");
+    let body = post.to_string();
+    let length = body.len();
+    write!(
+        stream,
+        "POST /api/v4/posts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("a request");
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 201");
+}
+
+#[test]
+fn an_answer_that_somebody_else_claims_to_be_is_none() {
+    let stage = prepared("allowed_users = [\"*\"]");
+    let question = ask(&stage, "what is new?");
+    let (eve, channel, asked) = (
+        stage.eve.id.clone(),
+        stage.channel.clone(),
+        question.clone(),
+    );
+    let mut forged = false;
+    stage.mattermost.on_request(move |request, world| {
+        if !is_new_post(request) || std::mem::replace(&mut forged, true) {
+            return Act::Serve;
+        }
+        let prx = json!({"in_reply_to": asked, "part": 0, "of": 1});
+        let draft = world.draft(&eve, &channel, "forged").prop("prx", prx);
+        draft.post();
+        Act::Instead(Fault::Close)
+    });
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 30);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
+#[test]
+fn a_part_whose_props_a_server_takes_away_is_posted_once() {
+    let stage = prepared("");
+    ask(&stage, "what is new?");
+    let bot = stage.bot.id.clone();
+    stage.mattermost.on_request(move |request, _| {
+        if is_new_post(request) {
+            let post = json!({"id": "a".repeat(26), "user_id": bot, "props": {}});
+            Act::ServeThen(Fault::Status(201, vec![], post.to_string().into_bytes()))
+        } else {
+            Act::Serve
+        }
+    });
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 240);
+    assert_eq!(tries(&stage).len(), 1);
+}
+
+// Channels that close, people who change their minds.
+
+#[test]
+fn where_the_bot_may_not_write_nothing_is_said_twice_and_the_time_between_is_history() {
+    for kind in [Kind::Open, Kind::Private] {
+        for settings in ["", "channel_id = \"{channel}\""] {
+            let told = format!("{kind:?}, {settings}");
+            let stage = prepared(settings);
+            stage.world().channel_mut(&stage.channel).kind = kind;
+            let mut session = start(&stage);
+            stage.run_for(&mut session, 3);
+            said();
+            let mut world = stage.world();
+            world.remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
+            drop(world);
+            let missed = ask(&stage, "while it is away");
+            let before = stage.world().request_count;
+            stage.run_for(&mut session, 600);
+            let requests = stage.world().request_count - before;
+            let most = if settings.is_empty() { 700 } else { 50 };
+            assert!(requests < most, "{told}: {requests} requests");
+            let lines = said();
+            assert_eq!(lines.len(), 1, "{told}: {lines:#?}");
+            assert!(tries(&stage).is_empty(), "{told}");
+
+            let mut world = stage.world();
+            let by = Joining::AddedBy(&stage.ann.id);
+            world.add_member(&stage.channel, &stage.bot.id, by);
+            drop(world);
+            stage.run_for(&mut session, 2);
+            let question = ask(&stage, "back again?");
+            stage.run_for(&mut session, 120);
+            assert_eq!(stage.answers(&question).len(), 1, "{told}");
+            assert!(stage.answers(&missed).is_empty(), "{told}");
+        }
+    }
+}
+
+#[test]
+fn what_was_said_between_a_removal_and_a_return_is_history() {
+    for settings in ["", "channel_id = \"{channel}\""] {
+        let stage = prepared(settings);
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        let mut world = stage.world();
+        world.remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
+        stage.clock.advance(100);
+        let missed = world.post(&stage.ann.id, &stage.channel, "while it is away");
+        stage.clock.advance(100);
+        let by = Joining::AddedBy(&stage.ann.id);
+        world.add_member(&stage.channel, &stage.bot.id, by);
+        stage.clock.advance(100);
+        let question = world.post(&stage.ann.id, &stage.channel, "back again?");
+        drop(world);
+        stage.run_for(&mut session, 120);
+        assert_eq!(stage.answers(&question).len(), 1, "{settings}");
+        assert!(stage.answers(&missed).is_empty(), "{settings}");
+    }
+}
+
+#[test]
+fn an_archived_channel_is_left_alone_until_it_is_back() {
+    for settings in ["", "channel_id = \"{channel}\""] {
+        let stage = prepared(settings);
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        said();
+        ask(&stage, "last words");
+        stage.world().archive(&stage.channel, &stage.ann.id);
+        stage.run_for(&mut session, 300);
+        let lines = said();
+        assert!(lines.len() <= 2, "{settings}: {lines:#?}");
+        stage.world().unarchive(&stage.channel, &stage.ann.id);
+        stage.run_for(&mut session, 70);
+        let question = ask(&stage, "open again?");
+        stage.run_for(&mut session, 120);
+        assert_eq!(stage.answers(&question).len(), 1, "{settings}");
+    }
+}
+
+/// A stage whose model takes 10 s for each answer.
+fn with_slow_model() -> (Stage, Model) {
+    let stage = prepared("");
+    let model = Model::start();
+    let top = format!(
+        "default_provider = \"custom:{}/v1\"\ndefault_model = \"m\"",
+        model.url()
+    );
+    stage.configure(&top, "");
+    let clock = stage.clock.clone();
+    model.on_arrival(move |_| clock.advance(10_000));
+    (stage, model)
+}
+
+#[test]
+fn a_question_deleted_while_its_answer_is_made_gets_none() {
+    let (stage, model) = with_slow_model();
+    let root = ask(&stage, "a root");
+    let mut session = start(&stage);
+    let deleted = root.clone();
+    let (ann, channel) = (stage.ann.id.clone(), stage.channel.clone());
+    stage
+        .mattermost
+        .at(5_000, move |world| world.delete(&deleted));
+    stage.mattermost.at(20_000, move |world| {
+        world.post(&ann, &channel, "still there?");
+    });
+    stage.run_for(&mut session, 60);
+    assert!(stage.answers(&root).is_empty());
+    assert_eq!(model.bodies().len(), 2);
+    assert_eq!(
+        stage
+            .world()
+            .posts_in(&stage.channel)
+            .iter()
+            .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty())
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_question_that_waits_is_answered_as_it_is_then() {
+    let (stage, model) = with_slow_model();
+    let first = ask(&stage, "the first");
+    stage.clock.advance(10);
+    let gone = ask(&stage, "never mind");
+    stage.clock.advance(10);
+    let edited = ask(&stage, "before the edit");
+    let mut session = start(&stage);
+    let (deleted, changed) = (gone.clone(), edited.clone());
+    stage.mattermost.at(5_000, move |world| {
+        world.delete(&deleted);
+        world.edit(&changed, "after the edit");
+    });
+    stage.run_for(&mut session, 120);
+    assert_eq!(stage.answers(&first).len(), 1);
+    assert!(stage.answers(&gone).is_empty());
+    assert_eq!(stage.answers(&edited).len(), 1);
+    let asked = model.bodies();
+    assert_eq!(asked.len(), 2);
+    let text = asked[1].to_string();
+    assert!(text.contains("after the edit") && !text.contains("before the edit"));
+}
+
+#[test]
+fn an_answer_that_a_moderator_deletes_is_not_posted_again() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    let (bot, asked) = (stage.bot.id.clone(), question.clone());
+    let mut taken = false;
+    stage.mattermost.on_request(move |request, world| {
+        if is_new_post(request) && !std::mem::replace(&mut taken, true) {
+            let (bot, asked) = (bot.clone(), asked.clone());
+            world.at(500, move |world| {
+                let answer = world.own_answers(&bot, &asked)[0].id.clone();
+                world.delete(&answer);
+            });
+            Act::ServeThen(Fault::Close)
+        } else {
+            Act::Serve
+        }
+    });
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 240);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
+#[test]
+fn a_new_username_is_the_one_that_counts() {
+    let stage = prepared("mention_only = true");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    stage.world().rename_user(&stage.bot.id, "newname");
+    stage.run_for(&mut session, 90);
+    let question = ask(&stage, "@newname hello");
+    let other = ask(&stage, "@prxbot hello");
+    stage.run_for(&mut session, 10);
+    assert_eq!(stage.answers(&question).len(), 1);
+    assert!(stage.answers(&other).is_empty());
+}
+
+#[test]
+fn an_author_who_leaves_is_still_answered_once() {
+    let stage = prepared("");
+    let question = ask(&stage, "goodbye?");
+    stage.world().deactivate(&stage.ann.id);
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 60);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
+// The disk and the local clock.
+
+#[test]
+fn without_room_for_the_state_no_answer_is_begun() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    said();
+    // Works for root too, which a folder's mode does not stop.
+    let blocked = stage.folder.path().join("config.state.json.new");
+    fs::create_dir(&blocked).expect("a folder");
+    let typed = stage.world().typing.len();
+    let question = ask(&stage, "what is new?");
+    let before = stage.world().request_count;
+    stage.run_for(&mut session, 240);
+    let requests = stage.world().request_count - before;
+    assert!(requests < 60, "{requests} requests");
+    assert!(tries(&stage).is_empty());
+    assert_eq!(stage.world().typing.len(), typed);
+    let lines = said();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("the state file cannot be written"));
+    fs::remove_dir(&blocked).expect("an empty folder");
+    stage.run_for(&mut session, 90);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
+#[test]
+fn a_folder_without_room_for_the_lock_is_an_error_that_says_so() {
+    let stage = Stage::simulated();
+    stage.configure(ECHO, "");
+    fs::create_dir(stage.folder.path().join("config.state.json.lock")).expect("a folder");
+    let exit = try_start(&stage).err().expect("no start");
+    assert_eq!(exit.code(), 1);
+    assert!(exit.message().contains("state_dir"), "{exit:?}");
+    assert_eq!(stage.world().request_count, 0);
+}
+
+#[test]
+fn a_broken_state_file_doubles_nothing_and_brings_no_history_back() {
+    type Damage = fn(&str) -> String;
+    let damages: [(&str, Damage); 5] = [
+        ("not JSON", |_| "\0\0\0".into()),
+        ("empty", |_| String::new()),
+        ("truncated", |text| text[..text.len() / 2].into()),
+        ("newer", |text| {
+            text.replace("\"version\":1", "\"version\":2")
+        }),
+        ("another bot's", |text| {
+            let mut state: Value = serde_json::from_str(text).expect("a state");
+            state["bot"] = "another".into();
+            state.to_string()
+        }),
+    ];
+    for (name, damage) in damages {
+        let stage = prepared("");
+        let answered = ask(&stage, "before");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 10);
+        drop(session);
+        let text = fs::read_to_string(stage.state_path()).expect("a state file");
+        fs::write(stage.state_path(), damage(&text)).expect("a state file");
+        said();
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 5);
+        let question = ask(&stage, "after");
+        stage.run_for(&mut session, 120);
+        assert_eq!(stage.answers(&answered).len(), 1, "{name}");
+        assert_eq!(stage.answers(&question).len(), 1, "{name}");
+        let own = stage.world().posts_in(&stage.channel);
+        let own = own.iter().filter(|post| post.user_id == stage.bot.id);
+        assert_eq!(own.filter(|post| post.kind.is_empty()).count(), 2, "{name}");
+        let lines = said();
+        let told = lines.iter().filter(|line| line.contains("state.json"));
+        assert_eq!(told.count(), 1, "{name}: {lines:#?}");
+    }
+}
+
+/// A machine whose calendar is wrong.
+struct Wrong(SimClock, Arc<AtomicI64>);
+
+impl Clock for Wrong {
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.0.sleep(duration);
+    }
+
+    fn today(&self) -> SystemTime {
+        let shift = self.1.load(Ordering::SeqCst);
+        let (today, days) = (self.0.today(), Duration::from_secs(shift.unsigned_abs()));
+        if shift < 0 {
+            today - days
+        } else {
+            today + days
+        }
+    }
+}
+
+#[test]
+fn the_local_calendar_decides_nothing() {
+    let stage = prepared("");
+    let year = 366 * 86_400;
+    let shift = Arc::new(AtomicI64::new(0));
+    let config = prx::config::load(Some(&stage.config_path()), &|_| None).expect("a config");
+    let times = Times {
+        clock: Rc::new(Wrong(stage.clock.clone(), shift.clone())),
+        ..Times::default()
+    };
+    let session = Session::start(config, times, false).expect("a start");
+    let mut session = session.expect("no other instance");
+    for wrong in [0, -year, year, 0] {
+        shift.store(wrong, Ordering::SeqCst);
+        let question = ask(&stage, "what day is it?");
+        stage.run_for(&mut session, 90);
+        assert_eq!(stage.answers(&question).len(), 1, "{wrong}");
+    }
+}
