@@ -180,10 +180,14 @@ impl Client {
         if response.status == 304 {
             return Ok(ChannelList::Unchanged);
         }
-        // A proxy that compresses weakens an ETag to `W/"…"`, which the server then never matches.
+        // A proxy that compresses weakens an ETag to `W/…` or `W/"…"`, which the server, whose own have
+        // no quotes, then never matches.
         let etag = response
             .header("ETag")
-            .map(|etag| etag.trim_start_matches("W/").to_owned());
+            .map(|etag| match etag.strip_prefix("W/") {
+                Some(weakened) => weakened.trim_matches('"').to_owned(),
+                None => etag.to_owned(),
+            });
         Ok(ChannelList::Changed {
             channels: parse(response, BODY_LIMIT)?,
             etag,
