@@ -264,11 +264,13 @@ impl Inbox {
         }
         let first_round = !state.begun;
         let mut complete = true;
-        let mut changed = false;
+        let mut shown = true;
+        // What a run sees first may hide a commit that is still to come.
+        let mut changed = !self.looked;
         if self.teams.is_empty() {
             // Servers before 6.0 do not have this call.
             match client.my_channels() {
-                Err(ApiError::Refused { .. }) => {}
+                Err(ApiError::Refused { .. }) => shown = false,
                 channels => {
                     changed |= self.take_list(client, state, &TeamId::default(), &channels?)?
                 }
@@ -291,13 +293,14 @@ impl Inbox {
             }
         }
         if changed {
-            self.relist_until = now + self.scope.times.window;
+            // Once more after the window, for what its last moments bring.
+            self.relist_until = now + self.scope.times.window + self.scope.times.relist;
             self.relist_due = now + self.scope.times.relist;
         }
         if first_round && complete {
             state.begun = true;
         }
-        if complete && !self.looked {
+        if complete && shown && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
             self.looked = true;
             let watched = &self.watched;
