@@ -227,7 +227,11 @@ impl Inbox {
             result => result?,
         };
         let member = !check_membership || client.is_member(id)?;
-        self.admit(client, state, &channel)?;
+        if member {
+            self.admit(client, state, &channel)?;
+        } else {
+            self.leave(state, &channel);
+        }
         state.begun = true;
         if channel.delete_at.0 > 0 {
             self.close(id, "it is archived");
@@ -403,6 +407,16 @@ impl Inbox {
             }
             true
         });
+    }
+
+    /// The bot is not in the one channel: what is said there until it comes is history.
+    fn leave(&mut self, state: &mut State, channel: &Channel) {
+        state.listed_at = state.listed_at.max(channel.last_post_at);
+        state.channels.remove(&channel.id);
+        self.waiting.clear();
+        if let Some(watch) = self.watched.get_mut(&channel.id) {
+            watch.behind = None;
+        }
     }
 
     fn reopen(&mut self, channel: &ChannelId) {
@@ -736,8 +750,10 @@ fn find_entry(
         let page = paged(&mut size, |count| {
             client.posts_page(channel, offset / count, count)
         })?;
+        // An older one tells of an earlier stay.
         let entries = page.posts.iter().filter(|post| is_entry(post, bot));
-        if let Some(entry) = entries.map(|post| post.create_at).max() {
+        let entries = entries.map(|post| post.create_at);
+        if let Some(entry) = entries.filter(|entry| *entry > until).max() {
             return Ok(Some(entry));
         }
         offset += page.order.len();
