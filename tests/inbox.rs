@@ -599,3 +599,533 @@ fn a_post_is_found_though_the_server_caches_the_newest_change() {
     }
     assert_once(&stage, &questions);
 }
+
+// The mark never passes a post that is not handled.
+
+/// A life of the bot that ends, as by kill -9, at its `steps`th step that outlives it, or after `secs`
+/// with the bot at work.
+fn live(stage: &Stage, steps: u64, secs: u64) {
+    let mut left = steps;
+    stage.clock.on_checkpoint(move |step| {
+        left -= 1;
+        assert!(left > 0, "killed {step:?}");
+    });
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let mut session = stage.start();
+        stage.run_for(&mut session, secs);
+    }));
+    stage.clock.no_checkpoint();
+}
+
+#[test]
+fn a_bot_killed_at_any_step_answers_what_waits_once() {
+    for one in [true, false] {
+        for steps in 1..45 {
+            let (stage, session) = if one { at_work_in_one() } else { at_work("") };
+            let other = if one {
+                stage.channel.clone()
+            } else {
+                another_channel(&stage, "other")
+            };
+            drop(session);
+            let mut questions: Vec<String> = (0..4)
+                .map(|number| {
+                    stage.clock.advance(7);
+                    let channel = [&stage.channel, &other][number % 2];
+                    ask_in(&stage, channel, &format!("question {number}"))
+                })
+                .collect();
+            questions.push({
+                let mut world = stage.world();
+                let draft = world.draft(&stage.ann.id, &stage.channel, "late");
+                draft.visible_after_ms(9 * SECOND).post()
+            });
+            live(&stage, steps, 10);
+            live(&stage, u64::MAX, 90);
+            assert_once(&stage, &questions);
+        }
+    }
+}
+
+#[test]
+fn a_bot_killed_again_and_again_answers_each_post_once() {
+    let (stage, session) = at_work("");
+    drop(session);
+    let other = another_channel(&stage, "other");
+    let questions: Vec<String> = (0..30)
+        .map(|number| {
+            stage.clock.advance(500);
+            let channel = [&stage.channel, &other][number % 2];
+            let mut world = stage.world();
+            let draft = world.draft(&stage.ann.id, channel, &format!("question {number}"));
+            draft.visible_after_ms(number as u64 % 4 * 2_300).post()
+        })
+        .collect();
+    for steps in (9..40).cycle().take(62) {
+        live(&stage, steps, 5);
+    }
+    live(&stage, u64::MAX, 120);
+    assert_once(&stage, &questions);
+}
+
+#[test]
+fn what_waits_in_a_closed_channel_is_answered_after_a_restart() {
+    let (stage, mut session) = at_work("");
+    let other = another_channel(&stage, "other");
+    stage.run_for(&mut session, 3);
+    let closed = stage.channel.clone();
+    stage.mattermost.on_request(move |request, _| {
+        let body = String::from_utf8_lossy(&request.body);
+        match api_path(request) == "users/me/typing" && body.contains(&closed) {
+            true => Act::Instead(Fault::Error(403, "api.context.permissions.app_error")),
+            false => Act::Serve,
+        }
+    });
+    let waits = ask(&stage, "into the closed channel");
+    for number in 0..20 {
+        ask_in(&stage, &other, &format!("elsewhere {number}"));
+        ask(&stage, "more of it");
+        stage.run_for(&mut session, 10);
+    }
+    assert_never(&stage, [&waits]);
+    stage.mattermost.serve_all();
+    while_down(&stage, session, 10, |_| {});
+    assert_once(&stage, [&waits]);
+}
+
+// What is answered.
+
+#[test]
+fn a_lost_or_broken_state_file_doubles_nothing() {
+    for contents in [
+        None,
+        Some(""),
+        Some("{\"version\":1"),
+        Some("[]"),
+        Some("{\"version\":9}"),
+    ] {
+        let (stage, mut session) = at_work("");
+        let questions: Vec<String> = (0..5).map(|_| ask(&stage, "hello")).collect();
+        stage.run_for(&mut session, 10);
+        let mut session = while_down(&stage, session, 10, |stage| match contents {
+            None => fs::remove_file(stage.state_path()).unwrap(),
+            Some(contents) => fs::write(stage.state_path(), contents).unwrap(),
+        });
+        assert_once(&stage, &questions);
+        let aside = stage.folder.path().join("config.state.json.corrupt");
+        assert_eq!(aside.exists(), contents.is_some(), "{contents:?}");
+        let next = ask(&stage, "and now?");
+        stage.run_for(&mut session, 5);
+        assert_once(&stage, questions.iter().chain([&next]));
+    }
+}
+
+#[test]
+fn an_older_state_file_doubles_nothing() {
+    for (count, apart_ms) in [(1, 0), (8, 300), (8, 20_000), (40, 4_000)] {
+        let (stage, mut session) = at_work("");
+        let first = ask(&stage, "first");
+        stage.run_for(&mut session, 10);
+        let older = fs::read(stage.state_path()).unwrap();
+        let mut questions = vec![first];
+        for number in 0..count {
+            questions.push(ask(&stage, &format!("{number}")));
+            stage.run_for(&mut session, 1 + apart_ms / SECOND);
+        }
+        stage.run_for(&mut session, 10);
+        let mut waiting = String::new();
+        while_down(&stage, session, 10, |stage| {
+            fs::write(stage.state_path(), &older).unwrap();
+            waiting = ask(stage, "while it was down");
+        });
+        questions.push(waiting);
+        assert_once(&stage, &questions);
+    }
+}
+
+#[test]
+fn another_persons_post_does_not_answer_for_the_bot() {
+    let (stage, session) = at_work("");
+    let mut question = String::new();
+    while_down(&stage, session, 10, |stage| {
+        question = ask(stage, "hello");
+        stage.clock.advance(5);
+        let prx = json!({ "in_reply_to": question, "part": 0, "of": 1 });
+        for person in [&stage.eve, &stage.ann] {
+            let mut world = stage.world();
+            let forged = world.draft(&person.id, &stage.channel, "forged");
+            forged.prop("prx", prx.clone()).root(&question).post();
+        }
+    });
+    assert_once(&stage, [&question]);
+}
+
+#[test]
+fn only_an_answer_with_all_its_parts_is_one() {
+    let cases: [(&[u32], u32, bool); 5] = [
+        (&[0], 1, true),
+        (&[0], 2, false),
+        (&[1], 2, false),
+        (&[1, 0], 2, true),
+        (&[0, 2], 3, false),
+    ];
+    for (parts, of, whole) in cases {
+        let (stage, session) = at_work("");
+        let mut question = String::new();
+        while_down(&stage, session, 10, |stage| {
+            question = ask(stage, "hello");
+            for part in parts {
+                stage.clock.advance(5);
+                let mut world = stage.world();
+                let prx = json!({ "in_reply_to": question, "part": part, "of": of });
+                let posted = world.draft(&stage.bot.id, &stage.channel, "a part");
+                posted.prop("prx", prx).root(&question).post();
+            }
+        });
+        let expected = parts.len() + usize::from(!whole);
+        let world = stage.world();
+        let found = world.own_answers(&stage.bot.id, &question).len();
+        assert_eq!(found, expected, "{parts:?} of {of}");
+    }
+}
+
+// Floors.
+
+#[test]
+fn what_was_there_before_the_first_run_is_history() {
+    for one in [true, false] {
+        let stage = Stage::simulated();
+        let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+        let history = [ask(&stage, "before"), ask_in(&stage, &direct, "before")];
+        stage.clock.advance(1);
+        stage.configure(
+            ECHO,
+            &if one {
+                only(&stage.channel)
+            } else {
+                String::new()
+            },
+        );
+        let mut session = begin(&stage);
+        let mut questions = vec![ask(&stage, "after")];
+        if !one {
+            questions.push(ask_in(&stage, &direct, "after"));
+        }
+        stage.run_for(&mut session, 10);
+        assert_never(&stage, &history);
+        assert_once(&stage, &questions);
+    }
+}
+
+#[test]
+fn the_floors_of_a_first_run_are_on_disk_before_anything_else_is_asked() {
+    for one in [true, false] {
+        let stage = Stage::simulated();
+        ask(&stage, "before");
+        stage.configure(
+            ECHO,
+            &if one {
+                only(&stage.channel)
+            } else {
+                String::new()
+            },
+        );
+        let (path, ann, channel) = (
+            stage.state_path(),
+            stage.ann.id.clone(),
+            stage.channel.clone(),
+        );
+        let late = Arc::new(Mutex::new(Vec::new()));
+        let (found, mut listed) = (late.clone(), false);
+        stage.mattermost.on_request(move |request, world| {
+            let asked = api_path(request).to_owned();
+            let is_probe = asked.ends_with("/channels") || asked == format!("channels/{channel}");
+            let is_member_check = asked.ends_with("/members/me");
+            if is_probe && !listed {
+                listed = true;
+                // A post between the probe and whatever comes next.
+                let (ann, channel) = (ann.clone(), channel.clone());
+                world.at(1, move |world| {
+                    world.post(&ann, &channel, "after");
+                });
+                return Act::Serve;
+            }
+            let state = fs::read(&path).unwrap_or_default();
+            let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+            let known = !state["channels"][&channel].is_null();
+            if listed && !is_member_check && !known {
+                found.lock().unwrap().push(asked);
+            }
+            Act::Serve
+        });
+        let mut session = stage.start();
+        stage.run_for(&mut session, 5);
+        assert_eq!(*late.lock().unwrap(), Vec::<String>::new(), "one: {one}");
+    }
+}
+
+/// The forms in which a server tells how somebody came into a channel.
+fn joinings(stage: &Stage) -> [(&'static str, Joining<'_>); 4] {
+    [
+        ("added", Joining::AddedBy(&stage.ann.id)),
+        ("joined", Joining::Joined),
+        ("with the team", Joining::WithTeam),
+        ("silently", Joining::Silently),
+    ]
+}
+
+#[test]
+fn in_a_channel_joined_later_only_what_follows_is_answered() {
+    for down in [false, true] {
+        for form in 0..4 {
+            let (stage, mut session) = at_work("");
+            let (name, how) = joinings(&stage)[form];
+            let channel = {
+                let mut world = stage.world();
+                let channel = world.add_channel(&stage.team, "later", Kind::Private);
+                world.add_member(&channel, &stage.ann.id, Joining::Joined);
+                channel
+            };
+            let mut history = Vec::new();
+            for number in 0..250 {
+                history.push(ask_in(&stage, &channel, &format!("history {number}")));
+            }
+            stage.run_for(&mut session, 5);
+            history.push(ask_in(&stage, &channel, "a moment before"));
+            stage.clock.advance(3);
+            let mut questions = Vec::new();
+            let joins = |stage: &Stage| {
+                stage.world().add_member(&channel, &stage.bot.id, how);
+                stage.clock.advance(3);
+                // Nothing says when a silent member came, until a list shows it.
+                (name != "silently").then(|| ask_in(stage, &channel, "a moment after"))
+            };
+            if down {
+                session = while_down(&stage, session, 5, |stage| questions.extend(joins(stage)));
+            } else {
+                questions.extend(joins(&stage));
+                stage.run_for(&mut session, 5);
+            }
+            questions.push(ask_in(&stage, &channel, "later"));
+            stage.run_for(&mut session, 10);
+            assert_never(&stage, &history);
+            assert_once(&stage, &questions);
+        }
+    }
+}
+
+#[test]
+fn what_was_said_while_the_bot_was_out_of_a_channel_is_history() {
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum When {
+        Running,
+        BetweenTwoPolls,
+        Down,
+    }
+    for one in [true, false] {
+        for when in [When::Running, When::BetweenTwoPolls, When::Down] {
+            for form in 0..4 {
+                let (stage, mut session) = if one { at_work_in_one() } else { at_work("") };
+                let (name, how) = joinings(&stage)[form];
+                if name == "silently" && when != When::Running {
+                    continue; // Nobody can know.
+                }
+                stage.run_for(&mut session, 2 * WINDOW_SECS);
+                let before = ask(&stage, "before");
+                stage.run_for(&mut session, 10);
+                let mut between = Vec::new();
+                let leaves = |stage: &Stage| {
+                    stage.clock.advance(3);
+                    stage
+                        .world()
+                        .remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
+                    stage.clock.advance(3);
+                    ask(stage, "between")
+                };
+                let returns = |stage: &Stage| {
+                    stage.clock.advance(3);
+                    stage.world().add_member(&stage.channel, &stage.bot.id, how);
+                    stage.clock.advance(3);
+                };
+                match when {
+                    When::Running => {
+                        between.push(leaves(&stage));
+                        stage.run_for(&mut session, 130);
+                        between.push(ask(&stage, "between too"));
+                        returns(&stage);
+                        if name == "silently" {
+                            stage.run_for(&mut session, 70);
+                        }
+                    }
+                    When::BetweenTwoPolls => {
+                        between.push(leaves(&stage));
+                        returns(&stage);
+                    }
+                    When::Down => {
+                        session = while_down(&stage, session, 0, |stage| {
+                            between.push(leaves(stage));
+                            returns(stage);
+                        });
+                    }
+                }
+                let after = ask(&stage, "after");
+                stage.run_for(&mut session, 80);
+                let context = format!("one: {one}, {when:?}, {name}");
+                let world = stage.world();
+                let count = |question: &String| world.own_answers(&stage.bot.id, question).len();
+                let between: Vec<usize> = between.iter().map(count).collect();
+                assert!(
+                    between.iter().all(|count| *count == 0),
+                    "{context}: {between:?}"
+                );
+                assert_eq!((count(&before), count(&after)), (1, 1), "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_channel_of_which_the_bot_becomes_a_member_later_is_answered_from_then_on() {
+    for form in 0..4 {
+        let stage = Stage::simulated();
+        let (name, how) = joinings(&stage)[form];
+        let channel = {
+            let mut world = stage.world();
+            let channel = world.add_channel(&stage.team, "later", Kind::Open);
+            world.add_member(&channel, &stage.ann.id, Joining::Joined);
+            channel
+        };
+        let mut history = vec![ask_in(&stage, &channel, "before the start")];
+        stage.clock.advance(3);
+        stage.configure(ECHO, &only(&channel));
+        let mut session = begin(&stage);
+        history.push(ask_in(&stage, &channel, "before the bot came"));
+        stage.run_for(&mut session, 130);
+        stage.world().add_member(&channel, &stage.bot.id, how);
+        stage.clock.advance(3);
+        if name == "silently" {
+            stage.run_for(&mut session, 70);
+        }
+        let question = ask_in(&stage, &channel, "after");
+        stage.run_for(&mut session, 70);
+        let world = stage.world();
+        let count = |question: &String| world.own_answers(&stage.bot.id, question).len();
+        let found: Vec<usize> = history.iter().chain([&question]).map(count).collect();
+        assert_eq!(found, [0, 0, 1], "{name}");
+    }
+}
+
+#[test]
+fn the_first_message_of_a_direct_or_group_channel_is_answered() {
+    for (pause_ms, down) in [
+        (0, false),
+        (1, false),
+        (5_000, false),
+        (0, true),
+        (700, true),
+    ] {
+        let (stage, mut session) = at_work("");
+        let zoe = stage.world().add_user("zoe");
+        stage.configure(
+            ECHO,
+            &format!("allowed_users = [\"{}\", \"{}\"]", stage.ann.id, zoe.id),
+        );
+        drop(session);
+        session = begin(&stage);
+        let mut questions = Vec::new();
+        let mut opens = |stage: &Stage, session: Option<&mut Session>| {
+            let channels = {
+                let mut world = stage.world();
+                [
+                    world.direct_channel(&stage.ann.id, &stage.bot.id),
+                    // In no team with the bot.
+                    world.direct_channel(&zoe.id, &stage.bot.id),
+                    world.group_channel(&[&stage.ann.id, &zoe.id, &stage.bot.id]),
+                ]
+            };
+            match session {
+                Some(session) if pause_ms >= SECOND => stage.run_for(session, pause_ms / SECOND),
+                _ => stage.clock.advance(pause_ms),
+            }
+            for (channel, person) in channels.iter().zip([&stage.ann, &zoe, &zoe]) {
+                questions.push(stage.world().post(&person.id, channel, "hello"));
+            }
+        };
+        if down {
+            session = while_down(&stage, session, 5, |stage| opens(stage, None));
+        } else {
+            opens(&stage, Some(&mut session));
+        }
+        stage.run_for(&mut session, 10);
+        assert_once(&stage, &questions);
+    }
+}
+
+#[test]
+fn a_wider_scope_begins_where_it_was_widened() {
+    let (stage, session) = at_work_in_one();
+    let other = another_channel(&stage, "other");
+    let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+    let mut history = vec![
+        ask_in(&stage, &other, "too narrow"),
+        ask_in(&stage, &direct, "too narrow"),
+    ];
+    let mut goes_on = String::new();
+    let mut session = while_down(&stage, session, 5, |stage| {
+        goes_on = ask(stage, "while down");
+        history.push(ask_in(stage, &other, "while down"));
+        stage.configure(ECHO, "");
+    });
+    let after = [
+        ask(&stage, "wide"),
+        ask_in(&stage, &other, "wide"),
+        ask_in(&stage, &direct, "wide"),
+    ];
+    stage.run_for(&mut session, 10);
+    assert_never(&stage, &history);
+    assert_once(&stage, after.iter().chain([&goes_on]));
+
+    // Narrower, and wide again: what the narrow scope left out is history.
+    let mut session = while_down(&stage, session, 5, |stage| {
+        stage.configure(ECHO, &only(&stage.channel));
+    });
+    let left_out = [
+        ask_in(&stage, &other, "narrow"),
+        ask_in(&stage, &direct, "narrow"),
+    ];
+    let inside = ask(&stage, "narrow");
+    stage.run_for(&mut session, 10);
+    let mut session = while_down(&stage, session, 5, |stage| stage.configure(ECHO, ""));
+    let again = [
+        ask(&stage, "wide again"),
+        ask_in(&stage, &other, "wide again"),
+    ];
+    stage.run_for(&mut session, 10);
+    assert_never(&stage, &left_out);
+    assert_once(&stage, again.iter().chain([&inside]).chain(&after));
+}
+
+#[test]
+fn another_bots_state_is_not_used_and_a_changed_url_changes_nothing() {
+    let (stage, session) = at_work("");
+    let mut history = String::new();
+    let session = while_down(&stage, session, 5, |stage| {
+        history = ask(stage, "to the other bot");
+        let mut state = state(stage);
+        state["bot"] = "a".repeat(26).into();
+        fs::write(stage.state_path(), state.to_string()).unwrap();
+    });
+    let mut question = String::new();
+    while_down(&stage, session, 10, |stage| {
+        question = ask(stage, "by another address");
+        let config = fs::read_to_string(stage.config_path()).unwrap();
+        assert!(config.contains("127.0.0.1"));
+        fs::write(
+            stage.config_path(),
+            config.replace("127.0.0.1", "localhost"),
+        )
+        .unwrap();
+    });
+    assert_never(&stage, [&history]);
+    assert_once(&stage, [&question]);
+}
