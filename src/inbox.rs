@@ -97,7 +97,7 @@ impl Inbox {
             teams: Vec::new(),
             teams_due: Duration::ZERO,
             // What was committed late just before the start moves no ETag either.
-            relist_until: scope.times.clock.now() + scope.times.window,
+            relist_until: scope.times.clock.now() + scope.times.window + scope.times.relist,
             relist_due: Duration::ZERO,
             looked: false,
             changed: false,
@@ -248,7 +248,11 @@ impl Inbox {
             result => result?,
         };
         let member = !check_membership || client.is_member(id)?;
-        self.admit(client, state, &channel)?;
+        if member {
+            self.admit(client, state, &channel)?;
+        } else {
+            self.leave(state, &channel);
+        }
         self.begin(state);
         if channel.delete_at.0 > 0 {
             self.close(id, "it is archived");
@@ -284,11 +288,12 @@ impl Inbox {
             self.relist_due = self.next_relist(client, state, now);
         }
         let mut complete = true;
+        let mut shown = true;
         let mut changed = false;
         if self.teams.is_empty() {
             // Servers before 6.0 do not have this call.
             match client.my_channels() {
-                Err(ApiError::Refused { .. }) => {}
+                Err(ApiError::Refused { .. }) => shown = false,
                 channels => {
                     changed |= self.take_list(client, state, &TeamId::default(), &channels?)?
                 }
@@ -303,7 +308,7 @@ impl Inbox {
                     self.teams[at].1 = etag;
                 }
                 // So some versions say that there are none.
-                Err(ApiError::Refused { status: 404, .. }) => {}
+                Err(ApiError::Refused { status: 404, .. }) => shown = false,
                 // Removed from the team a moment ago.
                 Err(ApiError::Refused { .. }) => {
                     complete = false;
@@ -313,13 +318,14 @@ impl Inbox {
             }
         }
         if changed {
-            self.relist_until = now + self.scope.times.window;
+            // Once more after the window, for what its last moments bring.
+            self.relist_until = now + self.scope.times.window + self.scope.times.relist;
             self.relist_due = self.next_relist(client, state, now);
         }
         if complete {
             self.begin(state);
         }
-        if complete && !self.looked {
+        if complete && shown && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
             self.looked = true;
             let watched = &self.watched;
@@ -444,6 +450,16 @@ impl Inbox {
             }
             true
         });
+    }
+
+    /// The bot is not in the one channel: what is said there until it comes is history.
+    fn leave(&mut self, state: &mut State, channel: &Channel) {
+        state.listed_at = state.listed_at.max(channel.last_post_at);
+        state.channels.remove(&channel.id);
+        self.waiting.clear();
+        if let Some(watch) = self.watched.get_mut(&channel.id) {
+            watch.behind = None;
+        }
     }
 
     fn reopen(&mut self, channel: &ChannelId) {
@@ -781,8 +797,10 @@ fn find_entry(
         let page = paged(&mut size, |count| {
             client.posts_page(channel, offset / count, count)
         })?;
+        // An older one tells of an earlier stay.
         let entries = page.posts.iter().filter(|post| is_entry(post, bot));
-        if let Some(entry) = entries.map(|post| post.create_at).max() {
+        let entries = entries.map(|post| post.create_at);
+        if let Some(entry) = entries.filter(|entry| *entry > until).max() {
             return Ok(Some(entry));
         }
         offset += page.order.len();

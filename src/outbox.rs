@@ -195,12 +195,11 @@ impl Outbox {
                 },
             });
             match result {
-                // Nobody else knows the pending id in time, so an own post is this one, whatever a
-                // plugin made of its props.
-                Ok(post) if post.user_id == self.bot => {
-                    if post.props.prx.as_ref() != Some(&prx) {
-                        warn!("post {} came back without its props.prx", post.id);
-                    }
+                // A plugin may have taken the props away: an own post without them is this one.
+                Ok(post)
+                    if post.user_id == self.bot
+                        && post.props.prx.as_ref().is_none_or(|posted| *posted == prx) =>
+                {
                     progress.unclear = None;
                     progress.posted.insert(part);
                 }

@@ -272,6 +272,11 @@ fn log(world: &mut World, request: &Request, user: Option<String>, reply: &Reply
         },
         user: user.map_or(String::new(), |id| world.user(&id).username.clone()),
         body: String::from_utf8_lossy(&request.body).into_owned(),
+        conditional: request.headers.contains_key("if-none-match"),
+        answer_bytes: match reply {
+            Reply::Full { body, .. } => body.len(),
+            _ => 0,
+        },
     };
     world.log.push(logged);
 }

@@ -162,6 +162,10 @@ pub struct Logged {
     /// A username; empty without a good token.
     pub user: String,
     pub body: String,
+    /// Whether it asked with `If-None-Match`.
+    pub conditional: bool,
+    /// The bytes of the answer's body.
+    pub answer_bytes: usize,
 }
 
 /// How somebody came into a channel.

@@ -1,0 +1,1131 @@
+//! Which posts the bot finds and which it answers, in simulated time: the traps of the server's lists,
+//! crashes, backlogs, joining and leaving, and clocks that lie.
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use prx::commands::run::Session;
+use serde_json::{Value, json};
+use support::bot::Stage;
+use support::clock::{SimClock, Time};
+use support::mattermost::{Act, Fault, Joining, Kind, Logged, Version, Weaken, World, api_path};
+use support::model::Model;
+
+const ECHO: &str = "default_provider = \"echo\"";
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3_600_000;
+const YEAR: u64 = 365 * 24 * HOUR;
+/// How long after its `create_at` a post may become visible, in seconds.
+const WINDOW_SECS: u64 = 60;
+
+// The stage's shorthands.
+
+/// A bot that has looked around, in every channel it is in.
+fn at_work(more: &str) -> (Stage, Session) {
+    let stage = Stage::simulated();
+    stage.configure(ECHO, more);
+    let session = begin(&stage);
+    (stage, session)
+}
+
+/// A bot that has looked around, in one channel.
+fn at_work_in_one() -> (Stage, Session) {
+    let stage = Stage::simulated();
+    stage.configure(ECHO, &only(&stage.channel));
+    let session = begin(&stage);
+    (stage, session)
+}
+
+fn only(channel: &str) -> String {
+    format!("channel_id = \"{channel}\"")
+}
+
+/// Starts the configured bot and lets it look around.
+fn begin(stage: &Stage) -> Session {
+    let mut session = stage.start();
+    stage.run_for(&mut session, 3);
+    session
+}
+
+/// What follows happens while no bot runs; then it runs again for `secs`.
+fn while_down(stage: &Stage, session: Session, secs: u64, happens: impl FnOnce(&Stage)) -> Session {
+    drop(session);
+    stage.clock.advance(5 * SECOND);
+    happens(stage);
+    stage.clock.advance(5 * SECOND);
+    let mut session = stage.start();
+    stage.run_for(&mut session, secs);
+    session
+}
+
+/// Ann posts `text` in the stage's channel.
+fn ask(stage: &Stage, text: &str) -> String {
+    stage.world().post(&stage.ann.id, &stage.channel, text)
+}
+
+fn ask_in(stage: &Stage, channel: &str, text: &str) -> String {
+    stage.world().post(&stage.ann.id, channel, text)
+}
+
+/// One more channel with everybody in it.
+fn another_channel(stage: &Stage, name: &str) -> String {
+    let mut world = stage.world();
+    let channel = world.add_channel(&stage.team, name, Kind::Open);
+    for account in [&stage.ann, &stage.eve, &stage.bot] {
+        world.add_member(&channel, &account.id, Joining::Joined);
+    }
+    channel
+}
+
+#[track_caller]
+fn assert_answers<'a>(
+    stage: &Stage,
+    questions: impl IntoIterator<Item = &'a String>,
+    expected: usize,
+) {
+    let world = stage.world();
+    let mut wrong = Vec::new();
+    for (number, question) in questions.into_iter().enumerate() {
+        let found = world.own_answers(&stage.bot.id, question).len();
+        if found != expected {
+            wrong.push((number, world.post_by_id(question).message, found));
+        }
+    }
+    let shown = &wrong[..wrong.len().min(10)];
+    assert!(
+        wrong.is_empty(),
+        "expected {expected} answer(s): {} are wrong: {shown:?}",
+        wrong.len()
+    );
+}
+
+#[track_caller]
+fn assert_once<'a>(stage: &Stage, questions: impl IntoIterator<Item = &'a String>) {
+    assert_answers(stage, questions, 1);
+}
+
+#[track_caller]
+fn assert_never<'a>(stage: &Stage, questions: impl IntoIterator<Item = &'a String>) {
+    assert_answers(stage, questions, 0);
+}
+
+/// The questions that the bot answered, in the order of its answers.
+fn answered_in_order(stage: &Stage, channels: &[&str]) -> Vec<String> {
+    let world = stage.world();
+    let mut answers: Vec<(u64, String)> = Vec::new();
+    for channel in channels {
+        for post in world.posts_in(channel) {
+            if post.user_id == stage.bot.id
+                && let Some(question) = post
+                    .props
+                    .get("prx")
+                    .and_then(|prx| prx["in_reply_to"].as_str())
+            {
+                answers.push((post.create_at, question.to_owned()));
+            }
+        }
+    }
+    // Several answers in one millisecond keep their order within a channel.
+    answers.sort_by_key(|answer| answer.0);
+    answers.into_iter().map(|answer| answer.1).collect()
+}
+
+fn state(stage: &Stage) -> Value {
+    serde_json::from_slice(&fs::read(stage.state_path()).unwrap_or_default()).unwrap_or_default()
+}
+
+/// The bot's requests since the log was last cleared.
+fn calls(stage: &Stage) -> Vec<Logged> {
+    let mut calls = stage.world().clear_log();
+    calls.retain(|call| call.user == "prxbot");
+    calls
+}
+
+fn path(call: &Logged) -> &str {
+    call.target.strip_prefix("/api/v4/").unwrap_or(&call.target)
+}
+
+fn is_list(call: &Logged) -> bool {
+    path(call).starts_with("users/me/teams/") || path(call) == "users/me/channels"
+}
+
+fn reads_posts(call: &Logged) -> bool {
+    path(call).starts_with("channels/") && path(call).contains("/posts?")
+}
+
+thread_local! {
+    static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps what the program logs on each test's own thread, from `info` on.
+fn keep_log() {
+    struct Keep;
+    impl log::Log for Keep {
+        fn enabled(&self, _: &log::Metadata) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record) {
+            let line = format!("{} {}", record.level(), record.args());
+            LOG.with_borrow_mut(|lines| lines.push(line));
+        }
+        fn flush(&self) {}
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_boxed_logger(Box::new(Keep)).expect("the only logger");
+        log::set_max_level(log::LevelFilter::Info);
+    });
+    logged();
+}
+
+/// The lines logged since the last call.
+fn logged() -> Vec<String> {
+    LOG.take()
+}
+
+// When to look.
+
+#[test]
+fn an_idle_poll_of_one_channel_is_one_small_request() {
+    let (stage, mut session) = at_work_in_one();
+    stage.world().clear_log();
+    stage.run_for(&mut session, 100);
+    let calls = calls(&stage);
+    assert_eq!(calls.len(), 100);
+    for call in calls {
+        assert_eq!(path(&call), format!("channels/{}", stage.channel));
+        assert!(call.answer_bytes < 1000, "{call:?}");
+    }
+}
+
+#[test]
+fn an_idle_poll_of_all_channels_is_one_request_per_team_without_a_body() {
+    let (stage, mut session) = at_work("");
+    let other = {
+        let mut world = stage.world();
+        let other = world.add_team("other");
+        world.join_team(&other, &stage.bot.id);
+        other
+    };
+    stage.run_for(&mut session, 3 * WINDOW_SECS);
+    stage.world().clear_log();
+    stage.run_for(&mut session, 120);
+    let calls = calls(&stage);
+    for team in [&stage.team, &other] {
+        let list = format!("users/me/teams/{team}/channels");
+        let lists: Vec<_> = calls.iter().filter(|call| path(call) == list).collect();
+        assert_eq!(lists.len(), 120);
+        for call in lists {
+            assert!(
+                call.conditional && call.status == 304 && call.answer_bytes == 0,
+                "{call:?}"
+            );
+        }
+    }
+    let others: Vec<_> = calls
+        .iter()
+        .filter(|call| !is_list(call))
+        .map(path)
+        .collect();
+    assert_eq!(
+        others, ["users/me/teams"; 2],
+        "teams are looked up every minute"
+    );
+}
+
+#[test]
+fn a_channel_is_read_only_when_its_counters_move() {
+    let (stage, mut session) = at_work("");
+    let quiet = another_channel(&stage, "quiet");
+    let old = ask(&stage, "old");
+    let seen = stage.world().post(&stage.eve.id, &stage.channel, "seen");
+    stage.run_for(&mut session, 10);
+    assert_once(&stage, [&old]);
+    stage.world().knobs.edits_move_last_post_at = false;
+    type Happens = fn(&mut World, &Stage, &str);
+    let cases: [(&str, Happens, usize); 6] = [
+        ("nothing", |_, _, _| {}, 0),
+        (
+            "a reaction",
+            |world, stage, seen| world.react(&stage.ann.id, seen, "+1"),
+            0,
+        ),
+        ("an edit", |world, _, seen| world.edit(seen, "edited"), 0),
+        ("a deletion", |world, _, seen| world.delete(seen), 0),
+        (
+            "a post",
+            |world, stage, _| {
+                world.post(&stage.eve.id, &stage.channel, "hello");
+            },
+            1,
+        ),
+        (
+            "a join, which moves no count",
+            |world, stage, _| {
+                let bob = world.add_user("bob");
+                world.add_member(&stage.channel, &bob.id, Joining::Joined);
+            },
+            1,
+        ),
+    ];
+    for (name, happens, expected) in cases {
+        stage.world().clear_log();
+        happens(&mut stage.world(), &stage, &seen);
+        stage.run_for(&mut session, 10);
+        let calls = calls(&stage);
+        let reads: Vec<_> = calls.iter().filter(|call| reads_posts(call)).collect();
+        assert_eq!(reads.len(), expected, "{name}");
+        assert!(
+            reads.iter().all(|call| !call.target.contains(&quiet)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_read_after_a_restart_when_nothing_changed() {
+    for one in [true, false] {
+        let (stage, mut session) = if one { at_work_in_one() } else { at_work("") };
+        let question = ask(&stage, "hello");
+        stage.run_for(&mut session, 10);
+        stage.world().clear_log();
+        drop(session);
+        begin(&stage);
+        assert_once(&stage, [&question]);
+        let calls = calls(&stage);
+        assert!(!calls.iter().any(reads_posts), "one: {one}");
+    }
+}
+
+#[test]
+fn a_commit_hidden_behind_a_newer_post_elsewhere_is_found_within_5_seconds() {
+    for late_ms in [900, 3_300, 7_000, 10_000, 31_000, 57_500] {
+        let (stage, mut session) = at_work("");
+        let other = another_channel(&stage, "other");
+        stage.run_for(&mut session, 2 * WINDOW_SECS);
+        let draft_at = stage.world().now();
+        let late = {
+            let mut world = stage.world();
+            let draft = world.draft(&stage.ann.id, &stage.channel, "late");
+            draft.visible_after_ms(late_ms).post()
+        };
+        stage.clock.advance(500);
+        stage.world().post(&stage.eve.id, &other, "newer");
+        stage.run_for(&mut session, late_ms / SECOND + 8);
+        let answers = stage.world().own_answers(&stage.bot.id, &late);
+        assert_eq!(answers.len(), 1, "{late_ms} ms late");
+        let waited = answers[0].create_at - draft_at - late_ms;
+        assert!(waited <= 6 * SECOND, "found {waited} ms after its commit");
+    }
+}
+
+#[test]
+fn a_commit_hidden_behind_a_newer_post_is_found_after_a_restart() {
+    let (stage, mut session) = at_work("");
+    let other = another_channel(&stage, "other");
+    stage.run_for(&mut session, 2 * WINDOW_SECS);
+    let late = {
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "late");
+        draft.visible_after_ms(10 * SECOND).post()
+    };
+    stage.clock.advance(500);
+    stage.world().post(&stage.eve.id, &other, "newer");
+    stage.run_for(&mut session, 3);
+    drop(session);
+    let mut session = stage.start();
+    stage.run_for(&mut session, 20);
+    assert_once(&stage, [&late]);
+}
+
+#[test]
+fn the_list_is_asked_for_without_its_etag_only_for_the_window_after_a_change() {
+    let (stage, mut session) = at_work("");
+    stage.run_for(&mut session, 2 * WINDOW_SECS);
+    stage.world().clear_log();
+    let changed = stage.world().now();
+    stage.world().post(&stage.eve.id, &stage.channel, "denied");
+    stage.run_for(&mut session, 4 * WINDOW_SECS);
+    let lists: Vec<_> = calls(&stage).into_iter().filter(is_list).collect();
+    let whole: Vec<u64> = lists
+        .iter()
+        .filter(|call| call.status == 200)
+        .map(|call| (call.at_ms - changed) / SECOND)
+        .collect();
+    assert!(
+        whole.iter().all(|secs| *secs <= WINDOW_SECS + 6),
+        "{whole:?}"
+    );
+    assert!((12..=15).contains(&whole.len()), "every 5 s: {whole:?}");
+}
+
+#[test]
+fn a_weakened_etag_still_spares_the_list() {
+    for weaken in [Weaken::No, Weaken::Prefix, Weaken::Quoted] {
+        let stage = Stage::simulated();
+        stage.world().knobs.weaken = weaken;
+        stage.configure(ECHO, "");
+        let mut session = begin(&stage);
+        stage.run_for(&mut session, 2 * WINDOW_SECS);
+        stage.world().clear_log();
+        stage.run_for(&mut session, 20);
+        let lists: Vec<_> = calls(&stage).into_iter().filter(is_list).collect();
+        assert!(lists.iter().all(|call| call.status == 304), "{weaken:?}");
+    }
+}
+
+#[test]
+fn a_list_that_fails_drops_nothing() {
+    let faults = [
+        Fault::Error(500, "app.channel.get_channels.get.app_error"),
+        Fault::Error(403, "api.context.permissions.app_error"),
+        Fault::Error(404, "app.channel.get_channels.not_found.app_error"),
+        Fault::Html(502),
+        Fault::Html(200),
+        Fault::Close,
+    ];
+    for fault in faults {
+        for restart in [false, true] {
+            let (stage, mut session) = at_work("");
+            let before = ask(&stage, "before");
+            stage.run_for(&mut session, 3);
+            let spoilt = fault.clone();
+            stage.mattermost.on_request(move |request, _| {
+                match api_path(request).starts_with("users/me/teams/") {
+                    true => Act::Instead(spoilt.clone()),
+                    false => Act::Serve,
+                }
+            });
+            if restart {
+                drop(session);
+                session = stage.start();
+            }
+            stage.run_for(&mut session, 5);
+            let during = ask(&stage, "during");
+            stage.run_for(&mut session, 10);
+            let known = state(&stage)["channels"]
+                .as_object()
+                .map(|channels| channels.len());
+            assert_eq!(known, Some(3), "{fault:?} restart {restart}");
+            stage.mattermost.serve_all();
+            stage.run_for(&mut session, 70);
+            assert_once(&stage, [&before, &during]);
+        }
+    }
+}
+
+#[test]
+fn teams_that_cannot_be_looked_up_drop_nothing() {
+    let (stage, mut session) = at_work("");
+    stage
+        .mattermost
+        .on_request(|request, _| match api_path(request) {
+            "users/me/teams" => Act::Instead(Fault::Error(500, "app.team.get_all.app_error")),
+            _ => Act::Serve,
+        });
+    stage.run_for(&mut session, 70);
+    let during = ask(&stage, "during");
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 70);
+    assert_once(&stage, [&during]);
+}
+
+#[test]
+fn a_team_joined_while_running_is_found_within_a_minute() {
+    let (stage, mut session) = at_work("");
+    stage.run_for(&mut session, 20);
+    let (history, question) = {
+        let mut world = stage.world();
+        let team = world.add_team("other");
+        let channel = world.channel_named(&team, "town-square");
+        world.add_member(&channel, &stage.ann.id, Joining::WithTeam);
+        let history = world.post(&stage.ann.id, &channel, "before the bot");
+        stage.clock.advance(10);
+        world.join_team(&team, &stage.bot.id);
+        stage.clock.advance(10);
+        (history, world.post(&stage.ann.id, &channel, "welcome"))
+    };
+    stage.run_for(&mut session, 63);
+    assert_once(&stage, [&question]);
+    assert_never(&stage, [&history]);
+}
+
+#[test]
+fn a_bot_in_no_team_answers_in_its_direct_channels() {
+    let (stage, mut session) = at_work("");
+    let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+    let first = ask_in(&stage, &direct, "in a team");
+    stage.run_for(&mut session, 3);
+    stage.world().leave_team(&stage.team, &stage.bot.id);
+    stage.run_for(&mut session, 70);
+    let second = ask_in(&stage, &direct, "in no team");
+    stage.run_for(&mut session, 3);
+    let session = while_down(&stage, session, 5, |_| {});
+    let third = ask_in(&stage, &direct, "in no team after a restart");
+    while_down(&stage, session, 5, |_| {});
+    assert_once(&stage, [&first, &second, &third]);
+}
+
+#[test]
+fn a_bot_in_no_team_of_an_old_server_waits_in_silence() {
+    keep_log();
+    let clock = SimClock::new();
+    let stage = Stage::new(Time::Sim(clock.clone()), clock, Version::V5_37);
+    let direct = {
+        let mut world = stage.world();
+        world.leave_team(&stage.team, &stage.bot.id);
+        world.direct_channel(&stage.ann.id, &stage.bot.id)
+    };
+    stage.configure(ECHO, "");
+    let mut session = begin(&stage);
+    let hidden = ask_in(&stage, &direct, "hello");
+    logged();
+    stage.run_for(&mut session, 200);
+    assert_eq!(logged(), Vec::<String>::new());
+    stage.world().join_team(&stage.team, &stage.bot.id);
+    stage.run_for(&mut session, 70);
+    assert_once(&stage, [&hidden]);
+}
+
+#[test]
+fn what_was_said_before_the_first_run_stays_history_when_an_old_server_shows_no_channels_for_a_while()
+ {
+    let clock = SimClock::new();
+    let stage = Stage::new(Time::Sim(clock.clone()), clock, Version::V5_37);
+    let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+    let history = ask_in(&stage, &direct, "before the first run");
+    stage.clock.advance(SECOND);
+    stage.configure(ECHO, "");
+    let session = begin(&stage);
+    let session = while_down(&stage, session, 5, |stage| {
+        stage.world().leave_team(&stage.team, &stage.bot.id);
+    });
+    let question = ask_in(&stage, &direct, "while it sees nothing");
+    while_down(&stage, session, 5, |stage| {
+        stage.world().join_team(&stage.team, &stage.bot.id);
+    });
+    assert_never(&stage, [&history]);
+    assert_once(&stage, [&question]);
+}
+
+// What is new.
+
+#[test]
+fn posts_of_one_millisecond_are_each_answered_once() {
+    for late_ms in [0, 1, 2_500] {
+        let (stage, mut session) = at_work("");
+        let questions: Vec<String> = {
+            let mut world = stage.world();
+            (0..6)
+                .map(|number| {
+                    let draft = world.draft(&stage.ann.id, &stage.channel, &format!("{number}"));
+                    draft.visible_after_ms(number % 3 * late_ms).post()
+                })
+                .collect()
+        };
+        stage.run_for(&mut session, 12);
+        assert_once(&stage, &questions);
+    }
+}
+
+#[test]
+fn edits_reactions_and_replies_to_what_was_answered_change_nothing() {
+    let stage = Stage::simulated();
+    let before = ask(&stage, "before the first run");
+    stage.clock.advance(SECOND);
+    stage.configure(ECHO, "");
+    let mut session = begin(&stage);
+    let question = ask(&stage, "hello");
+    stage.run_for(&mut session, 5);
+    let mut replies = Vec::new();
+    // Within the window, at its edge and far beyond it.
+    for pause in [1, 58, 3, 300] {
+        stage.run_for(&mut session, pause);
+        for root in [&before, &question] {
+            let mut world = stage.world();
+            world.react(&stage.eve.id, root, "+1");
+            world.edit(root, "edited");
+            replies.push(
+                world
+                    .draft(&stage.ann.id, &stage.channel, "a reply")
+                    .root(root)
+                    .post(),
+            );
+            world
+                .draft(&stage.eve.id, &stage.channel, "a denied reply")
+                .root(root)
+                .post();
+        }
+        stage.run_for(&mut session, 5);
+    }
+    assert_once(&stage, [&question]);
+    assert_once(&stage, &replies);
+    assert_never(&stage, [&before]);
+}
+
+#[test]
+fn a_post_deleted_before_it_was_read_is_not_answered() {
+    let (stage, mut session) = at_work("");
+    let deleted = ask(&stage, "never mind");
+    stage.clock.advance(10);
+    stage.world().delete(&deleted);
+    let question = ask(&stage, "hello");
+    stage.run_for(&mut session, 5);
+    assert_once(&stage, [&question]);
+    assert_never(&stage, [&deleted]);
+}
+
+#[test]
+fn a_post_is_found_though_the_server_caches_the_newest_change() {
+    let (stage, mut session) = at_work_in_one();
+    let mut questions = Vec::new();
+    for number in 0..10 {
+        // Stamped in the millisecond of the newest post, and visible after it was read.
+        let now = ask(&stage, &format!("{number}"));
+        let later = {
+            let mut world = stage.world();
+            let draft = world.draft(&stage.ann.id, &stage.channel, "same millisecond");
+            draft.visible_after_ms(1500).post()
+        };
+        questions.extend([now, later]);
+        stage.run_for(&mut session, 4);
+    }
+    assert_once(&stage, &questions);
+}
+
+// The mark never passes a post that is not handled.
+
+/// A life of the bot that ends, as by kill -9, at its `steps`th step that outlives it, or after `secs`
+/// with the bot at work.
+fn live(stage: &Stage, steps: u64, secs: u64) {
+    let mut left = steps;
+    stage.clock.on_checkpoint(move |step| {
+        left -= 1;
+        assert!(left > 0, "killed {step:?}");
+    });
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let mut session = stage.start();
+        stage.run_for(&mut session, secs);
+    }));
+    stage.clock.no_checkpoint();
+}
+
+#[test]
+fn a_bot_killed_at_any_step_answers_what_waits_once() {
+    for one in [true, false] {
+        for steps in 1..45 {
+            let (stage, session) = if one { at_work_in_one() } else { at_work("") };
+            let other = if one {
+                stage.channel.clone()
+            } else {
+                another_channel(&stage, "other")
+            };
+            drop(session);
+            let mut questions: Vec<String> = (0..4)
+                .map(|number| {
+                    stage.clock.advance(7);
+                    let channel = [&stage.channel, &other][number % 2];
+                    ask_in(&stage, channel, &format!("question {number}"))
+                })
+                .collect();
+            questions.push({
+                let mut world = stage.world();
+                let draft = world.draft(&stage.ann.id, &stage.channel, "late");
+                draft.visible_after_ms(9 * SECOND).post()
+            });
+            live(&stage, steps, 10);
+            live(&stage, u64::MAX, 90);
+            assert_once(&stage, &questions);
+        }
+    }
+}
+
+#[test]
+fn a_bot_killed_again_and_again_answers_each_post_once() {
+    let (stage, session) = at_work("");
+    drop(session);
+    let other = another_channel(&stage, "other");
+    let questions: Vec<String> = (0..30)
+        .map(|number| {
+            stage.clock.advance(500);
+            let channel = [&stage.channel, &other][number % 2];
+            let mut world = stage.world();
+            let draft = world.draft(&stage.ann.id, channel, &format!("question {number}"));
+            draft.visible_after_ms(number as u64 % 4 * 2_300).post()
+        })
+        .collect();
+    for steps in (9..40).cycle().take(62) {
+        live(&stage, steps, 5);
+    }
+    live(&stage, u64::MAX, 120);
+    assert_once(&stage, &questions);
+}
+
+#[test]
+fn what_waits_in_a_closed_channel_is_answered_after_a_restart() {
+    let (stage, mut session) = at_work("");
+    let other = another_channel(&stage, "other");
+    stage.run_for(&mut session, 3);
+    let closed = stage.channel.clone();
+    stage.mattermost.on_request(move |request, _| {
+        let body = String::from_utf8_lossy(&request.body);
+        match api_path(request) == "users/me/typing" && body.contains(&closed) {
+            true => Act::Instead(Fault::Error(403, "api.context.permissions.app_error")),
+            false => Act::Serve,
+        }
+    });
+    let waits = ask(&stage, "into the closed channel");
+    for number in 0..20 {
+        ask_in(&stage, &other, &format!("elsewhere {number}"));
+        ask(&stage, "more of it");
+        stage.run_for(&mut session, 10);
+    }
+    assert_never(&stage, [&waits]);
+    stage.mattermost.serve_all();
+    while_down(&stage, session, 10, |_| {});
+    assert_once(&stage, [&waits]);
+}
+
+// What is answered.
+
+#[test]
+fn a_lost_or_broken_state_file_doubles_nothing() {
+    for contents in [
+        None,
+        Some(""),
+        Some("{\"version\":1"),
+        Some("[]"),
+        Some("{\"version\":9}"),
+    ] {
+        let (stage, mut session) = at_work("");
+        let questions: Vec<String> = (0..5).map(|_| ask(&stage, "hello")).collect();
+        stage.run_for(&mut session, 10);
+        let mut session = while_down(&stage, session, 10, |stage| match contents {
+            None => fs::remove_file(stage.state_path()).unwrap(),
+            Some(contents) => fs::write(stage.state_path(), contents).unwrap(),
+        });
+        assert_once(&stage, &questions);
+        let aside = stage.folder.path().join("config.state.json.corrupt");
+        assert_eq!(aside.exists(), contents.is_some(), "{contents:?}");
+        let next = ask(&stage, "and now?");
+        stage.run_for(&mut session, 5);
+        assert_once(&stage, questions.iter().chain([&next]));
+    }
+}
+
+#[test]
+fn an_older_state_file_doubles_nothing() {
+    for (count, apart_ms) in [(1, 0), (8, 300), (8, 20_000), (40, 4_000)] {
+        let (stage, mut session) = at_work("");
+        let first = ask(&stage, "first");
+        stage.run_for(&mut session, 10);
+        let older = fs::read(stage.state_path()).unwrap();
+        let mut questions = vec![first];
+        for number in 0..count {
+            questions.push(ask(&stage, &format!("{number}")));
+            stage.run_for(&mut session, 1 + apart_ms / SECOND);
+        }
+        stage.run_for(&mut session, 10);
+        let mut waiting = String::new();
+        while_down(&stage, session, 10, |stage| {
+            fs::write(stage.state_path(), &older).unwrap();
+            waiting = ask(stage, "while it was down");
+        });
+        questions.push(waiting);
+        assert_once(&stage, &questions);
+    }
+}
+
+#[test]
+fn another_persons_post_does_not_answer_for_the_bot() {
+    let (stage, session) = at_work("");
+    let mut question = String::new();
+    while_down(&stage, session, 10, |stage| {
+        question = ask(stage, "hello");
+        stage.clock.advance(5);
+        let prx = json!({ "in_reply_to": question, "part": 0, "of": 1 });
+        for person in [&stage.eve, &stage.ann] {
+            let mut world = stage.world();
+            let forged = world.draft(&person.id, &stage.channel, "forged");
+            forged.prop("prx", prx.clone()).root(&question).post();
+        }
+    });
+    assert_once(&stage, [&question]);
+}
+
+#[test]
+fn only_an_answer_with_all_its_parts_is_one() {
+    let cases: [(&[u32], u32, bool); 5] = [
+        (&[0], 1, true),
+        (&[0], 2, false),
+        (&[1], 2, false),
+        (&[1, 0], 2, true),
+        (&[0, 2], 3, false),
+    ];
+    for (parts, of, whole) in cases {
+        let (stage, session) = at_work("");
+        let mut question = String::new();
+        while_down(&stage, session, 10, |stage| {
+            question = ask(stage, "hello");
+            for part in parts {
+                stage.clock.advance(5);
+                let mut world = stage.world();
+                let prx = json!({ "in_reply_to": question, "part": part, "of": of });
+                let posted = world.draft(&stage.bot.id, &stage.channel, "a part");
+                posted.prop("prx", prx).root(&question).post();
+            }
+        });
+        let expected = parts.len() + usize::from(!whole);
+        let world = stage.world();
+        let found = world.own_answers(&stage.bot.id, &question).len();
+        assert_eq!(found, expected, "{parts:?} of {of}");
+    }
+}
+
+// Floors.
+
+#[test]
+fn what_was_there_before_the_first_run_is_history() {
+    for one in [true, false] {
+        let stage = Stage::simulated();
+        let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+        let history = [ask(&stage, "before"), ask_in(&stage, &direct, "before")];
+        stage.clock.advance(1);
+        stage.configure(
+            ECHO,
+            &if one {
+                only(&stage.channel)
+            } else {
+                String::new()
+            },
+        );
+        let mut session = begin(&stage);
+        let mut questions = vec![ask(&stage, "after")];
+        if !one {
+            questions.push(ask_in(&stage, &direct, "after"));
+        }
+        stage.run_for(&mut session, 10);
+        assert_never(&stage, &history);
+        assert_once(&stage, &questions);
+    }
+}
+
+#[test]
+fn the_floors_of_a_first_run_are_on_disk_before_anything_else_is_asked() {
+    for one in [true, false] {
+        let stage = Stage::simulated();
+        ask(&stage, "before");
+        stage.configure(
+            ECHO,
+            &if one {
+                only(&stage.channel)
+            } else {
+                String::new()
+            },
+        );
+        let (path, ann, channel) = (
+            stage.state_path(),
+            stage.ann.id.clone(),
+            stage.channel.clone(),
+        );
+        let late = Arc::new(Mutex::new(Vec::new()));
+        let (found, mut listed) = (late.clone(), false);
+        stage.mattermost.on_request(move |request, world| {
+            let asked = api_path(request).to_owned();
+            let is_probe = asked.ends_with("/channels") || asked == format!("channels/{channel}");
+            let is_member_check = asked.ends_with("/members/me");
+            if is_probe && !listed {
+                listed = true;
+                // A post between the probe and whatever comes next.
+                let (ann, channel) = (ann.clone(), channel.clone());
+                world.at(1, move |world| {
+                    world.post(&ann, &channel, "after");
+                });
+                return Act::Serve;
+            }
+            let state = fs::read(&path).unwrap_or_default();
+            let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+            let known = !state["channels"][&channel].is_null();
+            if listed && !is_member_check && !known {
+                found.lock().unwrap().push(asked);
+            }
+            Act::Serve
+        });
+        let mut session = stage.start();
+        stage.run_for(&mut session, 5);
+        assert_eq!(*late.lock().unwrap(), Vec::<String>::new(), "one: {one}");
+    }
+}
+
+/// The forms in which a server tells how somebody came into a channel.
+fn joinings(stage: &Stage) -> [(&'static str, Joining<'_>); 4] {
+    [
+        ("added", Joining::AddedBy(&stage.ann.id)),
+        ("joined", Joining::Joined),
+        ("with the team", Joining::WithTeam),
+        ("silently", Joining::Silently),
+    ]
+}
+
+#[test]
+fn in_a_channel_joined_later_only_what_follows_is_answered() {
+    for down in [false, true] {
+        for form in 0..4 {
+            let (stage, mut session) = at_work("");
+            let (name, how) = joinings(&stage)[form];
+            let channel = {
+                let mut world = stage.world();
+                let channel = world.add_channel(&stage.team, "later", Kind::Private);
+                world.add_member(&channel, &stage.ann.id, Joining::Joined);
+                channel
+            };
+            let mut history = Vec::new();
+            for number in 0..250 {
+                history.push(ask_in(&stage, &channel, &format!("history {number}")));
+            }
+            stage.run_for(&mut session, 5);
+            history.push(ask_in(&stage, &channel, "a moment before"));
+            stage.clock.advance(3);
+            let mut questions = Vec::new();
+            let joins = |stage: &Stage| {
+                stage.world().add_member(&channel, &stage.bot.id, how);
+                stage.clock.advance(3);
+                // Nothing says when a silent member came, until a list shows it.
+                (name != "silently").then(|| ask_in(stage, &channel, "a moment after"))
+            };
+            if down {
+                session = while_down(&stage, session, 5, |stage| questions.extend(joins(stage)));
+            } else {
+                questions.extend(joins(&stage));
+                stage.run_for(&mut session, 5);
+            }
+            questions.push(ask_in(&stage, &channel, "later"));
+            stage.run_for(&mut session, 10);
+            assert_never(&stage, &history);
+            assert_once(&stage, &questions);
+        }
+    }
+}
+
+#[test]
+fn what_was_said_while_the_bot_was_out_of_a_channel_is_history() {
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum When {
+        Running,
+        BetweenTwoPolls,
+        Down,
+    }
+    for one in [true, false] {
+        for when in [When::Running, When::BetweenTwoPolls, When::Down] {
+            for form in 0..4 {
+                let (stage, mut session) = if one { at_work_in_one() } else { at_work("") };
+                let (name, how) = joinings(&stage)[form];
+                if name == "silently" && when != When::Running {
+                    continue; // Nobody can know.
+                }
+                stage.run_for(&mut session, 2 * WINDOW_SECS);
+                let before = ask(&stage, "before");
+                stage.run_for(&mut session, 10);
+                let mut between = Vec::new();
+                let leaves = |stage: &Stage| {
+                    stage.clock.advance(3);
+                    stage
+                        .world()
+                        .remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
+                    stage.clock.advance(3);
+                    ask(stage, "between")
+                };
+                let returns = |stage: &Stage| {
+                    stage.clock.advance(3);
+                    stage.world().add_member(&stage.channel, &stage.bot.id, how);
+                    stage.clock.advance(3);
+                };
+                match when {
+                    When::Running => {
+                        between.push(leaves(&stage));
+                        stage.run_for(&mut session, 130);
+                        between.push(ask(&stage, "between too"));
+                        returns(&stage);
+                        if name == "silently" {
+                            stage.run_for(&mut session, 70);
+                        }
+                    }
+                    When::BetweenTwoPolls => {
+                        between.push(leaves(&stage));
+                        returns(&stage);
+                    }
+                    When::Down => {
+                        session = while_down(&stage, session, 0, |stage| {
+                            between.push(leaves(stage));
+                            returns(stage);
+                        });
+                    }
+                }
+                let after = ask(&stage, "after");
+                stage.run_for(&mut session, 80);
+                let context = format!("one: {one}, {when:?}, {name}");
+                let world = stage.world();
+                let count = |question: &String| world.own_answers(&stage.bot.id, question).len();
+                let between: Vec<usize> = between.iter().map(count).collect();
+                assert!(
+                    between.iter().all(|count| *count == 0),
+                    "{context}: {between:?}"
+                );
+                assert_eq!((count(&before), count(&after)), (1, 1), "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_channel_of_which_the_bot_becomes_a_member_later_is_answered_from_then_on() {
+    for form in 0..4 {
+        let stage = Stage::simulated();
+        let (name, how) = joinings(&stage)[form];
+        let channel = {
+            let mut world = stage.world();
+            let channel = world.add_channel(&stage.team, "later", Kind::Open);
+            world.add_member(&channel, &stage.ann.id, Joining::Joined);
+            channel
+        };
+        let mut history = vec![ask_in(&stage, &channel, "before the start")];
+        stage.clock.advance(3);
+        stage.configure(ECHO, &only(&channel));
+        let mut session = begin(&stage);
+        history.push(ask_in(&stage, &channel, "before the bot came"));
+        stage.run_for(&mut session, 130);
+        stage.world().add_member(&channel, &stage.bot.id, how);
+        stage.clock.advance(3);
+        if name == "silently" {
+            stage.run_for(&mut session, 70);
+        }
+        let question = ask_in(&stage, &channel, "after");
+        stage.run_for(&mut session, 70);
+        let world = stage.world();
+        let count = |question: &String| world.own_answers(&stage.bot.id, question).len();
+        let found: Vec<usize> = history.iter().chain([&question]).map(count).collect();
+        assert_eq!(found, [0, 0, 1], "{name}");
+    }
+}
+
+#[test]
+fn the_first_message_of_a_direct_or_group_channel_is_answered() {
+    for (pause_ms, down) in [
+        (0, false),
+        (1, false),
+        (5_000, false),
+        (0, true),
+        (700, true),
+    ] {
+        let (stage, mut session) = at_work("");
+        let zoe = stage.world().add_user("zoe");
+        stage.configure(
+            ECHO,
+            &format!("allowed_users = [\"{}\", \"{}\"]", stage.ann.id, zoe.id),
+        );
+        drop(session);
+        session = begin(&stage);
+        let mut questions = Vec::new();
+        let mut opens = |stage: &Stage, session: Option<&mut Session>| {
+            let channels = {
+                let mut world = stage.world();
+                [
+                    world.direct_channel(&stage.ann.id, &stage.bot.id),
+                    // In no team with the bot.
+                    world.direct_channel(&zoe.id, &stage.bot.id),
+                    world.group_channel(&[&stage.ann.id, &zoe.id, &stage.bot.id]),
+                ]
+            };
+            match session {
+                Some(session) if pause_ms >= SECOND => stage.run_for(session, pause_ms / SECOND),
+                _ => stage.clock.advance(pause_ms),
+            }
+            for (channel, person) in channels.iter().zip([&stage.ann, &zoe, &zoe]) {
+                questions.push(stage.world().post(&person.id, channel, "hello"));
+            }
+        };
+        if down {
+            session = while_down(&stage, session, 5, |stage| opens(stage, None));
+        } else {
+            opens(&stage, Some(&mut session));
+        }
+        stage.run_for(&mut session, 10);
+        assert_once(&stage, &questions);
+    }
+}
+
+#[test]
+fn a_wider_scope_begins_where_it_was_widened() {
+    let (stage, session) = at_work_in_one();
+    let other = another_channel(&stage, "other");
+    let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+    let mut history = vec![
+        ask_in(&stage, &other, "too narrow"),
+        ask_in(&stage, &direct, "too narrow"),
+    ];
+    let mut goes_on = String::new();
+    let mut session = while_down(&stage, session, 5, |stage| {
+        goes_on = ask(stage, "while down");
+        history.push(ask_in(stage, &other, "while down"));
+        stage.configure(ECHO, "");
+    });
+    let after = [
+        ask(&stage, "wide"),
+        ask_in(&stage, &other, "wide"),
+        ask_in(&stage, &direct, "wide"),
+    ];
+    stage.run_for(&mut session, 10);
+    assert_never(&stage, &history);
+    assert_once(&stage, after.iter().chain([&goes_on]));
+
+    // Narrower, and wide again: what the narrow scope left out is history.
+    let mut session = while_down(&stage, session, 5, |stage| {
+        stage.configure(ECHO, &only(&stage.channel));
+    });
+    let left_out = [
+        ask_in(&stage, &other, "narrow"),
+        ask_in(&stage, &direct, "narrow"),
+    ];
+    let inside = ask(&stage, "narrow");
+    stage.run_for(&mut session, 10);
+    let mut session = while_down(&stage, session, 5, |stage| stage.configure(ECHO, ""));
+    let again = [
+        ask(&stage, "wide again"),
+        ask_in(&stage, &other, "wide again"),
+    ];
+    stage.run_for(&mut session, 10);
+    assert_never(&stage, &left_out);
+    assert_once(&stage, again.iter().chain([&inside]).chain(&after));
+}
+
+#[test]
+fn another_bots_state_is_not_used_and_a_changed_url_changes_nothing() {
+    let (stage, session) = at_work("");
+    let mut history = String::new();
+    let session = while_down(&stage, session, 5, |stage| {
+        history = ask(stage, "to the other bot");
+        let mut state = state(stage);
+        state["bot"] = "a".repeat(26).into();
+        fs::write(stage.state_path(), state.to_string()).unwrap();
+    });
+    let mut question = String::new();
+    while_down(&stage, session, 10, |stage| {
+        question = ask(stage, "by another address");
+        let config = fs::read_to_string(stage.config_path()).unwrap();
+        assert!(config.contains("127.0.0.1"));
+        fs::write(
+            stage.config_path(),
+            config.replace("127.0.0.1", "localhost"),
+        )
+        .unwrap();
+    });
+    assert_never(&stage, [&history]);
+    assert_once(&stage, [&question]);
+}
