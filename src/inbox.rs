@@ -73,6 +73,8 @@ pub struct Inbox {
     relist_due: Duration,
     /// Whether this run saw all lists once.
     looked: bool,
+    /// Since when some list is refused.
+    refused_since: Option<Duration>,
     /// Whether looking changed the state.
     changed: bool,
     watched: BTreeMap<ChannelId, Watch>,
@@ -100,6 +102,7 @@ impl Inbox {
             relist_until: scope.times.clock.now() + scope.times.window + scope.times.relist,
             relist_due: Duration::ZERO,
             looked: false,
+            refused_since: None,
             changed: false,
             watched: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -287,7 +290,6 @@ impl Inbox {
         if relist {
             self.relist_due = self.next_relist(client, state, now);
         }
-        let mut complete = true;
         let mut shown = true;
         let mut changed = false;
         if self.teams.is_empty() {
@@ -307,12 +309,10 @@ impl Inbox {
                     changed |= self.take_list(client, state, &team, &channels)?;
                     self.teams[at].1 = etag;
                 }
-                // So some versions say that there are none.
-                Err(ApiError::Refused { status: 404, .. }) => shown = false,
-                // Removed from the team a moment ago.
+                // Removed from the team a moment ago, or some versions' way to say that there are none.
                 Err(ApiError::Refused { .. }) => {
-                    complete = false;
-                    self.teams_due = now + self.scope.times.relist;
+                    shown = false;
+                    self.teams_due = self.teams_due.min(now + self.scope.times.relist);
                 }
                 Err(error) => return Err(error),
             }
@@ -322,10 +322,15 @@ impl Inbox {
             self.relist_until = now + self.scope.times.window + self.scope.times.relist;
             self.relist_due = self.next_relist(client, state, now);
         }
-        if complete {
+        let refused_since = *self.refused_since.get_or_insert(now);
+        if shown {
+            self.refused_since = None;
+        }
+        // A list that stays refused is one of no channels.
+        if shown || now >= refused_since + self.scope.times.recheck {
             self.begin(state);
         }
-        if complete && shown && !self.looked {
+        if shown && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
             self.looked = true;
             let watched = &self.watched;
@@ -916,7 +921,13 @@ pub fn parts_of(
     match client.posts_since(channel, ServerTime(created.0.saturating_sub(1).max(1))) {
         Ok(list) if list.order.len() < SINCE_LIMIT => collect_parts(&list.posts, bot, &mut parts),
         Ok(_) | Err(ApiError::TooLarge) => {
-            let (mut after, mut size) = (question.clone(), PAGE);
+            // From the post before the question on: pages leave out their first millisecond.
+            let before = client.posts_before(channel, question, 1)?.order;
+            let mut after = before
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| question.clone());
+            let mut size = PAGE;
             loop {
                 let page = paged(&mut size, |count| {
                     client.posts_after(channel, &after, count)
