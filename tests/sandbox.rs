@@ -2,11 +2,32 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
-/// What the sandbox prints when `input` is its standard input; it must end well.
+use serde_json::Value;
+
+/// The built example; only cargo knows where it is, and whether it is of the present source.
+fn executable() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        let format = "--message-format=json-render-diagnostics";
+        let output = cargo.args(["build", "--example", "sandbox", format]);
+        let output = output.stderr(Stdio::inherit()).output().expect("cargo");
+        let told = String::from_utf8_lossy(&output.stdout);
+        let artifacts = told
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut paths = artifacts
+            .filter(|artifact| artifact["target"]["name"] == "sandbox")
+            .filter_map(|artifact| Some(artifact["executable"].as_str()?.to_owned()));
+        paths.next().expect("the built example")
+    })
+}
+
+/// What the sandbox does when `input` is its standard input: exit code, output, errors.
 fn sandbox(arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.args(["run", "--quiet", "--example", "sandbox", "--"]);
+    let mut command = Command::new(executable());
     command.args(arguments);
     for (name, _) in std::env::vars() {
         if name.ends_with("_API_KEY") {

@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Exit> {
     let Some(arguments) = Arguments::read(std::env::args().skip(1))? else {
-        print!("{USAGE}");
+        print_line(USAGE.trim_end());
         return Ok(());
     };
     if io::stdin().is_terminal() {
@@ -375,7 +375,7 @@ impl Sandbox {
 
     /// Every line a message.
     fn answer_all(&mut self, lines: impl Iterator<Item = String>) -> Result<(), Exit> {
-        println!();
+        print_line("");
         let mut here = Here::new(self);
         for line in lines {
             match line.strip_prefix('/') {
@@ -383,7 +383,7 @@ impl Sandbox {
                 None => self.ask(&here.name.clone(), &here.place.clone(), &line)?,
             }
         }
-        println!();
+        print_line("");
         self.count()
     }
 
@@ -391,13 +391,13 @@ impl Sandbox {
     fn chat(&mut self) -> Result<(), Exit> {
         self.screen
             .note("Write something. /help shows the commands, Ctrl-D ends.");
-        println!();
+        print_line("");
         let mut here = Here::new(self);
         let mut lines = io::stdin().lines();
         loop {
             self.screen.prompt(here.place.label, &here.name);
             let Some(Ok(line)) = lines.next() else {
-                println!("\n");
+                print_line("\n");
                 return self.count();
             };
             match (line.trim(), line.strip_prefix('/')) {
@@ -408,7 +408,7 @@ impl Sandbox {
                     self.watch()?;
                 }
             }
-            println!();
+            print_line("");
         }
     }
 
@@ -553,9 +553,9 @@ impl Sandbox {
         self.start_bot()?;
         self.watch()?;
 
-        println!();
+        print_line("");
         self.count()?;
-        println!();
+        print_line("");
         self.screen
             .note("Chat yourself: run this in a terminal, with standard input as it is.");
         self.screen
@@ -564,7 +564,7 @@ impl Sandbox {
     }
 
     fn scene(&self, title: &str) {
-        println!();
+        print_line("");
         self.screen.title(title);
     }
 
@@ -727,12 +727,12 @@ impl Screen {
     }
 
     fn title(&self, text: &str) {
-        println!("{}", self.paint(BOLD, text));
+        print_line(&self.paint(BOLD, text));
     }
 
     fn note(&self, text: &str) {
         for line in wrap(text, WIDTH + INDENT - 2) {
-            println!("  {}", self.paint(DIM, &line));
+            print_line(&format!("  {}", self.paint(DIM, &line)));
         }
     }
 
@@ -752,7 +752,7 @@ impl Screen {
         let mut head = format!("  {place} {} ", self.paint(style, &format!("{name:<7}")));
         for line in lines {
             let line = if dim { self.paint(DIM, &line) } else { line };
-            println!("{}", format!("{head}{line}").trim_end());
+            print_line(format!("{head}{line}").trim_end());
             head = " ".repeat(INDENT);
         }
     }
@@ -760,8 +760,9 @@ impl Screen {
     fn prompt(&self, place: &str, name: &str) {
         let place = self.paint(DIM, &format!("{place:<10}"));
         let name = self.paint(BOLD, &format!("{name:<6}"));
-        print!("  {place} {name}{}", self.paint(DIM, "› "));
-        let _ = io::stdout().flush();
+        let mut stdout = io::stdout();
+        let _ = write!(stdout, "  {place} {name}{}", self.paint(DIM, "› "));
+        let _ = stdout.flush();
     }
 
     fn paint(&self, style: &str, text: &str) -> String {
@@ -770,6 +771,11 @@ impl Screen {
             false => text.to_owned(),
         }
     }
+}
+
+/// Prints a line. That nobody reads it is no failure.
+fn print_line(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// Lines of at most `width` characters, broken at spaces where there are any. A line that fits keeps
