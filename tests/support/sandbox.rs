@@ -1,0 +1,800 @@
+//! `cargo run --example sandbox`: a Mattermost and the real bot in one process, to chat with in a
+//! terminal. With nothing on standard input it shows by itself what the bot does.
+
+#[path = "."]
+#[allow(dead_code)] // The tests use the rest.
+mod support {
+    pub mod clock;
+    pub mod mattermost;
+    pub mod wire;
+}
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use prx::commands::Exit;
+use prx::commands::run::Session;
+use prx::config::{self, Config};
+use prx::provider::{self, KNOWN};
+use prx::times::Times;
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use support::clock::Time;
+use support::mattermost::{Account, Act, Fault, Joining, Kind, Mattermost, Version, api_path};
+use support::wire::lock;
+
+const USAGE: &str = "\
+Usage: cargo run --example sandbox [-- [--config FILE] [--model NAME]]
+
+  --config FILE  answer with the model of this prx config file
+  --model NAME   answer with this model of the provider whose key is in the
+                 environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, …)
+
+Without either, `echo` answers: it repeats what it hears.
+Lines on standard input become messages; with none, a short show is played.
+";
+
+const HELP: &str = "\
+/dm            talk to the bot directly
+/thread        go into the thread of the last message
+/channel       back to ~talk; /channel lobby: where the bot must be mentioned
+/as NAME       be somebody else; only ann is in allowed_users
+/restart       stop the bot and start it again
+/log           the bot's own log
+Ctrl-D         end";
+
+/// The column in which texts begin, and how wide they are: 80 in all, and one to spare.
+const INDENT: usize = 21;
+const WIDTH: usize = 58;
+/// Lines of a text that the show prints.
+const SHOWN_LINES: usize = 2;
+/// Lines of the bot's log that `/log` prints.
+const LOG_LINES: usize = 15;
+/// Between two looks at the server.
+const LOOK: Duration = Duration::from_millis(5);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => {
+            eprintln!("sandbox: {}", exit.message());
+            ExitCode::from(exit.code())
+        }
+    }
+}
+
+fn run() -> Result<(), Exit> {
+    let Some(arguments) = Arguments::read(std::env::args().skip(1))? else {
+        print_line(USAGE.trim_end());
+        return Ok(());
+    };
+    if io::stdin().is_terminal() {
+        return Sandbox::start(&arguments)?.chat();
+    }
+    let lines = io::stdin().lines().map_while(Result::ok);
+    let mut lines = lines.filter(|line| !line.trim().is_empty());
+    match lines.next() {
+        Some(first) => Sandbox::start(&arguments)?.answer_all(std::iter::once(first).chain(lines)),
+        None => Sandbox::start(&Arguments::default())?.show(),
+    }
+}
+
+#[derive(Default)]
+struct Arguments {
+    config: Option<String>,
+    model: Option<String>,
+    /// The provider whose key is in the environment, and the variable.
+    provider: Option<(&'static str, &'static str)>,
+}
+
+impl Arguments {
+    /// Nothing: help was asked for.
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, Exit> {
+        let mut arguments = Arguments::default();
+        while let Some(word) = words.next() {
+            let target = match word.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--config" => &mut arguments.config,
+                "--model" => &mut arguments.model,
+                _ => return Err(Exit::Config(format!("what is {word:?}?\n{USAGE}"))),
+            };
+            let value = words.next();
+            *target = Some(value.ok_or_else(|| Exit::Config(format!("{word} needs a value")))?);
+        }
+        let variables = KNOWN.iter().flat_map(|known| {
+            let variables = known.key_variables.iter();
+            variables.map(|variable| (known.name, *variable))
+        });
+        let mut variables = variables.filter(|(_, variable)| {
+            std::env::var(variable).is_ok_and(|key| !key.trim().is_empty())
+        });
+        arguments.provider = variables.next();
+        if arguments.model.is_some() && arguments.config.is_none() && arguments.provider.is_none() {
+            let hint = "--model needs a provider's key in the environment, such as OPENAI_API_KEY";
+            return Err(Exit::Config(hint.into()));
+        }
+        Ok(Some(arguments))
+    }
+}
+
+/// Where somebody writes.
+#[derive(Clone)]
+struct Place {
+    /// As it is shown.
+    label: &'static str,
+    channel: String,
+    /// The thread's root; empty: in the channel itself.
+    root: String,
+}
+
+/// A post that the bot saw or will see.
+struct Question {
+    post: String,
+    /// How many parts of its answer were shown.
+    shown: usize,
+    typing_shown: bool,
+}
+
+struct Sandbox {
+    server: Mattermost,
+    config: Config,
+    people: BTreeMap<String, Account>,
+    bot: Account,
+    team: String,
+    talk: Place,
+    lobby: Place,
+    direct: Place,
+    log: Arc<Mutex<Vec<String>>>,
+    worker: Option<Worker>,
+    screen: Screen,
+    /// The last post of an ordinary message, for `/thread`.
+    last: Option<Place>,
+    /// Posts that await an answer or a reason why there is none.
+    open: Vec<Question>,
+    asked: Vec<String>,
+    _folder: TempDir,
+}
+
+/// The bot in its thread.
+struct Worker {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(), Exit>>,
+}
+
+impl Sandbox {
+    fn start(arguments: &Arguments) -> Result<Sandbox, Exit> {
+        let server = Mattermost::start(Version::V11_6, Time::real());
+        let mut world = server.world();
+        let bot = world.add_bot("prxbot");
+        let (ann, eve) = (world.add_user("ann"), world.add_user("eve"));
+        let team = world.add_team("team");
+        let [talk, lobby] =
+            ["talk", "lobby"].map(|name| world.add_channel(&team, name, Kind::Open));
+        for account in [&bot, &ann, &eve] {
+            world.join_team(&team, account);
+            for channel in [&talk, &lobby] {
+                world.add_member(channel, account, Joining::Joined);
+            }
+        }
+        let direct = world.direct_channel(&ann, &bot);
+        drop(world);
+        let folder = TempDir::new().map_err(|error| Exit::Failure(error.to_string()))?;
+        let config = configure(arguments, folder.path(), &server.url(), &bot, &ann, &lobby)?;
+        let place = |label, channel| Place {
+            label,
+            channel,
+            root: String::new(),
+        };
+        let mut sandbox = Sandbox {
+            talk: place("~talk", talk),
+            lobby: place("~lobby", lobby),
+            direct: place("@prxbot", direct),
+            log: Log::install(),
+            people: [("ann".into(), ann), ("eve".into(), eve)].into(),
+            worker: None,
+            screen: Screen::new(),
+            last: None,
+            open: Vec::new(),
+            asked: Vec::new(),
+            server,
+            config,
+            bot,
+            team,
+            _folder: folder,
+        };
+        sandbox.greet(arguments)?;
+        sandbox.start_bot()?;
+        Ok(sandbox)
+    }
+
+    fn greet(&self, arguments: &Arguments) -> Result<(), Exit> {
+        let provider = provider::from_settings(&self.config.provider).map_err(Exit::Config)?;
+        let screen = &self.screen;
+        screen.title("prx sandbox");
+        screen.note(
+            "A Mattermost server and the bot @prxbot, both in this process. Nobody else sees it, and \
+             nothing is kept.",
+        );
+        screen.note(&format!("Answers come from {}.", provider.describe()));
+        if let (None, None, Some((name, variable))) =
+            (&arguments.config, &arguments.model, arguments.provider)
+        {
+            let hint = format!("{variable} is set: with `-- --model NAME`, {name} answers.");
+            screen.note(&hint);
+        }
+        Ok(())
+    }
+
+    /// Returns when the bot has looked at everything once.
+    fn start_bot(&mut self) -> Result<(), Exit> {
+        let (stop, config) = (Arc::new(AtomicBool::new(false)), self.config.clone());
+        let asked_to_stop = stop.clone();
+        let thread = thread::spawn(move || {
+            let Some(mut session) = Session::start(config, Times::default(), false)? else {
+                return Err(Exit::Failure("another bot has the lock".into()));
+            };
+            while !asked_to_stop.load(Ordering::SeqCst) {
+                session.step()?;
+            }
+            Ok(())
+        });
+        self.worker = Some(Worker { stop, thread });
+        self.wait_for_rounds()
+    }
+
+    /// Stops the bot between two rounds.
+    fn stop_bot(&mut self) -> Result<(), Exit> {
+        let Some(worker) = self.worker.take() else {
+            return Ok(());
+        };
+        worker.stop.store(true, Ordering::SeqCst);
+        let ended = worker.thread.join();
+        ended.unwrap_or_else(|_| Err(Exit::Failure("the bot panicked".into())))
+    }
+
+    /// Waits until the round that the bot is at is over: it asks for its list of channels once more.
+    fn wait_for_rounds(&mut self) -> Result<(), Exit> {
+        let count = |sandbox: &Sandbox| {
+            let world = sandbox.server.world();
+            let lists = world.log.iter().filter(|call| {
+                call.user == "prxbot"
+                    && call.target.contains("/teams/")
+                    && call.target.contains("/channels")
+            });
+            lists.count()
+        };
+        let begun = count(self);
+        while count(self) < begun + 2 {
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// A short pause; an error if the bot ended by itself.
+    fn look(&mut self) -> Result<(), Exit> {
+        if self
+            .worker
+            .as_ref()
+            .is_some_and(|worker| worker.thread.is_finished())
+        {
+            self.stop_bot()?;
+            return Err(Exit::Failure("the bot stopped".into()));
+        }
+        thread::sleep(LOOK);
+        Ok(())
+    }
+
+    fn post(&mut self, name: &str, place: &Place, text: &str) {
+        let account = &self.people[name];
+        let mut world = self.server.world();
+        world.typing.clear();
+        let post = world.draft(account, &place.channel, text);
+        let post = post.root(&place.root).post();
+        drop(world);
+        let root = match place.root.is_empty() {
+            true => post.clone(),
+            false => place.root.clone(),
+        };
+        self.last = Some(Place {
+            label: "thread",
+            channel: place.channel.clone(),
+            root,
+        });
+        self.asked.push(post.clone());
+        self.open.push(Question {
+            post,
+            shown: 0,
+            typing_shown: false,
+        });
+    }
+
+    /// Shows what becomes of the posts so far, until it is known of all of them.
+    fn watch(&mut self) -> Result<(), Exit> {
+        while !self.open.is_empty() {
+            let log = lock(&self.log).clone();
+            let mut open = std::mem::take(&mut self.open);
+            open.retain_mut(|question| !self.show_answer(question, &log));
+            self.open = open;
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing more will happen with the post.
+    fn show_answer(&self, question: &mut Question, log: &[String]) -> bool {
+        // What the log says was on the server before.
+        let end = log.iter().find_map(|line| fate(line, &question.post));
+        let world = self.server.world();
+        let asked = world.post_by_id(&question.post);
+        let typing = world.typing.iter().any(|typing| {
+            typing.channel_id == asked.channel_id
+                && (typing.parent_id.is_empty()
+                    || typing.parent_id == asked.id
+                    || typing.parent_id == asked.root_id)
+        });
+        if typing && !question.typing_shown {
+            question.typing_shown = true;
+            self.screen.say("", "prxbot", "is typing…", true);
+        }
+        let answers = world.own_answers(&self.bot, &question.post);
+        for answer in &answers[question.shown..] {
+            let (part, of) = part(&answer.props);
+            let label = match answer.root_id.is_empty() {
+                _ if of > 1 => format!(" └ {} of {of}", part + 1),
+                true => String::new(),
+                false => " └ thread".to_owned(),
+            };
+            self.screen.say(&label, "prxbot", &answer.message, false);
+        }
+        question.shown = answers.len();
+        match end {
+            Some(Fate::Silence(why)) => {
+                let text = format!("stays silent: {why}");
+                self.screen.say("", "prxbot", &text, true);
+                true
+            }
+            Some(Fate::Answered) => true,
+            None => false,
+        }
+    }
+
+    /// A message of the show or of standard input, and what becomes of it.
+    fn ask(&mut self, name: &str, place: &Place, text: &str) -> Result<(), Exit> {
+        self.screen.say(place.label, name, text, false);
+        self.post(name, place, text);
+        self.watch()
+    }
+
+    /// Every line a message.
+    fn answer_all(&mut self, lines: impl Iterator<Item = String>) -> Result<(), Exit> {
+        print_line("");
+        let mut here = Here::new(self);
+        for line in lines {
+            match line.strip_prefix('/') {
+                Some(command) => self.command(command, &mut here)?,
+                None => self.ask(&here.name.clone(), &here.place.clone(), &line)?,
+            }
+        }
+        print_line("");
+        self.count()
+    }
+
+    /// Until the end of the input.
+    fn chat(&mut self) -> Result<(), Exit> {
+        self.screen
+            .note("Write something. /help shows the commands, Ctrl-D ends.");
+        print_line("");
+        let mut here = Here::new(self);
+        let mut lines = io::stdin().lines();
+        loop {
+            self.screen.prompt(here.place.label, &here.name);
+            let Some(Ok(line)) = lines.next() else {
+                print_line("\n");
+                return self.count();
+            };
+            match (line.trim(), line.strip_prefix('/')) {
+                ("", _) => {}
+                (_, Some(command)) => self.command(command, &mut here)?,
+                (text, None) => {
+                    self.post(&here.name, &here.place, text);
+                    self.watch()?;
+                }
+            }
+            print_line("");
+        }
+    }
+
+    fn command(&mut self, command: &str, here: &mut Here) -> Result<(), Exit> {
+        let mut words = command.split_whitespace();
+        match (words.next().unwrap_or_default(), words.next()) {
+            ("dm", None) => {
+                let mut world = self.server.world();
+                let channel = world.direct_channel(&self.people[&here.name], &self.bot);
+                here.place = Place {
+                    channel,
+                    ..self.direct.clone()
+                };
+            }
+            ("thread", None) => match &self.last {
+                Some(thread) => here.place = thread.clone(),
+                None => self.screen.note("There is no message yet."),
+            },
+            ("channel", None | Some("talk" | "~talk")) => here.place = self.talk.clone(),
+            ("channel", Some("lobby" | "~lobby")) => here.place = self.lobby.clone(),
+            ("channel", Some(_)) => self.screen.note("There are ~talk and ~lobby."),
+            ("as", Some(name)) => {
+                let name = name.trim_start_matches('@').to_lowercase();
+                if name == "prxbot" {
+                    self.screen.note("That is the bot.");
+                } else {
+                    self.meet(&name);
+                    here.name = name;
+                    // Nobody else's direct channel.
+                    here.place = self.talk.clone();
+                }
+            }
+            ("restart", None) => {
+                self.stop_bot()?;
+                self.start_bot()?;
+                self.screen.note("The bot was stopped and started.");
+            }
+            ("log", None) => {
+                let log = lock(&self.log);
+                for line in &log[log.len().saturating_sub(LOG_LINES)..] {
+                    self.screen.note(line);
+                }
+            }
+            ("help", _) => HELP.lines().for_each(|line| self.screen.note(line)),
+            _ => self
+                .screen
+                .note("No such command; /help shows what there is."),
+        }
+        Ok(())
+    }
+
+    /// Somebody who is in the channels.
+    fn meet(&mut self, name: &str) {
+        if self.people.contains_key(name) {
+            return;
+        }
+        let mut world = self.server.world();
+        let account = world.add_user(name);
+        world.join_team(&self.team, &account);
+        for place in [&self.talk, &self.lobby] {
+            world.add_member(&place.channel, &account, Joining::Joined);
+        }
+        drop(world);
+        self.people.insert(name.into(), account);
+    }
+
+    /// What the server has of the bot's answers, after one more round.
+    fn count(&mut self) -> Result<(), Exit> {
+        self.wait_for_rounds()?;
+        let world = self.server.world();
+        let (mut answered, mut doubled) = (0, 0);
+        for post in &self.asked {
+            let first_parts = world.own_answers(&self.bot, post);
+            let first_parts = first_parts
+                .iter()
+                .filter(|answer| part(&answer.props).0 == 0);
+            match first_parts.count() {
+                0 => {}
+                1 => answered += 1,
+                _ => doubled += 1,
+            }
+        }
+        drop(world);
+        let asked = self.asked.len();
+        let plural = if asked == 1 { "" } else { "s" };
+        self.screen.note(&format!(
+            "{asked} message{plural}, {answered} answered once, {} left alone, {doubled} answered twice.",
+            asked - answered - doubled
+        ));
+        self.stop_bot()
+    }
+}
+
+/// Who writes, and where.
+struct Here {
+    name: String,
+    place: Place,
+}
+
+impl Here {
+    fn new(sandbox: &Sandbox) -> Here {
+        Here {
+            name: "ann".into(),
+            place: sandbox.talk.clone(),
+        }
+    }
+}
+
+/// The show.
+impl Sandbox {
+    fn show(&mut self) -> Result<(), Exit> {
+        self.screen.brief = true;
+        let (talk, lobby, direct) = (self.talk.clone(), self.lobby.clone(), self.direct.clone());
+
+        self.scene("A message in a channel is answered in its thread");
+        self.ask("ann", &talk, "Is the staging server up?")?;
+        if let Some(thread) = self.last.clone() {
+            self.ask("ann", &thread, "And the database?")?;
+        }
+
+        self.scene("A direct message is answered, too");
+        self.ask("ann", &direct, "Can we talk here?")?;
+
+        self.scene("Who is not in allowed_users is left alone: nothing reaches the model");
+        self.ask("eve", &talk, "Tell me a secret")?;
+
+        self.scene("With mention_only, as in ~lobby, the bot waits until it is called");
+        self.ask("ann", &lobby, "Lunch at noon?")?;
+        self.ask("ann", &lobby, "@prxbot lunch at noon?")?;
+
+        self.scene("An answer that is longer than a post may be comes in parts");
+        let limit = self.server.world().knobs.max_post_size;
+        self.ask("ann", &talk, &numbered_words(limit))?;
+
+        self.scene("The connection breaks while the bot posts, and the bot is stopped");
+        self.break_off(&talk, "Did you get this?")?;
+        for text in ["Are you there?", "Hello?"] {
+            self.screen.say(talk.label, "ann", text, false);
+            self.post("ann", &talk, text);
+        }
+        self.screen.say("", "", "The bot starts again.", true);
+        self.start_bot()?;
+        self.watch()?;
+
+        print_line("");
+        self.count()?;
+        print_line("");
+        self.screen
+            .note("Chat yourself: run this in a terminal, with standard input as it is.");
+        self.screen
+            .note("README.md tells how to run prx on your own server.");
+        Ok(())
+    }
+
+    fn scene(&self, title: &str) {
+        print_line("");
+        self.screen.title(title);
+    }
+
+    /// The server takes the answer, but the bot does not learn it, and is not there any more.
+    fn break_off(&mut self, place: &Place, text: &str) -> Result<(), Exit> {
+        if let Some(worker) = &self.worker {
+            let stop = worker.stop.clone();
+            self.server.on_request(move |request, _| {
+                if request.method != "POST" || !api_path(request).starts_with("posts") {
+                    return Act::Serve;
+                }
+                stop.store(true, Ordering::SeqCst);
+                Act::ServeThen(Fault::Reset)
+            });
+        }
+        self.screen.say(place.label, "ann", text, false);
+        self.post("ann", place, text);
+        while self
+            .worker
+            .as_ref()
+            .is_some_and(|worker| !worker.thread.is_finished())
+        {
+            thread::sleep(LOOK);
+        }
+        self.stop_bot()?;
+        self.server.serve_all();
+        let mut open = std::mem::take(&mut self.open);
+        for question in &mut open {
+            self.show_answer(question, &[]);
+        }
+        self.open = open;
+        let text = "The bot was stopped before it knew that this was posted.";
+        self.screen.say("", "", text, true);
+        Ok(())
+    }
+}
+
+/// Which part of how many a post of the bot is, the first being 0.
+fn part(props: &Map<String, Value>) -> (u64, u64) {
+    let number = |name| props["prx"][name].as_u64().unwrap_or_default();
+    (number("part"), number("of"))
+}
+
+/// As many characters of numbered words.
+fn numbered_words(count: usize) -> String {
+    let mut text = String::from("A long one:");
+    for number in 1.. {
+        let _ = write!(text, " word {number},");
+        if text.len() > count {
+            break;
+        }
+    }
+    text.truncate(count);
+    text
+}
+
+/// The bot's settings: the sandbox's own, with the model that `arguments` name.
+fn configure(
+    arguments: &Arguments,
+    folder: &Path,
+    url: &str,
+    bot: &Account,
+    ann: &Account,
+    lobby: &str,
+) -> Result<Config, Exit> {
+    let environment = |name: &str| match name {
+        "MATTERMOST_URL" => Some(url.to_owned()),
+        "MATTERMOST_BOT_TOKEN" => Some(bot.token.clone()),
+        name => std::env::var(name).ok(),
+    };
+    let provider = match (&arguments.config, &arguments.model, arguments.provider) {
+        (None, Some(model), Some((name, _))) => {
+            format!("default_provider = {name:?}\ndefault_model = {model:?}")
+        }
+        _ => "default_provider = \"echo\"".to_owned(),
+    };
+    let text = format!(
+        "{provider}\n\
+         [channels_config.mattermost]\n\
+         allowed_users = [{:?}]\n\
+         poll_interval_secs = 0.1\n\
+         [channels_config.mattermost.channels.{lobby}]\n\
+         mention_only = true\n",
+        ann.id
+    );
+    let path = folder.join("config.toml");
+    std::fs::write(&path, text).map_err(|error| Exit::Failure(error.to_string()))?;
+    let mut config = config::load(Some(&path), &environment)?;
+    if let Some(file) = &arguments.config {
+        let theirs = config::load(Some(Path::new(file)), &environment)?;
+        config.message_timeout = theirs.message_timeout;
+        config.provider = theirs.provider;
+    }
+    Ok(config)
+}
+
+/// How a post ended, as a line of the bot's log tells it.
+enum Fate<'a> {
+    Answered,
+    Silence(&'a str),
+}
+
+fn fate<'a>(line: &'a str, post: &str) -> Option<Fate<'a>> {
+    let (_, rest) = line.split_once(&format!("post {post} "))?;
+    if line.contains("answered post") {
+        return Some(Fate::Answered);
+    }
+    let (_, why) = rest.split_once("gets no answer: ")?;
+    Some(Fate::Silence(why))
+}
+
+/// The bot's log, kept out of sight.
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn install() -> Arc<Mutex<Vec<String>>> {
+        let lines = Arc::default();
+        let log = Log(Arc::clone(&lines));
+        if log::set_boxed_logger(Box::new(log)).is_ok() {
+            log::set_max_level(log::LevelFilter::Debug);
+        }
+        lines
+    }
+}
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        metadata.target().starts_with("prx")
+    }
+
+    fn log(&self, record: &log::Record) {
+        let line = record.args().to_string();
+        // Ten polls a second.
+        if self.enabled(record.metadata()) && !line.starts_with("GET ") {
+            lock(&self.0).push(line);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Standard output, in columns: where, who, what.
+struct Screen {
+    colour: bool,
+    /// Long texts are cut.
+    brief: bool,
+}
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const CYAN: &str = "36";
+
+impl Screen {
+    fn new() -> Screen {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Screen {
+            colour: io::stdout().is_terminal() && !no_colour,
+            brief: false,
+        }
+    }
+
+    fn title(&self, text: &str) {
+        print_line(&self.paint(BOLD, text));
+    }
+
+    fn note(&self, text: &str) {
+        for line in wrap(text, WIDTH + INDENT - 2) {
+            print_line(&format!("  {}", self.paint(DIM, &line)));
+        }
+    }
+
+    fn say(&self, place: &str, name: &str, text: &str, dim: bool) {
+        let mut lines = wrap(text, WIDTH);
+        let rest = lines.len().saturating_sub(SHOWN_LINES);
+        if self.brief && rest > 1 {
+            lines.truncate(SHOWN_LINES);
+            lines.push(format!("… ({} characters)", text.chars().count()));
+        }
+        let place = self.paint(DIM, &format!("{place:<10}"));
+        let style = match name {
+            _ if dim => DIM,
+            "prxbot" => CYAN,
+            _ => BOLD,
+        };
+        let mut head = format!("  {place} {} ", self.paint(style, &format!("{name:<7}")));
+        for line in lines {
+            let line = if dim { self.paint(DIM, &line) } else { line };
+            print_line(format!("{head}{line}").trim_end());
+            head = " ".repeat(INDENT);
+        }
+    }
+
+    fn prompt(&self, place: &str, name: &str) {
+        let place = self.paint(DIM, &format!("{place:<10}"));
+        let name = self.paint(BOLD, &format!("{name:<6}"));
+        let mut stdout = io::stdout();
+        let _ = write!(stdout, "  {place} {name}{}", self.paint(DIM, "› "));
+        let _ = stdout.flush();
+    }
+
+    fn paint(&self, style: &str, text: &str) -> String {
+        match self.colour {
+            true => format!("\x1b[{style}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+}
+
+/// Prints a line. That nobody reads it is no failure.
+fn print_line(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Lines of at most `width` characters, broken at spaces where there are any. A line that fits keeps
+/// its spaces; a terminal obeys nothing in it.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let harmless = |c: char| if c.is_control() { ' ' } else { c };
+        let mut rest: Vec<char> = line.chars().map(harmless).collect();
+        while rest.len() > width {
+            let space = rest[..=width].iter().rposition(|c| *c == ' ');
+            let end = space.filter(|end| *end > 0).unwrap_or(width);
+            lines.push(rest[..end].iter().collect());
+            rest.drain(..end + usize::from(space == Some(end)));
+        }
+        lines.push(rest.iter().collect());
+    }
+    if lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines
+}
