@@ -182,9 +182,16 @@ impl Inbox {
     /// Leaves a channel alone for a while: the server refused to let the bot read or write there.
     /// Said once, until it is open again.
     pub fn close(&mut self, channel: &ChannelId, why: &str) {
-        let until = self.now() + self.scope.times.recheck;
+        let now = self.now();
+        let times = &self.scope.times;
+        let confirmed = self.refused_since != Some(now);
+        let pause = if confirmed {
+            times.recheck
+        } else {
+            times.relist
+        };
         let watch = self.watched.entry(channel.clone()).or_default();
-        watch.closed_until = Some(until);
+        watch.closed_until = Some(now + pause);
         if !std::mem::replace(&mut watch.closed_told, true) {
             let name = if watch.name.is_empty() {
                 channel.as_str()
@@ -241,33 +248,41 @@ impl Inbox {
         let check_membership = known.is_none_or(|watch| watch.closed_until.is_some());
         let channel = match client.channel(id) {
             Err(error) if error.is_closed() => {
-                self.begin(state);
-                self.close(
-                    id,
-                    &format!("{error}; check channel_id and add the bot to the channel"),
-                );
+                let why = format!("{error}; check channel_id and add the bot to the channel");
+                if self.is_confirmed(now) {
+                    self.begin(state);
+                }
+                self.close(id, &why);
                 return Ok(());
             }
             result => result?,
         };
-        let member = !check_membership || client.is_member(id)?;
-        if member {
-            self.admit(client, state, &channel)?;
-        } else {
-            self.leave(state, &channel);
-        }
-        self.begin(state);
-        if channel.delete_at.0 > 0 {
-            self.close(id, "it is archived");
-        } else if !member {
+        if check_membership && !client.is_member(id)? {
+            if self.is_confirmed(now) {
+                self.leave(state, &channel);
+                self.begin(state);
+            }
             self.close(
                 id,
                 "the bot is not in it; add it with /invite in the channel",
             );
+            return Ok(());
+        }
+        self.refused_since = None;
+        self.admit(client, state, &channel)?;
+        self.begin(state);
+        if channel.delete_at.0 > 0 {
+            self.close(id, "it is archived");
         } else if check_membership {
             self.reopen(id);
         }
         Ok(())
+    }
+
+    /// Whether a refusal is not the first one: what it says about floors is believed when it is
+    /// said again.
+    fn is_confirmed(&mut self, now: Duration) -> bool {
+        *self.refused_since.get_or_insert(now) < now
     }
 
     fn look_at_all(&mut self, client: &Client, state: &mut State) -> Result<(), ApiError> {
