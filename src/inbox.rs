@@ -98,8 +98,7 @@ impl Inbox {
         Inbox {
             teams: Vec::new(),
             teams_due: Duration::ZERO,
-            // What was committed late just before the start moves no ETag either.
-            relist_until: scope.times.clock.now() + scope.times.window + scope.times.relist,
+            relist_until: Duration::ZERO,
             relist_due: Duration::ZERO,
             looked: false,
             refused_since: None,
@@ -306,13 +305,12 @@ impl Inbox {
             self.relist_due = self.next_relist(client, state, now);
         }
         let mut shown = true;
-        let mut changed = false;
         if self.teams.is_empty() {
             // Servers before 6.0 do not have this call.
             match client.my_channels() {
                 Err(ApiError::Refused { .. }) => shown = false,
                 channels => {
-                    changed |= self.take_list(client, state, &TeamId::default(), &channels?)?
+                    self.take_list(client, state, &TeamId::default(), &channels?)?;
                 }
             }
         }
@@ -321,7 +319,15 @@ impl Inbox {
             match client.team_channels(&team, etag.as_deref().filter(|_| !relist)) {
                 Ok(ChannelList::Unchanged) => {}
                 Ok(ChannelList::Changed { channels, etag }) => {
-                    changed |= self.take_list(client, state, &team, &channels)?;
+                    // Another ETag is a change, even one that no counter shows: a start in the midst of
+                    // things, or a channel that is still empty.
+                    let changed = self.take_list(client, state, &team, &channels)?;
+                    if changed || etag != self.teams[at].1 {
+                        // Once more after the window, for what its last moments bring.
+                        let times = &self.scope.times;
+                        self.relist_until = now + times.window + times.relist;
+                        self.relist_due = now + times.relist;
+                    }
                     self.teams[at].1 = etag;
                 }
                 // Removed from the team a moment ago, or some versions' way to say that there are none.
@@ -331,11 +337,6 @@ impl Inbox {
                 }
                 Err(error) => return Err(error),
             }
-        }
-        if changed {
-            // Once more after the window, for what its last moments bring.
-            self.relist_until = now + self.scope.times.window + self.scope.times.relist;
-            self.relist_due = self.next_relist(client, state, now);
         }
         let refused_since = *self.refused_since.get_or_insert(now);
         if shown {
