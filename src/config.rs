@@ -255,7 +255,7 @@ pub fn load(path: Option<&Path>, environment: Environment) -> Result<Config, Con
 }
 
 /// Where the config file should be.
-fn find(path: Option<&Path>, environment: Environment) -> Result<PathBuf, ConfigError> {
+pub fn find(path: Option<&Path>, environment: Environment) -> Result<PathBuf, ConfigError> {
     let set = |name| environment(name).filter(|value| !value.trim().is_empty());
     if let Some(path) = path {
         Ok(path.to_owned())

@@ -1,6 +1,14 @@
 //! One file per command, and how a command ends.
 
+pub mod check;
+pub mod doctor;
+pub mod init;
+pub mod lookup;
 pub mod run;
+pub mod send;
+pub mod why;
+
+use std::io::{self, ErrorKind, Write};
 
 use crate::config::ConfigError;
 
@@ -35,5 +43,19 @@ impl Exit {
 impl From<ConfigError> for Exit {
     fn from(error: ConfigError) -> Exit {
         Exit::Config(error.to_string())
+    }
+}
+
+/// Writes `text` to standard output. That nobody reads it is no failure.
+pub fn print(text: &str) -> Result<(), Exit> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Exit::Failure(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        _ => Ok(()),
     }
 }
