@@ -129,6 +129,12 @@ impl Mattermost {
         });
     }
 
+    /// Answers requests as the server does, for another way to reach it (TLS, a proxy).
+    pub fn handler(&self) -> impl Fn(Request) -> Reply + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |request| shared.handle(request)
+    }
+
     /// Refuses connections, drops the open ones, and forgets what is only in a server's memory.
     pub fn stop(&self) {
         self.wire.stop();
