@@ -712,7 +712,7 @@ fn a_ca_file_that_is_not_there_and_a_port_without_tls_are_named() {
         &doctor(&stage),
         "server",
         "failure",
-        "does not speak TLS",
+        "gives no TLS, but Mattermost is at http://",
         "url = \"http://127.0.0.1:",
     );
 }

@@ -251,8 +251,6 @@ fn unreachable_fix(what: &str, url: &str, ca_file: Option<&Path>) -> String {
         )
     } else if has("CA:TRUE") {
         "have the server's certificate made anew, signed by that one".into()
-    } else if has("does not speak TLS") {
-        format!("{BELOW}\n  url = \"http://{authority}\"")
     } else if has("no such host") {
         "is the host in url written right? If so, look at this machine's /etc/resolv.conf".into()
     } else if has("refused") {

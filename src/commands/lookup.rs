@@ -37,6 +37,18 @@ pub fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     };
     match answer {
         Ok(pong) => Ok(pong),
+        Err(NoPong::Unreachable(what)) => {
+            // Nothing about a certificate means that there may be none.
+            let plain = url
+                .strip_prefix("https")
+                .filter(|_| !what.contains("certificate"));
+            match plain.map(|rest| format!("http{rest}")) {
+                Some(plain) if ping_once(agent, &plain).is_ok() => {
+                    Err(NoPong::Other("no TLS".into(), Some(plain)))
+                }
+                _ => Err(NoPong::Unreachable(what)),
+            }
+        }
         Err(NoPong::Other(what, leads_to)) => {
             let leads_to = leads_to.filter(|leads_to| ping_once(agent, leads_to).is_ok());
             let found = leads_to.or_else(|| {
@@ -45,7 +57,6 @@ pub fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
             });
             Err(NoPong::Other(what, found))
         }
-        Err(error) => Err(error),
     }
 }
 
