@@ -88,13 +88,8 @@ pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
             Err(error) if parts.len() == 1 => return Err(Exit::Failure(error)),
             Err(error) => {
                 let of = parts.len();
-                let there = match part {
-                    0 => "none".to_owned(),
-                    1 => "the first".to_owned(),
-                    _ => format!("the first {part}"),
-                };
                 return Err(Exit::Failure(format!(
-                    "part {} of {of}: {error}; of the {of} parts, {there} is known to be there",
+                    "part {} of {of}: {error}; known to be there: {part} of {of}",
                     part + 1
                 )));
             }
