@@ -484,6 +484,16 @@ mod tests {
     #[test]
     fn arguments_become_commands() {
         let run = |once| Action::Run { once };
+        let doctor = |json, ask| Action::Doctor { json, ask };
+        let send = |channel: Option<&str>, thread: Option<&str>, text: Option<&str>| {
+            let [channel, thread, text] =
+                [channel, thread, text].map(|text| text.map(str::to_owned));
+            Action::Send(send::Letter {
+                channel,
+                thread,
+                text,
+            })
+        };
         let cases = [
             ("", None, LevelFilter::Info, run(false)),
             ("run", None, LevelFilter::Info, run(false)),
@@ -516,6 +526,39 @@ mod tests {
             ("-v -- run", None, LevelFilter::Debug, run(false)),
             ("--version", None, LevelFilter::Info, Action::Version),
             ("run -V", None, LevelFilter::Info, Action::Version),
+            (
+                "channel doctor mattermost --json",
+                None,
+                LevelFilter::Info,
+                doctor(true, false),
+            ),
+            (
+                "--ask channel doctor",
+                None,
+                LevelFilter::Info,
+                doctor(false, true),
+            ),
+            ("doctor", None, LevelFilter::Info, doctor(false, false)),
+            (
+                "why abc",
+                None,
+                LevelFilter::Info,
+                Action::Why("abc".into()),
+            ),
+            ("init", None, LevelFilter::Info, Action::Init),
+            (
+                "send --channel ops --thread abc hi",
+                None,
+                LevelFilter::Info,
+                send(Some("ops"), Some("abc"), Some("hi")),
+            ),
+            (
+                "send --channel=ops -",
+                None,
+                LevelFilter::Info,
+                send(Some("ops"), None, None),
+            ),
+            ("send", None, LevelFilter::Info, send(None, None, None)),
             ("help", None, LevelFilter::Info, Action::Help(help())),
             ("help help", None, LevelFilter::Info, Action::Help(help())),
             ("-h", None, LevelFilter::Info, Action::Help(help())),
@@ -574,6 +617,29 @@ mod tests {
             ("hepl", "unknown command \"hepl\", did you mean help?"),
             ("frobnicate", "unknown command \"frobnicate\""),
             ("help frobnicate", "unknown command \"frobnicate\""),
+            (
+                "channel",
+                "unknown command \"channel\", did you mean channel doctor?",
+            ),
+            (
+                "chanel docter",
+                "unknown command \"chanel docter\", did you mean channel doctor?",
+            ),
+            ("dcotor", "unknown command \"dcotor\", did you mean doctor?"),
+            (
+                "channel doctor matermost",
+                "unknown channel \"matermost\", did you mean mattermost?",
+            ),
+            ("channel doctor slack", "unknown channel \"slack\""),
+            (
+                "send --chanel ops",
+                "unknown option \"--chanel\", did you mean --channel?",
+            ),
+            ("run --json", "--json is no option of `prx run`"),
+            (
+                "why",
+                "which post? Give its id or its link (Copy Link in the post's menu)",
+            ),
             (
                 "--cofnig x",
                 "unknown option \"--cofnig\", did you mean --config?",

@@ -41,6 +41,11 @@ fn help_is_short_and_comes_on_standard_output() {
         &["help"],
         &["run", "--help"],
         &["help", "run"],
+        &["channel", "doctor", "--help"],
+        &["help", "doctor"],
+        &["why", "--help"],
+        &["init", "--help"],
+        &["send", "--help"],
     ] {
         let (code, stdout, stderr) = run(&mut prx(arguments));
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
