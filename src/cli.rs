@@ -665,7 +665,10 @@ mod tests {
                 text.lines().all(|line| line.chars().count() <= 80),
                 "{text}"
             );
-            assert!(text.contains("Example: prx "), "{text}");
+            assert!(
+                text.contains("Example: ") && text.contains("prx "),
+                "{text}"
+            );
         }
     }
 

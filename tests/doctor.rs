@@ -12,7 +12,8 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::Value;
 use support::bot::{Ran, Stage, binary, run};
-use support::mattermost::{Act, Fault, Joining, Kind};
+use support::clock::{SimClock, Time};
+use support::mattermost::{Act, Fault, Joining, Kind, Version};
 use support::model::{Model, ModelReply};
 use support::wire::{Reply, Request, Wire};
 
@@ -343,6 +344,18 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
 }
 
 #[test]
+fn an_old_server_is_understood_too() {
+    for setting in ["", "channel_id = \"talk\"", "allowed_users = [\"ann\"]"] {
+        let stage = Stage::new(Time::real(), SimClock::new(), Version::V5_37);
+        stage.configure(ECHO, setting);
+        let ran = doctor(&stage);
+        expect(&ran, "server", "ok", "Mattermost 5.37.0", "");
+        expect(&ran, "token", "ok", "@prxbot, a bot account", "");
+        assert_eq!(ran.code, Some(i32::from(!setting.is_empty())), "{ran:?}");
+    }
+}
+
+#[test]
 fn without_a_channel_the_teams_and_channels_are_counted_and_none_is_a_failure() {
     let stage = Stage::real();
     stage.configure(ECHO, "");
@@ -434,6 +447,8 @@ fn a_running_bot_is_seen_and_left_alone() {
     });
     let detail = format!("the bot is running as process {}", bot.child.id());
     expect(&doctor(&stage), "state", "ok", &detail, "");
+    let ran = stage.run(&["doctor"], "");
+    assert!(ran.stdout.ends_with("and is running.\n"), "{ran:?}");
     assert!(bot.child.try_wait().expect("a child").is_none());
 }
 

@@ -269,6 +269,18 @@ fn what_was_written_before_the_first_run_or_look_is_history() {
 }
 
 #[test]
+fn whether_the_bot_runs_is_said_when_all_else_is_well() {
+    let stage = stage("poll_interval_secs = 3600");
+    let post = says(&stage, "hello");
+    decides(
+        &stage,
+        &post,
+        "Would be answered, but the bot is not running",
+        "✓ in time ",
+    );
+}
+
+#[test]
 fn what_is_too_old_to_catch_up_with_is_said() {
     let stage = stage("catch_up_secs = 0");
     let post = says(&stage, "hello");

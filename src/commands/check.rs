@@ -9,7 +9,7 @@ use super::{Exit, print};
 /// The column in which details begin.
 const INDENT: usize = 16;
 /// Prose is wrapped here on a terminal, whose real width only the terminal knows.
-const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -128,7 +128,7 @@ impl Report {
 }
 
 /// `text` in lines of at most `width` characters where its spaces allow it.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut length = 0;
     for word in text.split(' ') {

@@ -46,7 +46,7 @@ pub fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit
         }
     };
     check_config(&mut report, &config, config_path.is_none());
-    check_state(&mut report, &config);
+    let is_running = check_state(&mut report, &config);
     if let Some(client) = check_server(&mut report, &config)
         && let Some(me) = check_token(&mut report, &config, &client)
     {
@@ -64,9 +64,16 @@ pub fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit
         model::ask(&mut report, &config);
     }
     report.finish()?;
-    match report.failures() {
-        0 if json => Ok(()),
-        0 => print("\nAll is well: the bot works with this. Start it with `prx run`.\n"),
+    let failures = report.failures();
+    if !json {
+        print(match (failures, is_running) {
+            (0, true) => "\nAll is well: the bot works with this, and is running.\n",
+            (0, false) => "\nAll is well: the bot works with this. Start it with `prx run`.\n",
+            _ => "\n",
+        })?;
+    }
+    match failures {
+        0 => Ok(()),
         1 => Err(Exit::Failure(
             "the bot would not work: see the line with ✗".into(),
         )),
@@ -126,18 +133,16 @@ fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
     }
 }
 
-fn check_state(report: &mut Report, config: &Config) {
+/// Whether an instance is running.
+fn check_state(report: &mut Report, config: &Config) -> bool {
     let path = &config.state_path;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
     let (probe, shown) = (path.with_extension("json.doctor"), folder.display());
-    let written = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(&probe);
+    let mut options = OpenOptions::new();
+    let written = options.create(true).write(true).truncate(true).open(&probe);
     if let Err(error) = written.and_then(|_| fs::remove_file(&probe)) {
         let fix = match folder.exists() {
             true => format!(
@@ -145,24 +150,27 @@ fn check_state(report: &mut Report, config: &Config) {
             ),
             false => format!("make it, or name another with state_dir:\n  mkdir -p {shown}"),
         };
-        return report.fail("state", format!("{shown} cannot be written: {error}"), fix);
+        report.fail("state", format!("{shown} cannot be written: {error}"), fix);
+        return false;
     }
-    let instance = match Lock::take(path) {
+    let lock = Lock::take(path);
+    let is_running = matches!(lock, Err(LockError::Taken(_)));
+    let instance = match lock {
         Ok(_) => "no instance is running".to_owned(),
         Err(LockError::Taken(Some(id))) => format!("the bot is running as process {id}"),
         Err(LockError::Taken(None)) => "the bot is running".to_owned(),
         Err(LockError::Io(lock, error)) => {
-            return report.fail(
+            let lock = lock.display();
+            report.fail(
                 "state",
-                format!("{} cannot be opened: {error}", lock.display()),
-                format!(
-                    "give it to whoever runs the bot:\n  chown $USER {}",
-                    lock.display()
-                ),
+                format!("{lock} cannot be opened: {error}"),
+                format!("give it to whoever runs the bot:\n  chown $USER {lock}"),
             );
+            return false;
         }
     };
     report.ok("state", format!("{}; {instance}", path.display()));
+    is_running
 }
 
 fn check_server(report: &mut Report, config: &Config) -> Option<Client> {

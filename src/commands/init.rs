@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::check::Report;
+use super::check::{Report, WIDTH, wrap};
 use super::doctor::{self, model, place};
 use super::{Exit, lookup, print};
 use crate::config::{self, ProviderSettings, Secret};
@@ -31,7 +31,7 @@ pub fn run(config_path: Option<&Path>) -> Result<(), Exit> {
     let (mut asker, report) = (Asker, &mut Report::new(false));
     let shown = path.display();
     print(&format!(
-        "A few questions, and {shown} is written. Ctrl-C ends this; nothing is kept then.\n\n"
+        "This asks a few questions and writes {shown}.\nCtrl-C ends it; nothing is kept then.\n\n"
     ))?;
     if path.exists() {
         let answer = asker.ask(
@@ -271,10 +271,13 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
         print("   ollama runs on this machine\n")?;
     }
     let names: Vec<&str> = provider::KNOWN.iter().map(|known| known.name).collect();
-    print(&format!(
-        "   one of {},\n   custom:URL (any server with OpenAI's API), or none for the moment\n",
+    let text = format!(
+        "one of {}, custom:URL (any server with OpenAI's API), or none for the moment",
         names.join(", ")
-    ))?;
+    );
+    for line in wrap(&text, WIDTH - 3) {
+        print(&format!("   {line}\n"))?;
+    }
     let default = if here.is_some() { "ollama" } else { "none" };
     loop {
         let name = asker.ask("Provider", default)?;

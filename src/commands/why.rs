@@ -5,14 +5,14 @@ use std::path::Path;
 use super::check::Report;
 use super::lookup::{self, Found};
 use super::{Exit, print};
-use crate::config::{self, Config};
+use crate::config::{self, Allowed, Config};
 use crate::context;
 use crate::filter::{self, Reason, Verdict};
 use crate::http::Agent;
 use crate::inbox;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{Post, PostList, ServerTime, User, mention};
-use crate::state;
+use crate::state::{self, Lock};
 use crate::times::Times;
 
 /// Explains what becomes of the post that `text` names, by id or link.
@@ -93,7 +93,11 @@ impl Why<'_> {
                     }
                 }
             }
-            (None, None) => "Would be answered: nothing stands against it.".into(),
+            (None, None) => match Lock::take(&self.config.state_path) {
+                Ok(_) => "Would be answered, but the bot is not running: start it with `prx run`.",
+                Err(_) => "Would be answered: nothing stands against it.",
+            }
+            .into(),
             (None, Some(why_not)) => format!("Not answered: {why_not}."),
         })
     }
@@ -179,7 +183,10 @@ impl Why<'_> {
             (
                 "allowed",
                 |r| matches!(r, Reason::NotAllowed),
-                format!("{author} is in allowed_users"),
+                match settings.channel(&post.channel_id).allowed_users {
+                    Allowed::Everybody => "everybody is".to_owned(),
+                    Allowed::These(_) => format!("{author} is in allowed_users"),
+                },
             ),
             (
                 "mentioned",

@@ -252,8 +252,11 @@ impl Place<'_> {
     }
 
     fn fail_nobody(&mut self) -> Result<(), ApiError> {
-        let people = people(self.client, self.config.mattermost.channel_id.as_ref())?;
-        let lines: String = people
+        let mut people_here = people(self.client, self.config.mattermost.channel_id.as_ref())?;
+        if people_here.is_empty() {
+            people_here = people(self.client, None)?;
+        }
+        let lines: String = people_here
             .iter()
             .take(NAMES)
             .map(|user| {
