@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use rexpect::session::{PtySession, spawn_command};
@@ -293,6 +294,17 @@ fn terminal(script: &str, arguments: &Command) -> PtySession {
     spawn_command(command, Some(PATIENCE)).expect("a terminal")
 }
 
+/// Whether this machine has what a terminal takes.
+fn has_terminals() -> bool {
+    let has = Path::new("/dev/ptmx").exists() && Command::new("stty").output().is_ok();
+    if !has {
+        eprintln!(
+            "SKIPPED: there is no /dev/ptmx or no stty here, so nothing at a terminal is tested"
+        );
+    }
+    has
+}
+
 /// Waits until the terminal shows `text`: what it showed before.
 #[track_caller]
 fn until(terminal: &mut PtySession, text: &str) -> String {
@@ -307,6 +319,9 @@ fn answer(terminal: &mut PtySession, text: &str) {
 
 #[test]
 fn at_a_terminal_the_token_is_not_shown_and_the_bot_answers() {
+    if !has_terminals() {
+        return;
+    }
     let stage = Stage::real();
     let mut terminal = terminal("exec \"$@\"", &init(&stage, NO_OLLAMA));
     until(&mut terminal, "Address of the Mattermost server");
@@ -337,6 +352,9 @@ fn at_a_terminal_the_token_is_not_shown_and_the_bot_answers() {
 
 #[test]
 fn ctrl_c_at_the_token_leaves_a_terminal_that_shows_what_is_typed() {
+    if !has_terminals() {
+        return;
+    }
     let stage = Stage::real();
     let script =
         "trap : INT; \"$@\"; until stty -a | grep -q ' echo '; do :; done; echo shown again";

@@ -90,7 +90,8 @@ fn a_reply_goes_to_the_root_of_the_thread_whichever_post_is_named() {
 
 #[test]
 fn what_goes_wrong_for_a_moment_is_repeated_and_posted_once() {
-    let faults: [(&str, fn() -> Act); 7] = [
+    type Make = fn() -> Act;
+    let faults: [(&str, Make); 7] = [
         ("500", || {
             Act::Instead(Fault::Error(500, "app.post.save.app_error"))
         }),
