@@ -858,6 +858,30 @@ fn a_model_server_that_refuses_the_key_or_has_no_list_is_told_apart() {
 }
 
 #[test]
+fn openrouter_is_asked_about_the_key_since_it_shows_its_models_to_anybody() {
+    let server = Wire::start(|request| match request.target.as_str() {
+        "/api/v1/models" => Reply::json(200, &serde_json::json!({"data": [{"id": "m"}]})),
+        _ => Reply::json(
+            401,
+            &serde_json::json!({"error": {"message": "User not found."}}),
+        ),
+    });
+    let stage = Stage::real();
+    let top = format!(
+        "api_key = \"sk-or-123456\"\napi_url = \"{}/api/v1\"\ndefault_model = \"m\"",
+        server.url()
+    );
+    stage.configure(&top, "");
+    expect(
+        &doctor(&stage),
+        "provider",
+        "failure",
+        "the key is refused",
+        "api_key",
+    );
+}
+
+#[test]
 fn one_question_is_asked_only_on_request() {
     let model = Model::start();
     model.answers("I am here.");

@@ -11,7 +11,7 @@ use super::doctor::{self, model, place};
 use super::{Exit, lookup, print};
 use crate::config::{self, ProviderSettings, Secret};
 use crate::http::Agent;
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::Client;
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::provider::{self, models};
 use crate::times::Times;
@@ -140,10 +140,6 @@ fn ask_token(
     }
 }
 
-fn failed(error: ApiError) -> Exit {
-    Exit::Failure(error.to_string())
-}
-
 /// The one channel and its title, or nothing for all.
 fn ask_channel(
     asker: &mut Asker,
@@ -151,7 +147,7 @@ fn ask_channel(
     me: &User,
 ) -> Result<Option<(ChannelId, String)>, Exit> {
     loop {
-        let mut choices = lookup::channels(client).map_err(failed)?;
+        let mut choices = lookup::channels(client)?;
         choices.retain(lookup::Found::is_in_team);
         print("\nWhere does it answer?\n")?;
         print("   0  in every channel it is in, and in direct messages\n")?;
@@ -166,10 +162,10 @@ fn ask_channel(
             None if id.is_well_formed() => match client.channel(&id) {
                 Ok(channel) => vec![(id, format!("~{}", channel.name))],
                 Err(error) if error.is_closed() => Vec::new(),
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(error.into()),
             },
             None => {
-                let found = lookup::find_channels(client, &answer).map_err(failed)?;
+                let found = lookup::find_channels(client, &answer)?;
                 let found = found.into_iter();
                 found
                     .map(|found| (found.channel.id.clone(), found.title()))
@@ -181,7 +177,7 @@ fn ask_channel(
                 "@{} sees no such channel; in a private one, write /invite @{0}\n",
                 me.username
             ))?,
-            [(id, title)] if client.is_member(id).map_err(failed)? => {
+            [(id, title)] if client.is_member(id)? => {
                 return Ok(Some((id.clone(), title.clone())));
             }
             [(_, title)] => print(&format!(
@@ -209,7 +205,7 @@ fn ask_people(
     client: &Client,
     channel: Option<&ChannelId>,
 ) -> Result<People, Exit> {
-    let choices = place::people(client, channel).map_err(failed)?;
+    let choices = place::people(client, channel)?;
     loop {
         print("\nWho may talk to it?\n")?;
         print("   *  everybody on this server\n")?;
@@ -229,8 +225,8 @@ fn ask_people(
             let id = UserId::from(word);
             let user = match chosen(&choices, word) {
                 Some(user) => Some(user.clone()),
-                None if id.is_well_formed() => client.users(&[&id]).map_err(failed)?.pop(),
-                None => lookup::find_user(client, word).map_err(failed)?,
+                None if id.is_well_formed() => client.users(&[&id])?.pop(),
+                None => lookup::find_user(client, word)?,
             };
             match user {
                 Some(user) => {
@@ -285,6 +281,7 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
             provider: name.clone(),
             ..Model::default()
         };
+        let mut from_environment = None;
         let (name, base, needs_key) = if name == "none" {
             return Ok(Model::default());
         } else if let Some((prefix, url)) = config::custom(&name) {
@@ -299,15 +296,17 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
             if known.name == "ollama" && ollama != known.base {
                 answer.api_url.clone_from(&ollama);
             }
-            let has_variable = known
-                .key_variables
-                .iter()
-                .any(|name| std::env::var_os(name).is_some());
+            let mut variables = known.key_variables.iter();
+            from_environment = variables.find_map(|name| std::env::var(name).ok());
             let base = match known.name {
                 "ollama" => ollama.clone(),
                 _ => known.base.to_owned(),
             };
-            (known.name, base, known.needs_key && !has_variable)
+            (
+                known.name,
+                base,
+                known.needs_key && from_environment.is_none(),
+            )
         } else {
             print(&format!("{name:?} is not one of them.\n"))?;
             continue;
@@ -324,7 +323,9 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
             }
         }
         let failures = report.failures();
-        let settings = settings(name, &base, answer.key.clone());
+        let key = answer.key.clone();
+        let key = key.or(from_environment.map(|key| Secret::new(&key)));
+        let settings = settings(name, &base, key);
         let mut models = model::list(report, &settings, name).unwrap_or_default();
         if report.failures() > failures {
             continue;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::http::{Agent, Call, Failure};
-use crate::mattermost::client::{ApiError, ChannelList, Client};
+use crate::mattermost::client::{ApiError, ChannelList, Client, version};
 use crate::mattermost::{Channel, PostId, User, is_id};
 
 const PING: &str = "/api/v4/system/ping";
@@ -101,12 +101,6 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
         _ if is_page => Err(NoPong::Other(format!("a web page ({status})"), None)),
         _ => Err(NoPong::Other(format!("HTTP {status}"), None)),
     }
-}
-
-/// `11.6.0` of `11.6.0.<build>.<hash>.<licensed>`.
-fn version(header: &str) -> String {
-    let numbers: Vec<&str> = header.split('.').take(3).collect();
-    numbers.join(".")
 }
 
 /// Where else on the same host the API may be: above the path, as in a link copied from the browser,

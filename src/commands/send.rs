@@ -6,9 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::run::introduce;
-use super::{Exit, lookup, print};
-use crate::config;
-use crate::http::Agent;
+use super::{Exit, connect, lookup, print};
 use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
 use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
 use crate::outbox::Outbox;
@@ -33,7 +31,7 @@ pub struct Letter {
 
 /// Posts `letter` and prints the id of each post.
 pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
-    let config = config::load(config_path, &|name| std::env::var(name).ok())?;
+    let (config, client) = connect(config_path)?;
     let settings = &config.mattermost;
     let channel = match (&letter.channel, &letter.thread, &settings.channel_id) {
         (Some(channel), ..) => Some(channel.as_str()),
@@ -49,10 +47,7 @@ pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
         Some(text) => text.clone(),
         None => read_input()?,
     };
-    let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::Config)?;
-    let times = Times::default();
-    let client = Client::new(agent, &settings.url, &settings.token, times.clone());
-    let (me, limit) = introduce(&client).map_err(failed)?;
+    let (me, limit) = introduce(&client)?;
     let options = ReplyOptions {
         allow_unsafe_links: settings.allow_unsafe_links,
     };
@@ -74,7 +69,7 @@ pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
     };
     let sender = Sender {
         client: &client,
-        times,
+        times: Times::default(),
         me,
         channel,
         root: root.map(|root| root.id).unwrap_or_default(),
@@ -98,13 +93,6 @@ pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
     Ok(())
 }
 
-fn failed(error: ApiError) -> Exit {
-    match error {
-        ApiError::Unauthorized => Exit::Token(error.to_string()),
-        error => Exit::Failure(error.to_string()),
-    }
-}
-
 fn read_input() -> Result<String, Exit> {
     let mut bytes = Vec::new();
     let read = io::stdin()
@@ -124,7 +112,7 @@ fn find_channel(client: &Client, text: &str) -> Result<ChannelId, Exit> {
     if id.is_well_formed() {
         return Ok(id);
     }
-    let found = lookup::find_channels(client, text).map_err(failed)?;
+    let found = lookup::find_channels(client, text)?;
     match &found[..] {
         [one] => Ok(one.channel.id.clone()),
         [] => Err(Exit::Failure(format!(
@@ -146,7 +134,7 @@ fn find_root(client: &Client, text: &str) -> Result<Post, Exit> {
     let missing = || Exit::Failure(format!("no post {text:?} that the bot can see"));
     let get = |id: &PostId| match client.post(id) {
         Err(error) if error.is_closed() => Err(missing()),
-        post => post.map_err(failed),
+        post => Ok(post?),
     };
     let post = get(&lookup::post_id(text).ok_or_else(missing)?)?;
     match post.root_id.is_empty() {

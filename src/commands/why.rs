@@ -4,11 +4,10 @@ use std::path::Path;
 
 use super::check::Report;
 use super::lookup::{self, Found};
-use super::{Exit, print};
-use crate::config::{self, Allowed, Config};
+use super::{Exit, connect, print};
+use crate::config::{Allowed, Config};
 use crate::context;
 use crate::filter::{self, Reason, Verdict};
-use crate::http::Agent;
 use crate::inbox;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{Post, PostList, ServerTime, User, mention};
@@ -17,24 +16,18 @@ use crate::times::Times;
 
 /// Explains what becomes of the post that `text` names, by id or link.
 pub fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
-    let config = config::load(config_path, &|name| std::env::var(name).ok())?;
+    let (config, client) = connect(config_path)?;
     let settings = &config.mattermost;
     let Some(id) = lookup::post_id(text) else {
         return Err(Exit::Config(format!(
             "{text:?} is neither a post's id nor its link (Copy Link in the post's menu)"
         )));
     };
-    let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::Config)?;
-    let client = Client::new(agent, &settings.url, &settings.token, Times::default());
-    let failed = |error: ApiError| match error {
-        ApiError::Unauthorized => Exit::Token(error.to_string()),
-        error => Exit::Failure(error.to_string()),
-    };
-    let me = client.me().map_err(failed)?;
+    let me = client.me()?;
     let post = match client.post(&id) {
         Ok(post) => Some(post),
         Err(error) if error.is_closed() => None,
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(error.into()),
     };
     let mut report = Report::new(false);
     let Some(post) = post else {
@@ -55,7 +48,7 @@ pub fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
         me: &me,
         post: &post,
     };
-    let verdict = why.explain().map_err(failed)?;
+    let verdict = why.explain()?;
     print(&format!("\n{verdict}\n"))
 }
 

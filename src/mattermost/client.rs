@@ -154,10 +154,8 @@ impl Client {
     /// `GET users/me`: the bot itself.
     pub fn me(&self) -> Result<User, ApiError> {
         let response = self.send("GET", "users/me", None, &[], TIMEOUT)?;
-        // `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`
-        if let Some(version) = response.header("X-Version-Id") {
-            let numbers: Vec<&str> = version.split('.').take(3).collect();
-            *self.version.borrow_mut() = numbers.join(".");
+        if let Some(header) = response.header("X-Version-Id") {
+            *self.version.borrow_mut() = version(header);
         }
         parse(response, BODY_LIMIT)
     }
@@ -446,6 +444,12 @@ impl Client {
             status => Err(refusal(status, method, path, response)),
         }
     }
+}
+
+/// `11.6.0` of an `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`.
+pub fn version(header: &str) -> String {
+    let numbers: Vec<&str> = header.split('.').take(3).collect();
+    numbers.join(".")
 }
 
 /// What a status other than success means: the API's own refusals are JSON with an `id`; all else

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::{Asked, ProviderError};
-use super::known;
 use crate::config::{ProviderKind, ProviderSettings, Secret};
 use crate::http::{Agent, Call, Failure};
 
@@ -59,9 +58,11 @@ pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
     if is_anthropic {
         return get("/v1/models").map(|list| ids(&list));
     }
-    if known(name).is_some_and(|known| known.name == "openrouter") {
-        // OpenRouter tells its models to anybody.
-        get("/key")?;
+    // OpenRouter tells its models to anybody.
+    if name == "openrouter"
+        && let Err(refused @ NoModels::Refused(_)) = get("/key")
+    {
+        return Err(refused);
     }
     let has_path = base
         .split_once("://")
