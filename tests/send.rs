@@ -2,6 +2,12 @@
 
 mod support;
 
+use std::rc::Rc;
+
+use prx::commands::send::{Letter, deliver};
+use prx::http::Agent;
+use prx::mattermost::client::Client;
+use prx::times::Times;
 use support::bot::{Ran, Stage};
 use support::mattermost::{Act, Fault, Kind, api_path};
 
@@ -116,6 +122,53 @@ fn what_goes_wrong_for_a_moment_is_repeated_and_posted_once() {
         let pending: Vec<_> = tries.map(|call| call.body.clone()).collect();
         assert_eq!(pending.len(), 2, "{name}");
         assert_eq!(pending[0], pending[1], "{name}");
+    }
+}
+
+#[test]
+fn what_goes_wrong_for_long_is_given_up_while_a_repeat_is_still_safe() {
+    let cases: [(Fault, bool); 3] = [
+        // Whether the server may have taken it.
+        (Fault::Error(500, "app.post.save.app_error"), true),
+        (Fault::Close, true),
+        (Fault::RateLimited(1), false),
+    ];
+    for (fault, unclear) in cases {
+        let stage = Stage::simulated();
+        stage.configure(ECHO, "");
+        let config = prx::config::load(Some(&stage.config_path()), &|_| None).expect("a config");
+        let times = Times {
+            clock: Rc::new(stage.clock.clone()),
+            ..Times::default()
+        };
+        let (settings, agent) = (&config.mattermost, Agent::new(None).expect("an agent"));
+        let client = Client::new(agent, &settings.url, &settings.token, times.clone());
+        stage
+            .mattermost
+            .on_request(move |request, _| match api_path(request) {
+                "posts" => Act::Instead(fault.clone()),
+                _ => Act::Serve,
+            });
+        let letter = Letter {
+            channel: Some("talk".into()),
+            thread: None,
+            text: Some("hello".into()),
+        };
+        let error = deliver(&config, &client, times, &letter).expect_err("a failure");
+        assert_eq!(error.code(), 1);
+        assert_eq!(
+            error.message().contains("it may be there all the same"),
+            unclear,
+            "{error:?}"
+        );
+        let world = stage.world();
+        let tries = world
+            .log
+            .iter()
+            .filter(|call| call.target.ends_with("/posts"));
+        let at: Vec<u64> = tries.map(|call| call.at_ms).collect();
+        let lasted = at[at.len() - 1] - at[0];
+        assert!((10_000..25_000).contains(&lasted), "{at:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::run::introduce;
 use super::{Exit, connect, lookup, print};
+use crate::config::Config;
 use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
 use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
 use crate::outbox::Outbox;
@@ -32,6 +33,16 @@ pub struct Letter {
 /// Posts `letter` and prints the id of each post.
 pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
     let (config, client) = connect(config_path)?;
+    deliver(&config, &client, Times::default(), letter)
+}
+
+/// `run`, on any clock.
+pub fn deliver(
+    config: &Config,
+    client: &Client,
+    times: Times,
+    letter: &Letter,
+) -> Result<(), Exit> {
     let settings = &config.mattermost;
     let channel = match (&letter.channel, &letter.thread, &settings.channel_id) {
         (Some(channel), ..) => Some(channel.as_str()),
@@ -47,7 +58,7 @@ pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
         Some(text) => text.clone(),
         None => read_input()?,
     };
-    let (me, limit) = introduce(&client)?;
+    let (me, limit) = introduce(client)?;
     let options = ReplyOptions {
         allow_unsafe_links: settings.allow_unsafe_links,
     };
@@ -60,16 +71,16 @@ pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
     let root = letter
         .thread
         .as_deref()
-        .map(|thread| find_root(&client, thread));
+        .map(|thread| find_root(client, thread));
     let root = root.transpose()?;
     let channel = match (channel, &root) {
-        (Some(channel), _) => find_channel(&client, channel)?,
+        (Some(channel), _) => find_channel(client, channel)?,
         (None, Some(root)) => root.channel_id.clone(),
         (None, None) => ChannelId::default(),
     };
     let sender = Sender {
-        client: &client,
-        times: Times::default(),
+        client,
+        times,
         me,
         channel,
         root: root.map(|root| root.id).unwrap_or_default(),
