@@ -3,14 +3,14 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use log::LevelFilter;
 
-use crate::commands::{Exit, run};
+use crate::commands::{doctor, init, print, run, send, why};
 use crate::nearest::nearest;
 
 /// What the process was asked to do.
@@ -31,6 +31,14 @@ pub enum Action {
     Run {
         once: bool,
     },
+    Doctor {
+        json: bool,
+        ask: bool,
+    },
+    /// The post, by id or link.
+    Why(String),
+    Init,
+    Send(send::Letter),
 }
 
 /// What is wrong with the arguments, in one line.
@@ -55,6 +63,10 @@ pub fn main() -> ExitCode {
         Action::Help(text) => print(&text),
         Action::Version => print(&version()),
         Action::Run { once } => run::run(config, once),
+        Action::Doctor { json, ask } => doctor::run(config, json, ask),
+        Action::Why(post) => why::run(config, &post),
+        Action::Init => init::run(config),
+        Action::Send(letter) => send::run(config, &letter),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,7 +87,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Usage
     } else {
         let length = |spec: &Spec| spec.matched(&words);
         let spec = COMMANDS.iter().find(|spec| length(spec) > 0);
-        let spec = spec.ok_or_else(|| unknown("command", words[0], command_names()))?;
+        let spec = spec.ok_or_else(|| unknown_command(&words))?;
         words.drain(..length(spec));
         spec
     };
@@ -100,7 +112,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Usage
         let extra = words[spec.operands.len()];
         return Err(UsageError(format!("unexpected argument {extra:?}")));
     } else {
-        (spec.action)(&given)
+        (spec.action)(&given, &words)?
     };
     let level = match (given.has("--quiet"), given.has("--verbose")) {
         (true, _) => LevelFilter::Error,
@@ -123,7 +135,8 @@ struct Spec {
     summary: &'static str,
     options: &'static [Opt],
     example: &'static str,
-    action: fn(&Given) -> Action,
+    /// Of the options and the operands.
+    action: fn(&Given, &[&str]) -> Result<Action, UsageError>,
 }
 
 #[derive(PartialEq)]
@@ -137,22 +150,103 @@ struct Opt {
 }
 
 /// The first is what happens without a name.
-const COMMANDS: &[Spec] = &[Spec {
-    name: "run",
-    aliases: &["daemon"],
-    operands: &[],
-    summary: "answer messages until stopped (the default)",
-    options: &[Opt {
-        name: "--once",
-        short: "",
-        value: "",
-        summary: "look once, answer what is there, and end",
-    }],
-    example: "prx run --config /etc/prx/config.toml",
-    action: |given| Action::Run {
-        once: given.has("--once"),
+const COMMANDS: &[Spec] = &[
+    Spec {
+        name: "run",
+        aliases: &["daemon"],
+        operands: &[],
+        summary: "answer messages until stopped (the default)",
+        options: &[flag("--once", "look once, answer what is there, and end")],
+        example: "prx run --config /etc/prx/config.toml",
+        action: |given, _| {
+            Ok(Action::Run {
+                once: given.has("--once"),
+            })
+        },
     },
-}];
+    Spec {
+        name: "channel doctor",
+        aliases: &["doctor"],
+        operands: &["[mattermost]"],
+        summary: "find out what keeps the bot from working",
+        options: &[
+            flag("--ask", "ask the model one short question, too"),
+            flag("--json", "print the checks as JSON"),
+        ],
+        example: "prx channel doctor mattermost",
+        action: |given, operands| match operands {
+            [other] if *other != "mattermost" => {
+                Err(unknown("channel", other, ["mattermost"].into_iter()))
+            }
+            _ => Ok(Action::Doctor {
+                json: given.has("--json"),
+                ask: given.has("--ask"),
+            }),
+        },
+    },
+    Spec {
+        name: "why",
+        aliases: &[],
+        operands: &["POST"],
+        summary: "say why a post was answered, or was not",
+        options: &[],
+        example: "prx why https://chat.example.com/team/pl/4xp9fdt77pncbef59f4k1qe83o",
+        action: |_, operands| match operands {
+            [post] => Ok(Action::Why((*post).to_owned())),
+            _ => Err(UsageError(
+                "which post? Give its id or its link (Copy Link in the post's menu)".to_owned(),
+            )),
+        },
+    },
+    Spec {
+        name: "init",
+        aliases: &[],
+        operands: &[],
+        summary: "ask what is needed and write the config file",
+        options: &[],
+        example: "prx init --config ./config.toml",
+        action: |_, _| Ok(Action::Init),
+    },
+    Spec {
+        name: "send",
+        aliases: &[],
+        operands: &["[TEXT|-]"],
+        summary: "post a text, or what comes on standard input",
+        options: &[
+            valued(
+                "--channel",
+                "CHANNEL",
+                "its id, name or link; else channel_id",
+            ),
+            valued("--thread", "POST", "reply in this post's thread"),
+        ],
+        example: "df -h | prx send --channel ops -",
+        action: |given, operands| {
+            let text = |name| Some(given.value(name)?.to_string_lossy().into_owned());
+            Ok(Action::Send(send::Letter {
+                channel: text("--channel"),
+                thread: text("--thread"),
+                text: operands
+                    .first()
+                    .filter(|text| **text != "-")
+                    .map(|text| (*text).to_owned()),
+            }))
+        },
+    },
+];
+
+const fn flag(name: &'static str, summary: &'static str) -> Opt {
+    valued(name, "", summary)
+}
+
+const fn valued(name: &'static str, value: &'static str, summary: &'static str) -> Opt {
+    Opt {
+        name,
+        short: "",
+        value,
+        summary,
+    }
+}
 
 const GLOBAL_OPTIONS: &[Opt] = &[
     Opt {
@@ -322,6 +416,16 @@ fn all_options() -> impl Iterator<Item = &'static Opt> {
         .chain(COMMANDS.iter().flat_map(|spec| spec.options))
 }
 
+/// A name of two words may be missing its second, or have a typo in either.
+fn unknown_command(words: &[&str]) -> UsageError {
+    let both = words[..words.len().min(2)].join(" ");
+    let longer = command_names().find(|name| name.split(' ').next() == Some(words[0]));
+    match longer.or_else(|| nearest(&both, command_names(), 2)) {
+        Some(meant) => UsageError(format!("unknown command {both:?}, did you mean {meant}?")),
+        None => unknown("command", words[0], command_names()),
+    }
+}
+
 fn unknown(what: &str, word: &str, known: impl Iterator<Item = &'static str>) -> UsageError {
     UsageError(match nearest(word, known, 2) {
         Some(meant) => format!("unknown {what} {word:?}, did you mean {meant}?"),
@@ -363,20 +467,6 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// Writes `text` to standard output. That nobody reads it is no failure.
-fn print(text: &str) -> Result<(), Exit> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Exit::Failure(format!(
-            "cannot write to standard output: {error}"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// Says what went wrong on standard error, if anybody listens there.
 fn fail(code: u8, message: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "prx: {message}");
@@ -394,6 +484,16 @@ mod tests {
     #[test]
     fn arguments_become_commands() {
         let run = |once| Action::Run { once };
+        let doctor = |json, ask| Action::Doctor { json, ask };
+        let send = |channel: Option<&str>, thread: Option<&str>, text: Option<&str>| {
+            let [channel, thread, text] =
+                [channel, thread, text].map(|text| text.map(str::to_owned));
+            Action::Send(send::Letter {
+                channel,
+                thread,
+                text,
+            })
+        };
         let cases = [
             ("", None, LevelFilter::Info, run(false)),
             ("run", None, LevelFilter::Info, run(false)),
@@ -426,6 +526,39 @@ mod tests {
             ("-v -- run", None, LevelFilter::Debug, run(false)),
             ("--version", None, LevelFilter::Info, Action::Version),
             ("run -V", None, LevelFilter::Info, Action::Version),
+            (
+                "channel doctor mattermost --json",
+                None,
+                LevelFilter::Info,
+                doctor(true, false),
+            ),
+            (
+                "--ask channel doctor",
+                None,
+                LevelFilter::Info,
+                doctor(false, true),
+            ),
+            ("doctor", None, LevelFilter::Info, doctor(false, false)),
+            (
+                "why abc",
+                None,
+                LevelFilter::Info,
+                Action::Why("abc".into()),
+            ),
+            ("init", None, LevelFilter::Info, Action::Init),
+            (
+                "send --channel ops --thread abc hi",
+                None,
+                LevelFilter::Info,
+                send(Some("ops"), Some("abc"), Some("hi")),
+            ),
+            (
+                "send --channel=ops -",
+                None,
+                LevelFilter::Info,
+                send(Some("ops"), None, None),
+            ),
+            ("send", None, LevelFilter::Info, send(None, None, None)),
             ("help", None, LevelFilter::Info, Action::Help(help())),
             ("help help", None, LevelFilter::Info, Action::Help(help())),
             ("-h", None, LevelFilter::Info, Action::Help(help())),
@@ -485,6 +618,29 @@ mod tests {
             ("frobnicate", "unknown command \"frobnicate\""),
             ("help frobnicate", "unknown command \"frobnicate\""),
             (
+                "channel",
+                "unknown command \"channel\", did you mean channel doctor?",
+            ),
+            (
+                "chanel docter",
+                "unknown command \"chanel docter\", did you mean channel doctor?",
+            ),
+            ("dcotor", "unknown command \"dcotor\", did you mean doctor?"),
+            (
+                "channel doctor matermost",
+                "unknown channel \"matermost\", did you mean mattermost?",
+            ),
+            ("channel doctor slack", "unknown channel \"slack\""),
+            (
+                "send --chanel ops",
+                "unknown option \"--chanel\", did you mean --channel?",
+            ),
+            ("run --json", "--json is no option of `prx run`"),
+            (
+                "why",
+                "which post? Give its id or its link (Copy Link in the post's menu)",
+            ),
+            (
                 "--cofnig x",
                 "unknown option \"--cofnig\", did you mean --config?",
             ),
@@ -509,7 +665,10 @@ mod tests {
                 text.lines().all(|line| line.chars().count() <= 80),
                 "{text}"
             );
-            assert!(text.contains("Example: prx "), "{text}");
+            assert!(
+                text.contains("Example: ") && text.contains("prx "),
+                "{text}"
+            );
         }
     }
 

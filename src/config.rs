@@ -255,7 +255,7 @@ pub fn load(path: Option<&Path>, environment: Environment) -> Result<Config, Con
 }
 
 /// Where the config file should be.
-fn find(path: Option<&Path>, environment: Environment) -> Result<PathBuf, ConfigError> {
+pub fn find(path: Option<&Path>, environment: Environment) -> Result<PathBuf, ConfigError> {
     let set = |name| environment(name).filter(|value| !value.trim().is_empty());
     if let Some(path) = path {
         Ok(path.to_owned())
@@ -729,7 +729,7 @@ impl Reader<'_> {
 }
 
 /// The prefix and the URL of `custom:URL` and `anthropic-custom:URL`.
-fn custom(name: &str) -> Option<(&'static str, &str)> {
+pub fn custom(name: &str) -> Option<(&'static str, &str)> {
     let (prefix, url) = name.split_once(':')?;
     let mut prefixes = ["custom", "anthropic-custom"].into_iter();
     Some((
@@ -738,7 +738,7 @@ fn custom(name: &str) -> Option<(&'static str, &str)> {
     ))
 }
 
-fn http_kind(name: &str, is_anthropic: bool, mut base: String) -> ProviderKind {
+pub fn http_kind(name: &str, is_anthropic: bool, mut base: String) -> ProviderKind {
     let name = name.to_owned();
     if is_anthropic {
         // `/v1/messages` is appended.
@@ -786,7 +786,7 @@ fn unknown_provider(name: &str) -> String {
 }
 
 /// The token or key in `text`, if it can be one.
-fn secret(text: &str) -> Result<Secret, &'static str> {
+pub fn secret(text: &str) -> Result<Secret, &'static str> {
     let secret = Secret::new(text);
     let text = secret.reveal();
     if text.is_empty() {
@@ -804,7 +804,7 @@ fn secret(text: &str) -> Result<Secret, &'static str> {
 }
 
 /// `text` as the start of every request's URL, without trailing slashes; an error never quotes it.
-fn http_url(text: &str) -> Result<String, String> {
+pub fn http_url(text: &str) -> Result<String, String> {
     let text = text.trim();
     let fail = |problem: &str| Err(problem.to_owned());
     if text.is_empty() {

@@ -193,6 +193,11 @@ impl Store {
     }
 }
 
+/// The state in the file at `path`, for a look beside the bot that runs; nothing if it cannot be read.
+pub fn peek(path: &Path) -> Option<State> {
+    understand(&fs::read(path).ok()?).ok()
+}
+
 fn understand(bytes: &[u8]) -> Result<State, String> {
     #[derive(Deserialize)]
     struct Versioned {

@@ -140,8 +140,8 @@ impl Session {
     }
 }
 
-/// Who the bot is, and the longest post that the server takes.
-fn introduce(client: &Client) -> Result<(User, usize), ApiError> {
+/// Who the bot is, and the longest post that the server takes, in characters.
+pub fn introduce(client: &Client) -> Result<(User, usize), ApiError> {
     let me = client.me()?;
     let limit = match client.max_post_size() {
         Err(ApiError::Refused { .. }) => None,

@@ -152,10 +152,8 @@ impl Client {
     /// `GET users/me`: the bot itself.
     pub fn me(&self) -> Result<User, ApiError> {
         let response = self.send("GET", "users/me", None, &[], self.times.call)?;
-        // `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`
-        if let Some(version) = response.header("X-Version-Id") {
-            let numbers: Vec<&str> = version.split('.').take(3).collect();
-            *self.version.borrow_mut() = numbers.join(".");
+        if let Some(header) = response.header("X-Version-Id") {
+            *self.version.borrow_mut() = version(header);
         }
         parse(response, BODY_LIMIT)
     }
@@ -204,14 +202,42 @@ impl Client {
         )
     }
 
+    /// `GET teams/{team}/channels/name/{name}`: a channel that the bot can see, by the name in its link.
+    pub fn channel_named(&self, team: &TeamId, name: &str) -> Result<Channel, ApiError> {
+        let (team, name) = (encode(team.as_str()), encode(name));
+        self.get(&format!("teams/{team}/channels/name/{name}"), BODY_LIMIT)
+    }
+
     /// `GET channels/{channel}/members/me`: whether the bot is in the channel.
     pub fn is_member(&self, channel: &ChannelId) -> Result<bool, ApiError> {
+        Ok(self.roles_in(channel)?.is_some())
+    }
+
+    /// `GET channels/{channel}/members/me`: the bot's roles in the channel, space-separated; nothing
+    /// if it is not in it.
+    pub fn roles_in(&self, channel: &ChannelId) -> Result<Option<String>, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Member {
+            #[serde(default)]
+            roles: String,
+        }
         let path = format!("channels/{}/members/me", encode(channel.as_str()));
-        match self.get::<serde::de::IgnoredAny>(&path, BODY_LIMIT) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_closed() => Ok(false),
+        match self.get::<Member>(&path, BODY_LIMIT) {
+            Ok(member) => Ok(Some(member.roles)),
+            Err(error) if error.is_closed() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// `GET channels/{channel}/members`: the first 200 people and bots in a channel that the bot is in.
+    pub fn members(&self, channel: &ChannelId) -> Result<Vec<UserId>, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Member {
+            user_id: UserId,
+        }
+        let path = format!("channels/{}/members?per_page=200", encode(channel.as_str()));
+        let members: Vec<Member> = self.get(&path, BODY_LIMIT)?;
+        Ok(members.into_iter().map(|member| member.user_id).collect())
     }
 
     /// `GET channels/{channel}/posts?since=`: posts with a later `update_at`. With 1000 ids or more
@@ -318,15 +344,35 @@ impl Client {
 
     /// `POST users/ids`: unknown ids are left out.
     pub fn users(&self, ids: &[&UserId]) -> Result<Vec<User>, ApiError> {
-        let body = serde_json::json!(ids).to_string();
+        self.look_up("users/ids", &serde_json::json!(ids))
+    }
+
+    /// `POST users/usernames`: unknown names are left out.
+    pub fn users_named(&self, names: &[&str]) -> Result<Vec<User>, ApiError> {
+        self.look_up("users/usernames", &serde_json::json!(names))
+    }
+
+    /// `POST roles/names`: what these roles together permit, such as `create_post`.
+    pub fn permissions(&self, roles: &[&str]) -> Result<Vec<String>, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Role {
+            permissions: Vec<String>,
+        }
+        let roles: Vec<Role> = self.look_up("roles/names", &serde_json::json!(roles))?;
+        Ok(roles
+            .into_iter()
+            .flat_map(|role| role.permissions)
+            .collect())
+    }
+
+    fn look_up<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        keys: &serde_json::Value,
+    ) -> Result<Vec<T>, ApiError> {
+        let body = keys.to_string();
         parse(
-            self.send(
-                "POST",
-                "users/ids",
-                Some(body.as_bytes()),
-                &[],
-                self.times.call,
-            )?,
+            self.send("POST", path, Some(body.as_bytes()), &[], self.times.call)?,
             BODY_LIMIT,
         )
     }
@@ -399,6 +445,12 @@ impl Client {
             status => Err(refusal(status, method, path, response)),
         }
     }
+}
+
+/// `11.6.0` of an `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`.
+pub fn version(header: &str) -> String {
+    let numbers: Vec<&str> = header.split('.').take(3).collect();
+    numbers.join(".")
 }
 
 /// What a status other than success means: the API's own refusals are JSON with an `id`; all else

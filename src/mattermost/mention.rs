@@ -13,6 +13,14 @@ pub fn mentions(message: &str, username: &str) -> bool {
     !find(&markdown::text(message), &[username], Reading::Exact).is_empty()
 }
 
+/// The first word of `message` that mentions `username`, as it is written.
+pub fn mention<'a>(message: &'a str, username: &str) -> Option<&'a str> {
+    let found = find(&markdown::text(message), &[username], true);
+    found
+        .first()
+        .and_then(|mention| message.get(mention.sign.start..mention.end))
+}
+
 /// `message` without its mentions of `username` and the white space that they leave over; a `:` or
 /// `,` after a mention that opens the message goes too. Code, indentation and line breaks elsewhere
 /// stay as they are. Empty if there was nothing else.

@@ -8,7 +8,7 @@ use super::sse::Event;
 use super::{Answer, Provider, ProviderError, Question, Role, chat};
 use crate::config::ProviderSettings;
 
-const VERSION: &str = "2023-06-01";
+pub(super) const VERSION: &str = "2023-06-01";
 
 /// Refused by Claude 4.7 and later.
 const OPTIONAL: &[&str] = &["temperature"];

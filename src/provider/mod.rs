@@ -6,6 +6,7 @@ mod chat;
 mod command;
 mod echo;
 mod error;
+pub mod models;
 mod openai;
 mod server;
 mod sse;

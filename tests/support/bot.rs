@@ -2,6 +2,7 @@
 //! binary in real time, or in the test's own process in simulated time.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -234,5 +235,48 @@ impl Drop for Bot {
         if std::thread::panicking() {
             eprintln!("--- the bot's log\n{}", self.log());
         }
+    }
+}
+
+/// How a command went.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Stage {
+    /// Runs the built binary with the stage's config file to its end, with `input` on its standard input.
+    pub fn run(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut command = binary();
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.config_path());
+        run(&mut command, input)
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command, input: &str) -> Ran {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    // A command that does not read to the end closes its side.
+    let _ = child
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("an end");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
     }
 }

@@ -193,6 +193,7 @@ impl Call<'_> {
             ("GET", ["users", "me", "teams", team, "channels"]) => self.my_channels(Some(team)),
             ("POST", ["users", user, "typing"]) => self.typing(user),
             ("POST", ["users", "ids"]) => self.users_by(|user| &user.id),
+            ("POST", ["roles", "names"]) => self.roles_named(),
             ("POST", ["users", "usernames"]) => self.users_by(|user| &user.username),
             ("GET", ["users", "username", name]) => self.user_named(name),
             ("GET", ["users", id]) => self.user(id),
@@ -224,7 +225,8 @@ impl Call<'_> {
 
     /// An unknown call is a 404 with or without a token.
     fn is_known(&self, path: &[&str]) -> bool {
-        const AREAS: [&str; 7] = [
+        const AREAS: [&str; 8] = [
+            "roles",
             "users",
             "teams",
             "channels",
@@ -373,6 +375,21 @@ impl Call<'_> {
             .into_iter()
             .map(|user| self.world.user_json(user, false));
         ok(users.collect::<Value>())
+    }
+
+    /// Of each role only what a client of ours looks at.
+    fn roles_named(&self) -> Result<Served> {
+        let names: BTreeSet<String> =
+            serde_json::from_slice(&self.request.body).map_err(|_| bad_body("rolenames"))?;
+        let roles = names.iter().map(|name| {
+            let permissions = match name.as_str() {
+                "channel_user" if self.world.knobs.no_posting => vec!["read_channel"],
+                "channel_user" => vec!["read_channel", "create_post"],
+                _ => vec![],
+            };
+            json!({ "name": name, "permissions": permissions })
+        });
+        ok(roles.collect())
     }
 
     fn typing(&mut self, user: &str) -> Result<Served> {

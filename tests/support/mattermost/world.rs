@@ -221,6 +221,8 @@ pub struct Knobs {
     /// Each request takes this much (simulated) time.
     pub request_takes_ms: u64,
     pub log_requests: bool,
+    /// Members of channels may read and not post.
+    pub no_posting: bool,
 }
 
 impl Default for Knobs {
@@ -237,6 +239,7 @@ impl Default for Knobs {
             date_offset_ms: 0,
             rate_limit: None,
             request_takes_ms: 0,
+            no_posting: false,
             log_requests: true,
         }
     }

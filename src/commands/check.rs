@@ -1,0 +1,184 @@
+//! What a command finds out, one line each: how it went, what it is about, and what to do.
+
+use std::io::{self, IsTerminal};
+
+use serde::Serialize;
+
+use super::{Exit, print};
+
+/// The column in which details begin.
+const INDENT: usize = 16;
+/// Prose is wrapped here on a terminal, whose real width only the terminal knows.
+pub const WIDTH: usize = 80;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Ok,
+    Warning,
+    Failure,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    status: Status,
+    detail: String,
+    /// Lines that begin with two spaces are to be pasted; empty: there is nothing to do.
+    fix: String,
+}
+
+/// The checks so far: printed as they come, or at the end as JSON.
+pub struct Report {
+    checks: Vec<Check>,
+    json: bool,
+    width: usize,
+    colour: bool,
+}
+
+impl Report {
+    pub fn new(json: bool) -> Report {
+        let terminal = io::stdout().is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Report {
+            checks: Vec::new(),
+            json,
+            width: if terminal { WIDTH } else { usize::MAX },
+            colour: terminal && !no_colour,
+        }
+    }
+
+    pub fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
+        self.add(check, Status::Ok, detail.into(), String::new());
+    }
+
+    pub fn warn(&mut self, check: &'static str, detail: impl Into<String>, fix: impl Into<String>) {
+        self.add(check, Status::Warning, detail.into(), fix.into());
+    }
+
+    pub fn fail(&mut self, check: &'static str, detail: impl Into<String>, fix: impl Into<String>) {
+        self.add(check, Status::Failure, detail.into(), fix.into());
+    }
+
+    fn add(&mut self, check: &'static str, status: Status, detail: String, fix: String) {
+        // Names come from the server: a terminal obeys none of them.
+        let harmless = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+        let check = Check {
+            check,
+            status,
+            detail: detail.chars().map(harmless).collect(),
+            fix: fix.chars().map(harmless).collect(),
+        };
+        if !self.json {
+            // A report that nobody reads still has its exit code.
+            let _ = print(&self.text(&check));
+        }
+        self.checks.push(check);
+    }
+
+    /// Ends the report, as JSON if that was asked for.
+    pub fn finish(&self) -> Result<(), Exit> {
+        if !self.json {
+            return Ok(());
+        }
+        let json = serde_json::to_string_pretty(&self.checks)
+            .map_err(|error| Exit::Failure(error.to_string()))?;
+        print(&(json + "\n"))
+    }
+
+    pub fn failures(&self) -> usize {
+        let failed = |check: &&Check| check.status == Status::Failure;
+        self.checks.iter().filter(failed).count()
+    }
+
+    /// Whether one of the checks of that name failed.
+    pub fn failed(&self, name: &str) -> bool {
+        let mut checks = self.checks.iter();
+        checks.any(|check| check.check == name && check.status == Status::Failure)
+    }
+
+    fn text(&self, check: &Check) -> String {
+        let (sign, colour) = match check.status {
+            Status::Ok => ("✓", "32"),
+            Status::Warning => ("!", "33"),
+            Status::Failure => ("✗", "31"),
+        };
+        let sign = match self.colour {
+            true => format!("\x1b[{colour}m{sign}\x1b[0m"),
+            false => sign.to_owned(),
+        };
+        let mut text = format!("{sign} {:<width$}", check.check, width = INDENT - 2);
+        for (number, line) in wrap(&check.detail, self.width - INDENT).iter().enumerate() {
+            let indent = if number == 0 { 0 } else { INDENT };
+            text += &format!("{:indent$}{line}\n", "");
+        }
+        let mut arrow = "→ ";
+        for line in check.fix.lines() {
+            let lines = match line.starts_with("  ") {
+                true => vec![line.to_owned()],
+                false => wrap(line, self.width - INDENT - 2),
+            };
+            for line in lines {
+                text += &format!("{:INDENT$}{arrow}{line}\n", "");
+                arrow = "  ";
+            }
+        }
+        text
+    }
+}
+
+/// `text` in lines of at most `width` characters where its spaces allow it.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut length = 0;
+    for word in text.split(' ') {
+        let characters = word.chars().count();
+        if length > 0 && length + 1 + characters > width {
+            lines.push(String::new());
+            length = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            if length > 0 {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        length += characters + usize::from(length > 0);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_to_paste_are_never_wrapped_and_prose_is() {
+        let report = Report {
+            checks: Vec::new(),
+            json: false,
+            width: 40,
+            colour: false,
+        };
+        let check = Check {
+            check: "channel",
+            status: Status::Failure,
+            detail: "one two three four five six".into(),
+            fix: "seven eight nine ten eleven\n  one two three four five six seven".into(),
+        };
+        let expected = "\
+✗ channel       one two three four five
+                six
+                → seven eight nine ten
+                  eleven
+                    one two three four five six seven
+";
+        assert_eq!(report.text(&check), expected);
+    }
+
+    #[test]
+    fn words_that_are_too_long_have_a_line_of_their_own() {
+        assert_eq!(wrap("a bbbbbb c", 3), ["a", "bbbbbb", "c"]);
+        assert_eq!(wrap("", 3), [""]);
+    }
+}

@@ -1,0 +1,356 @@
+//! `prx channel doctor`: what keeps the bot from answering, and what to do about it. It posts nothing,
+//! changes nothing and spends no tokens (but one question's with `--ask`).
+
+pub mod model;
+pub mod place;
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::check::Report;
+use super::lookup::{self, NoPong};
+use super::{Exit, print};
+use crate::config::{self, ChannelSettings, Config};
+use crate::http::Agent;
+use crate::mattermost::User;
+use crate::mattermost::client::{ApiError, Client};
+use crate::state::{Lock, LockError};
+use crate::times::{self, Times};
+use place::{Place, counted};
+
+/// Where most settings stand.
+const BELOW: &str = "write below [channels_config.mattermost] in the config file:";
+/// So many names are shown of a list.
+const NAMES: usize = 5;
+
+/// Checks everything in the order in which it is needed.
+pub fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit> {
+    let mut report = Report::new(json);
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = match config::load(config_path, &environment) {
+        Ok(config) => config,
+        Err(error) => {
+            let error = error.to_string();
+            // What follows a line's end is an example to copy, which `prx init` does better.
+            let (detail, fix) = match error.contains('\n') {
+                true => (
+                    error.split("; ").next().unwrap_or_default(),
+                    "answer its questions, and it is written:\n  prx init",
+                ),
+                false => split(&error),
+            };
+            report.fail("config", detail, fix);
+            report.finish()?;
+            return Err(Exit::Config("the configuration cannot be used".into()));
+        }
+    };
+    check_config(&mut report, &config, config_path.is_none());
+    let is_running = check_state(&mut report, &config);
+    if let Some(client) = check_server(&mut report, &config)
+        && let Some(me) = check_token(&mut report, &config, &client)
+    {
+        let mut place = Place {
+            report: &mut report,
+            config: &config,
+            client: &client,
+            me: &me,
+        };
+        place.check();
+        report.ok("replies", replies(&config, &me.username));
+    }
+    model::check(&mut report, &config);
+    if ask {
+        model::ask(&mut report, &config);
+    }
+    report.finish()?;
+    let failures = report.failures();
+    if !json {
+        print(match (failures, is_running) {
+            (0, true) => "\nAll is well: the bot works with this, and is running.\n",
+            (0, false) => "\nAll is well: the bot works with this. Start it with `prx run`.\n",
+            _ => "\n",
+        })?;
+    }
+    match failures {
+        0 => Ok(()),
+        1 => Err(Exit::Failure(
+            "the bot would not work: see the line with ✗".into(),
+        )),
+        count => Err(Exit::Failure(format!(
+            "the bot would not work: see the {count} lines with ✗"
+        ))),
+    }
+}
+
+/// What is wrong and what to do, of an error or warning that says both.
+fn split(text: &str) -> (&str, &str) {
+    text.split_once("; ")
+        .unwrap_or((text, "correct that line of the config file"))
+}
+
+fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
+    let mut merged = String::new();
+    for source in config.sources.iter().skip(1) {
+        merged += &format!(", with {}", source.display());
+    }
+    report.ok("config", format!("{}{merged}", config.path.display()));
+    for warning in &config.warnings {
+        // Said with the right id, or the right name, further down.
+        let later = [
+            "`prx channel doctor` finds it",
+            "so nobody is answered",
+            "default_model: missing",
+        ];
+        if !later.iter().any(|sign| warning.contains(sign)) {
+            let (detail, fix) = split(warning);
+            match fix.starts_with("chmod ") {
+                true => report.warn(
+                    "config",
+                    detail,
+                    format!("let only its owner read it:\n  {fix}"),
+                ),
+                false => report.warn("config", detail, fix),
+            }
+        }
+    }
+    for name in &config.from_environment {
+        report.warn(
+            "environment",
+            format!("{name} comes from the environment, where cron does not find it"),
+            format!("write its value into the config file, or into the crontab:\n  {name}=…"),
+        );
+    }
+    if path_is_found && std::env::var_os("OPENPRX_CONFIG_DIR").is_some() {
+        report.warn(
+            "environment",
+            "OPENPRX_CONFIG_DIR says where the config file is, which cron does not know",
+            format!(
+                "in the crontab, call:\n  prx --config {}",
+                config.path.display()
+            ),
+        );
+    }
+}
+
+/// Whether an instance is running.
+fn check_state(report: &mut Report, config: &Config) -> bool {
+    let path = &config.state_path;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let (probe, shown) = (path.with_extension("json.doctor"), folder.display());
+    let mut options = OpenOptions::new();
+    let written = options.create(true).write(true).truncate(true).open(&probe);
+    if let Err(error) = written.and_then(|_| fs::remove_file(&probe)) {
+        let fix = match folder.exists() {
+            true => format!(
+                "give it to whoever runs the bot, or name another with state_dir:\n  chown $USER {shown}"
+            ),
+            false => format!("make it, or name another with state_dir:\n  mkdir -p {shown}"),
+        };
+        report.fail("state", format!("{shown} cannot be written: {error}"), fix);
+        return false;
+    }
+    let lock = Lock::take(path);
+    let is_running = matches!(lock, Err(LockError::Taken(_)));
+    let instance = match lock {
+        Ok(_) => "no instance is running".to_owned(),
+        Err(LockError::Taken(Some(id))) => format!("the bot is running as process {id}"),
+        Err(LockError::Taken(None)) => "the bot is running".to_owned(),
+        Err(LockError::Io(lock, error)) => {
+            let lock = lock.display();
+            report.fail(
+                "state",
+                format!("{lock} cannot be opened: {error}"),
+                format!("give it to whoever runs the bot:\n  chown $USER {lock}"),
+            );
+            return false;
+        }
+    };
+    report.ok("state", format!("{}; {instance}", path.display()));
+    is_running
+}
+
+fn check_server(report: &mut Report, config: &Config) -> Option<Client> {
+    let settings = &config.mattermost;
+    let agent = match Agent::new(settings.ca_file.as_deref()) {
+        Ok(agent) => agent,
+        Err(error) => {
+            let (detail, fix) = split(&error);
+            report.fail("server", detail, fix);
+            return None;
+        }
+    };
+    if !server(report, &agent, &settings.url, settings.ca_file.as_deref()) {
+        return None;
+    }
+    Some(Client::new(
+        agent,
+        &settings.url,
+        &settings.token,
+        Times::default(),
+    ))
+}
+
+/// Whether a Mattermost answers at `url`; says so, or what else there is.
+pub fn server(report: &mut Report, agent: &Agent, url: &str, ca_file: Option<&Path>) -> bool {
+    match lookup::ping(agent, url) {
+        Ok(pong) => {
+            let (version, took) = (pong.version, pong.took.as_millis());
+            report.ok("server", format!("{url}: Mattermost {version}, answers in {took} ms"));
+            return true;
+        }
+        Err(NoPong::Unreachable(what)) => {
+            let fix = unreachable_fix(&what, url, ca_file);
+            // The sentence about `ca_file` is in the fix, with more to it.
+            report.fail("server", split(&what).0, fix);
+        }
+        Err(NoPong::Other(what, Some(found))) => report.fail(
+            "server",
+            format!("{url} gives {what}, but Mattermost is at {found}"),
+            format!("{BELOW}\n  url = \"{found}\""),
+        ),
+        Err(NoPong::Other(what, None)) => report.fail(
+            "server",
+            format!("{url} gives {what}, not Mattermost's API"),
+            "is that the address in the browser, up to the team's name? If a proxy asks for a login \
+             first, it must let /api/v4/ pass without. This should say \"status\":\"OK\":\n  "
+                .to_owned()
+                + &format!("curl -i {url}/api/v4/system/ping"),
+        ),
+    }
+    false
+}
+
+fn unreachable_fix(what: &str, url: &str, ca_file: Option<&Path>) -> String {
+    let authority = url.split("://").nth(1).unwrap_or(url);
+    let authority = authority.split('/').next().unwrap_or_default();
+    let with_port = match authority
+        .rsplit(':')
+        .next()
+        .unwrap_or_default()
+        .parse::<u16>()
+    {
+        Ok(_) => authority.to_owned(),
+        Err(_) => format!("{authority}:443"),
+    };
+    let has = |sign: &str| what.contains(sign);
+    if has("not signed by a known authority") {
+        let trusted = ca_file.map_or(String::new(), |file| {
+            format!("only what {} holds is trusted. ", file.display())
+        });
+        format!(
+            "{trusted}Get the certificate of the authority that signed the server's (who runs the \
+             server has it; its name is the issuer that the first line below shows), save it as a \
+             PEM file, and name that file below [channels_config.mattermost]:\n  \
+             openssl s_client -connect {with_port} </dev/null | openssl x509 -noout -issuer\n  \
+             ca_file = \"/etc/ssl/private-ca.pem\""
+        )
+    } else if has("has expired") || has("not valid yet") {
+        let today = times::date(SystemTime::now());
+        format!("have the server's certificate renewed; if today is not {today}, set the clock")
+    } else if has("is for other names") {
+        format!(
+            "write url with a name that the certificate has; this shows them:\n  openssl s_client \
+             -connect {with_port} </dev/null | openssl x509 -noout -ext subjectAltName"
+        )
+    } else if has("CA:TRUE") {
+        "have the server's certificate made anew, signed by that one".into()
+    } else if has("no such host") {
+        "is the host in url written right? If so, look at this machine's /etc/resolv.conf".into()
+    } else if has("refused") {
+        "is the server running, and the port in url right?".into()
+    } else if has("proxy") {
+        "look at HTTPS_PROXY and NO_PROXY in the environment".into()
+    } else {
+        format!("is there a firewall in between? Try:\n  curl -i {url}/api/v4/system/ping")
+    }
+}
+
+fn check_token(report: &mut Report, config: &Config, client: &Client) -> Option<User> {
+    let environment = "MATTERMOST_BOT_TOKEN";
+    let place = match config.from_environment.contains(&environment) {
+        true => "set in the environment:\n  MATTERMOST_BOT_TOKEN=…".to_owned(),
+        false => format!("{BELOW}\n  bot_token = \"…\""),
+    };
+    token(report, client, &place)
+}
+
+/// Whose token it is, if anybody's; says so. `place`: where to put another.
+pub fn token(report: &mut Report, client: &Client, place: &str) -> Option<User> {
+    let make =
+        "a system admin makes one: Integrations > Bot Accounts > the bot > Create New Token.";
+    let me = match client.me() {
+        Ok(me) => me,
+        Err(ApiError::Unauthorized) => {
+            report.fail(
+                "token",
+                "refused: it is wrong or was revoked, or its account is deactivated",
+                format!("{make} Then {place}"),
+            );
+            return None;
+        }
+        Err(error) => {
+            fail_api(report, "token", &error);
+            return None;
+        }
+    };
+    let name = &me.username;
+    if me.delete_at.0 > 0 {
+        report.fail(
+            "token",
+            format!("@{name} is deactivated"),
+            "a system admin enables it: Integrations > Bot Accounts > the bot > Enable",
+        );
+    } else if me.is_bot {
+        report.ok("token", format!("@{name}, a bot account"));
+    } else {
+        report.warn(
+            "token",
+            format!("@{name} is a person: what that person writes is never answered, and the answers come in that person's name"),
+            format!("better use a bot account's token; {make} Then {place}"),
+        );
+    }
+    Some(me)
+}
+
+fn fail_api(report: &mut Report, check: &'static str, error: &ApiError) {
+    let error = error.to_string();
+    let (detail, fix) = error.split_once("; ").unwrap_or((
+        &error,
+        "try again in a minute; if it stays so, look at the server's log",
+    ));
+    report.fail(check, detail, fix);
+}
+
+/// Where and when it answers, as a sentence.
+fn replies(config: &Config, bot: &str) -> String {
+    let settings = &config.mattermost;
+    let sentence = |channel: &ChannelSettings| {
+        let place = match channel.thread_replies {
+            true => "in threads",
+            false => "in the channel itself, not in threads",
+        };
+        match (channel.mention_only, settings.follow_threads) {
+            (false, _) => format!("answers {place}, to every message"),
+            (true, false) => {
+                format!("answers {place}, only when @{bot} is mentioned; direct messages always")
+            }
+            (true, true) => format!(
+                "answers {place}, when @{bot} is mentioned or already wrote in the thread; direct messages always"
+            ),
+        }
+    };
+    let usual = sentence(&settings.defaults);
+    let others = settings
+        .channels
+        .values()
+        .filter(|channel| sentence(channel) != usual)
+        .count();
+    match others {
+        0 => usual,
+        _ => format!("{usual} (another way in {})", counted(others, "channel")),
+    }
+}

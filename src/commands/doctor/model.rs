@@ -1,0 +1,257 @@
+//! The doctor's look at the model: no token is spent but with `--ask`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use super::split;
+use crate::commands::check::Report;
+use crate::config::{Config, ProviderKind, ProviderSettings};
+use crate::nearest::nearest;
+use crate::provider::models::{self, NoModels};
+use crate::provider::{self, Message, Question, Role};
+use crate::times::Times;
+
+/// Whether the provider is there, takes the key and has the model.
+pub fn check(report: &mut Report, config: &Config) {
+    let settings = &config.provider;
+    let provider = match provider::from_settings(settings) {
+        Ok(provider) => provider.describe(),
+        Err(error) => {
+            let (detail, fix) = split(&error);
+            return report.fail("provider", detail, fix);
+        }
+    };
+    match &settings.kind {
+        ProviderKind::None => report.warn(
+            "provider",
+            "none: every answer says that there is no language model yet",
+            "write at the top of the config file, for example:\n  default_provider = \"ollama\"\n  default_model = \"qwen3\"",
+        ),
+        ProviderKind::Echo => report.ok("provider", "echo: repeats what it is told"),
+        ProviderKind::Command(words) => check_program(report, &words[0]),
+        _ => {
+            check_models(report, settings, &provider, config);
+            lint(report, settings);
+        }
+    }
+}
+
+fn check_program(report: &mut Report, program: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: &Path| {
+        fs::metadata(path)
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = match program.contains('/') {
+        true => is_program(Path::new(program)),
+        false => std::env::split_paths(&path).any(|folder| is_program(&folder.join(program))),
+    };
+    match found {
+        true => report.ok("provider", format!("the program {program}")),
+        false => report.fail(
+            "provider",
+            format!("{program} is not a program that can be run"),
+            "write its whole path as the first word of provider_command, and make it executable:\n  chmod +x …",
+        ),
+    }
+}
+
+fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str, config: &Config) {
+    let name = server_of(settings).0;
+    let Some(models) = list(report, settings, provider) else {
+        return;
+    };
+    if settings.model.is_empty() {
+        let example = models.first().map_or("…", String::as_str);
+        return report.warn(
+            "provider",
+            format!("{provider}: no model is named"),
+            format!("write at the top of the config file:\n  default_model = \"{example}\""),
+        );
+    }
+    let channels = config.mattermost.channels.values();
+    let wanted: BTreeSet<&str> = channels
+        .filter_map(|channel| channel.model.as_deref())
+        .chain([settings.model.as_str()])
+        .collect();
+    let missing: Vec<&str> = wanted
+        .into_iter()
+        .filter(|model| !models::has_model(&models, model))
+        .collect();
+    for model in &missing {
+        let detail = format!("{name}: has no model {model:?}");
+        if name == "ollama" {
+            // Ollama's list is complete.
+            report.fail(
+                "provider",
+                detail,
+                format!("get it:\n  ollama pull {model}"),
+            );
+            continue;
+        }
+        let meant = nearest(model, models.iter().map(String::as_str), 4)
+            .or(models.first().map(String::as_str));
+        let fix = meant.map_or("look at the provider's page for its models".to_owned(), |meant| {
+            format!("an alias may work all the same; else write at the top of the config file:\n  default_model = \"{meant}\"")
+        });
+        report.warn("provider", detail, fix);
+    }
+    if missing.is_empty() {
+        report.ok(
+            "provider",
+            format!("{provider}: reachable, and it has the model"),
+        );
+    }
+}
+
+/// The models that the provider's server has; says so if it does not tell.
+pub fn list(
+    report: &mut Report,
+    settings: &ProviderSettings,
+    provider: &str,
+) -> Option<Vec<String>> {
+    let (name, base) = server_of(settings);
+    match models::models(settings) {
+        Ok(models) => return Some(models),
+        Err(NoModels::Settings(error)) => {
+            let (detail, fix) = split(&error);
+            report.fail("provider", detail, fix);
+        }
+        Err(NoModels::Unreachable(what)) => {
+            let local = ["localhost", "127.0.0.1", "[::1]"]
+                .iter()
+                .any(|host| base.contains(host));
+            let fix = match (name, local) {
+                ("ollama", true) => "start it (https://ollama.com shows how to install it):\n  ollama serve".to_owned(),
+                (_, true) => "start that server; if it is another port, write at the top of the config file:\n  api_url = \"http://localhost:PORT/v1\"".to_owned(),
+                _ if what.contains("certificate") => "name the CA's certificate at the top of the config file, above the first [table]:\n  ca_file = \"/etc/ssl/private-ca.pem\"".to_owned(),
+                _ => "is default_provider (or api_url) written right, and the server reachable from here?".to_owned(),
+            };
+            report.fail("provider", split(&what).0, fix);
+        }
+        Err(NoModels::Restricted) => {
+            report.warn(
+                "provider",
+                format!("{provider}: the key is a restricted one that may not list models"),
+                "it may answer all the same; this asks it one question:\n  prx channel doctor --ask",
+            );
+        }
+        Err(NoModels::NoList) => {
+            report.warn(
+                "provider",
+                format!("{provider}: it is there, but has no list of models at {base}/models"),
+                "if the URL is wrong, correct it; this asks it one question:\n  prx channel doctor --ask",
+            );
+        }
+        Err(NoModels::Refused(error)) => {
+            let error = error.to_string();
+            report.fail("provider", error, "what the server says in brackets tells more; look at api_key and at the provider's page");
+        }
+    }
+    None
+}
+
+/// The provider's name and base URL; empty for one without a server.
+fn server_of(settings: &ProviderSettings) -> (&str, &str) {
+    match &settings.kind {
+        ProviderKind::OpenAi { name, base } | ProviderKind::Anthropic { name, base } => {
+            (name, base)
+        }
+        _ => ("", ""),
+    }
+}
+
+/// What is likely wrong though nothing refused it yet.
+fn lint(report: &mut Report, settings: &ProviderSettings) {
+    let is_anthropic = matches!(settings.kind, ProviderKind::Anthropic { .. });
+    let key = settings.api_key.as_ref().map_or("", |key| key.reveal());
+    if key.starts_with("sk-ant-") && !is_anthropic {
+        report.warn(
+            "provider",
+            "api_key looks like one of Anthropic's, and the provider is another",
+            "write the provider's own key, or:\n  default_provider = \"anthropic\"",
+        );
+    }
+    let model = settings.model.rsplit('/').next().unwrap_or_default();
+    if settings.temperature.is_some() && refuses_temperature(model) {
+        report.warn(
+            "provider",
+            format!("{model} takes no default_temperature; the bot goes on without it once it is refused"),
+            "delete the line default_temperature from the config file",
+        );
+    }
+}
+
+/// OpenAI's reasoning models, and Claude from 4.7 on.
+fn refuses_temperature(model: &str) -> bool {
+    let claude = model.strip_prefix("claude-").is_some_and(|rest| {
+        let mut numbers = rest
+            .split(['-', '.'])
+            .filter_map(|word| word.parse::<u32>().ok());
+        let version = (numbers.next(), numbers.next().filter(|minor| *minor < 100));
+        version >= (Some(4), Some(7))
+    });
+    claude
+        || ["gpt-5", "o1", "o3", "o4"]
+            .iter()
+            .any(|prefix| model.starts_with(prefix))
+}
+
+/// Asks one real question.
+pub fn ask(report: &mut Report, config: &Config) {
+    let Ok(provider) = provider::from_settings(&config.provider) else {
+        return;
+    };
+    let conversation = [Message {
+        role: Role::User,
+        content: "Are you there? Answer with one short sentence.".into(),
+    }];
+    let question = Question {
+        conversation: &conversation,
+        model: None,
+        time_left: config.message_timeout,
+    };
+    let started = Instant::now();
+    match provider::ask(&*provider, &question, &Times::default()) {
+        Ok(answer) => {
+            let took = started.elapsed().as_millis();
+            let text: String = answer.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let text: String = text.chars().take(60).collect();
+            report.ok(
+                "answer",
+                format!("after {}.{} s: {text}", took / 1000, took % 1000 / 100),
+            );
+        }
+        Err(error) => report.fail(
+            "answer",
+            error.to_string(),
+            "look at default_model, api_key and the provider's page",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_take_no_temperature_are_known() {
+        let cases = [
+            ("gpt-5-mini", true),
+            ("o3", true),
+            ("claude-opus-4-7", true),
+            ("claude-sonnet-5", true),
+            ("claude-opus-4-6", false),
+            ("claude-sonnet-4-20250514", false),
+            ("claude-3-5-haiku", false),
+            ("gpt-4o", false),
+            ("qwen3", false),
+        ];
+        for (model, expected) in cases {
+            assert_eq!(refuses_temperature(model), expected, "{model}");
+        }
+    }
+}

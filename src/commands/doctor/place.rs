@@ -1,0 +1,381 @@
+//! The doctor's look at where the bot answers, and whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{BELOW, NAMES, fail_api};
+use crate::commands::check::Report;
+use crate::commands::lookup::{self, Found};
+use crate::config::{Allowed, Config};
+use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::{ChannelId, User, UserId};
+
+/// Checks the channels and the people of the configuration.
+pub struct Place<'a> {
+    pub report: &'a mut Report,
+    pub config: &'a Config,
+    pub client: &'a Client,
+    pub me: &'a User,
+}
+
+impl Place<'_> {
+    pub fn check(&mut self) {
+        self.check_one("channel", Place::check_channels);
+        self.check_one("allowed_users", Place::check_people);
+    }
+
+    fn check_one(&mut self, name: &'static str, check: fn(&mut Self) -> Result<(), ApiError>) {
+        if let Err(error) = check(self) {
+            fail_api(self.report, name, &error);
+        }
+    }
+
+    fn check_channels(&mut self) -> Result<(), ApiError> {
+        match &self.config.mattermost.channel_id {
+            Some(id) if id.is_well_formed() => self.check_channel(id)?,
+            Some(name) => self.find_channel(name.as_str())?,
+            None => self.check_all()?,
+        }
+        for key in self.config.mattermost.channels.keys() {
+            if key.is_well_formed() {
+                continue;
+            }
+            let found = lookup::find_channels(self.client, key.as_str())?;
+            let lines = found.iter().map(|found| {
+                format!(
+                    "\n  [channels_config.mattermost.channels.{}]",
+                    found.channel.id
+                )
+            });
+            let fix = match found.is_empty() {
+                true => "no channel that the bot can see has that name".to_owned(),
+                false => format!("write its id:{}", lines.collect::<String>()),
+            };
+            self.report.warn(
+                "channel",
+                format!("the section channels.{key:?} has a name where an id belongs, so it has no effect", key = key.as_str()),
+                fix,
+            );
+        }
+        Ok(())
+    }
+
+    /// The one channel of the configuration, by its id.
+    fn check_channel(&mut self, id: &ChannelId) -> Result<(), ApiError> {
+        let bot = &self.me.username;
+        let channel = match self.client.channel(id) {
+            Ok(channel) => lookup::with_team(self.client, channel)?,
+            Err(ApiError::Refused { status: 403, .. }) => {
+                self.report.fail(
+                    "channel",
+                    format!("{id} is there, but @{bot} is not in it"),
+                    format!("add @{bot} to the team (team menu > Invite People) and write in the channel:\n  /invite @{bot}"),
+                );
+                return Ok(());
+            }
+            Err(error) if error.is_closed() => return self.unknown_channel(id.as_str()),
+            Err(error) => return Err(error),
+        };
+        self.check_membership(&channel)
+    }
+
+    fn check_membership(&mut self, found: &Found) -> Result<(), ApiError> {
+        let (bot, title, channel) = (&self.me.username, found.title(), &found.channel);
+        if channel.delete_at.0 > 0 {
+            self.report.fail(
+                "channel",
+                format!("{title} is archived: nobody can write there"),
+                "unarchive it (channel menu > Unarchive Channel), or name another in channel_id",
+            );
+            return Ok(());
+        }
+        let Some(roles) = self.client.roles_in(&channel.id)? else {
+            self.report.fail(
+                "channel",
+                format!("@{bot} is not in {title}: it may read it, but not write there"),
+                format!("write in the channel:\n  /invite @{bot}"),
+            );
+            return Ok(());
+        };
+        let roles: Vec<&str> = roles.split(' ').chain(self.me.roles.split(' ')).collect();
+        // Servers that do not tell are given the benefit of the doubt.
+        let may_post = self.client.permissions(&roles);
+        if may_post.is_ok_and(|permissions| {
+            !permissions
+                .iter()
+                .any(|name| name.starts_with("create_post"))
+        }) {
+            self.report.fail(
+                "channel",
+                format!("@{bot} is in {title}, but may not post there"),
+                "a system admin allows it: System Console > User Management > Channels > the channel > Create Posts",
+            );
+            return Ok(());
+        }
+        self.report
+            .ok("channel", format!("{title}; @{bot} is in it and may post"));
+        Ok(())
+    }
+
+    /// The one channel of the configuration, by anything but its id.
+    fn find_channel(&mut self, text: &str) -> Result<(), ApiError> {
+        let found = lookup::find_channels(self.client, text)?;
+        if found.is_empty() {
+            return self.unknown_channel(text);
+        }
+        let lines = found.iter().map(|found| {
+            format!(
+                "\n  channel_id = \"{}\"  # {}",
+                found.channel.id,
+                found.title()
+            )
+        });
+        let fix = format!("{BELOW}{}", lines.collect::<String>());
+        let detail = format!("channel_id = {text:?} is a name or a link, where an id belongs");
+        self.report.fail("channel", detail, fix);
+        match &found[..] {
+            [one] => self.check_membership(one),
+            _ => Ok(()),
+        }
+    }
+
+    fn unknown_channel(&mut self, text: &str) -> Result<(), ApiError> {
+        let bot = &self.me.username;
+        let user = UserId::from(text);
+        let mut detail = format!("no channel {text:?} that @{bot} can see");
+        if user.is_well_formed()
+            && let Some(user) = self.client.users(&[&user])?.first()
+        {
+            detail = format!(
+                "channel_id is the id of @{}, not of a channel",
+                user.username
+            );
+        }
+        let lines: String = lookup::channels(self.client)?
+            .iter()
+            .filter(|found| found.is_in_team())
+            .take(NAMES)
+            .map(|found| {
+                format!(
+                    "\n  channel_id = \"{}\"  # {}",
+                    found.channel.id,
+                    found.title()
+                )
+            })
+            .collect();
+        let fix = match lines.is_empty() {
+            true => format!(
+                "add @{bot} to the team (team menu > Invite People) and write in the channel:\n  /invite @{bot}"
+            ),
+            false => format!(
+                "a private channel shows itself only to its members: there, write /invite @{bot}. The bot is in these:{lines}"
+            ),
+        };
+        self.report.fail("channel", detail, fix);
+        Ok(())
+    }
+
+    /// Without `channel_id`: wherever the bot is.
+    fn check_all(&mut self) -> Result<(), ApiError> {
+        let bot = &self.me.username;
+        let found = lookup::channels(self.client)?;
+        if found.is_empty() {
+            self.report.fail(
+                "channel",
+                format!("@{bot} is in no team and no channel"),
+                format!("add @{bot} to a team (team menu > Invite People), then write in a channel:\n  /invite @{bot}"),
+            );
+            return Ok(());
+        }
+        let teams: BTreeSet<&str> = found.iter().map(|found| found.team.as_str()).collect();
+        let in_teams: Vec<&Found> = found.iter().filter(|found| found.is_in_team()).collect();
+        let mut names: Vec<String> = in_teams
+            .iter()
+            .take(NAMES)
+            .map(|found| format!("~{}", found.channel.name))
+            .collect();
+        if in_teams.len() > NAMES {
+            names.push("…".into());
+        }
+        let others = found.len() - in_teams.len();
+        self.report.ok(
+            "channel",
+            format!(
+                "wherever @{bot} is: {}{} of {}, {}",
+                counted(in_teams.len(), "channel"),
+                match names.is_empty() {
+                    true => String::new(),
+                    false => format!(" ({})", names.join(", ")),
+                },
+                counted(teams.iter().filter(|team| !team.is_empty()).count(), "team"),
+                counted(others, "direct or group channel"),
+            ),
+        );
+        Ok(())
+    }
+
+    fn check_people(&mut self) -> Result<(), ApiError> {
+        let settings = &self.config.mattermost;
+        let everywhere = || {
+            let channels = settings.channels.values();
+            std::iter::once(&settings.defaults)
+                .chain(channels)
+                .map(|channel| &channel.allowed_users)
+        };
+        let mut listed: Vec<&UserId> = Vec::new();
+        for allowed in everywhere() {
+            match allowed {
+                Allowed::Everybody => {}
+                Allowed::These(users) => listed.extend(users),
+            }
+        }
+        listed.sort();
+        listed.dedup();
+        let everybody = everywhere().any(|allowed| *allowed == Allowed::Everybody);
+        if everybody {
+            self.report.ok(
+                "allowed_users",
+                match settings.defaults.allowed_users {
+                    Allowed::Everybody => {
+                        "everybody on this server may talk to the bot, guests too"
+                    }
+                    _ => "everybody may talk to the bot in some of the channels",
+                },
+            );
+        }
+        if listed.is_empty() {
+            if !everybody {
+                self.fail_nobody()?;
+            }
+            return Ok(());
+        }
+        self.check_list(&listed)
+    }
+
+    fn fail_nobody(&mut self) -> Result<(), ApiError> {
+        let mut people_here = people(self.client, self.config.mattermost.channel_id.as_ref())?;
+        if people_here.is_empty() {
+            people_here = people(self.client, None)?;
+        }
+        let lines: String = people_here
+            .iter()
+            .take(NAMES)
+            .map(|user| {
+                format!(
+                    "\n  allowed_users = [\"{}\"]  # @{}",
+                    user.id, user.username
+                )
+            })
+            .collect();
+        self.report.fail(
+            "allowed_users",
+            "empty: nobody is answered",
+            format!("{BELOW}{lines}\n  allowed_users = [\"*\"]  # everybody"),
+        );
+        Ok(())
+    }
+
+    /// Whose ids these are; names in their place find the ids.
+    fn check_list(&mut self, listed: &[&UserId]) -> Result<(), ApiError> {
+        let (ids, names): (Vec<&UserId>, Vec<&UserId>) =
+            listed.iter().partition(|user| user.is_well_formed());
+        let known: BTreeMap<UserId, User> = match ids.is_empty() {
+            true => BTreeMap::new(),
+            false => self
+                .client
+                .users(&ids)?
+                .into_iter()
+                .map(|user| (user.id.clone(), user))
+                .collect(),
+        };
+        let (mut good, mut lines) = (Vec::new(), Vec::new());
+        for user in known.values() {
+            let name = &user.username;
+            if user.delete_at.0 > 0 {
+                self.report.warn(
+                    "allowed_users",
+                    format!("@{name} is deactivated"),
+                    format!("delete {} from the list", user.id),
+                );
+            } else if user.id == self.me.id {
+                self.report.warn(
+                    "allowed_users",
+                    format!("@{name} is the bot itself, which it never answers"),
+                    "write the ids of people",
+                );
+            } else {
+                good.push(format!("@{name}"));
+                lines.push(user.id.to_string());
+            }
+        }
+        let (mut wrong, mut unknown) = (Vec::new(), Vec::new());
+        for name in names {
+            match lookup::find_user(self.client, name.as_str())? {
+                Some(user) => {
+                    wrong.push(name.as_str());
+                    lines.push(user.id.to_string());
+                }
+                None => unknown.push(name),
+            }
+        }
+        if !wrong.is_empty() {
+            let ids: Vec<String> = lines.iter().map(|id| format!("{id:?}")).collect();
+            self.report.fail(
+                "allowed_users",
+                format!(
+                    "{} is a name, where an id belongs, so it lets nobody in",
+                    wrong.join(", ")
+                ),
+                format!("{BELOW}\n  allowed_users = [{}]", ids.join(", ")),
+            );
+        }
+        unknown.extend(ids.into_iter().filter(|id| !known.contains_key(*id)));
+        for user in unknown {
+            let fix = "write a person's id, or a name, and the doctor finds the id";
+            let detail = format!("{:?} is nobody on this server", user.as_str());
+            match lines.is_empty() {
+                true => self.report.fail("allowed_users", detail, fix),
+                false => self.report.warn("allowed_users", detail, fix),
+            }
+        }
+        if !good.is_empty() {
+            self.report.ok("allowed_users", good.join(", "));
+        } else if lines.is_empty() && !self.report.failed("allowed_users") {
+            self.report.fail(
+                "allowed_users",
+                "nobody who can write is in it",
+                "write the ids of people",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The people, not bots, who are in `channel`, or else in the first channels that the bot is in.
+pub fn people(client: &Client, channel: Option<&ChannelId>) -> Result<Vec<User>, ApiError> {
+    let channels = match channel {
+        Some(id) => vec![id.clone()],
+        None => lookup::channels(client)?
+            .into_iter()
+            .take(NAMES)
+            .map(|found| found.channel.id)
+            .collect(),
+    };
+    let mut ids = BTreeSet::new();
+    for channel in channels {
+        match client.members(&channel) {
+            Err(error) if error.is_closed() => {}
+            members => ids.extend(members?),
+        }
+    }
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut people = client.users(&ids.iter().collect::<Vec<_>>())?;
+    people.retain(|user| !user.is_bot && user.delete_at.0 == 0);
+    Ok(people)
+}
+
+pub fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}

@@ -1,0 +1,301 @@
+//! What people write → what the API takes: channels, people and posts by id, name or link, and where a
+//! server's API is.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::http::{Agent, Call, Failure};
+use crate::mattermost::client::{ApiError, ChannelList, Client, version};
+use crate::mattermost::{Channel, PostId, User, is_id};
+
+const PING: &str = "/api/v4/system/ping";
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Paths below which servers are found that are not at the root.
+const SUB_PATHS: [&str; 2] = ["/mattermost", "/chat"];
+
+/// A Mattermost that answers.
+pub struct Pong {
+    pub version: String,
+    pub took: Duration,
+}
+
+/// What there is instead of a Mattermost.
+pub enum NoPong {
+    Unreachable(String),
+    /// Something answers that is not Mattermost's API: what it says, and where the API is, if it was
+    /// found.
+    Other(String, Option<String>),
+}
+
+/// Asks `url` whether it is a Mattermost, without a token.
+pub fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
+    let answer = match ping_once(agent, url) {
+        // The first time has the name's lookup and the handshakes in it.
+        Ok(_) => ping_once(agent, url),
+        answer => answer,
+    };
+    match answer {
+        Ok(pong) => Ok(pong),
+        Err(NoPong::Unreachable(what)) => {
+            // Nothing about a certificate means that there may be none.
+            let plain = url
+                .strip_prefix("https")
+                .filter(|_| !what.contains("certificate"));
+            match plain.map(|rest| format!("http{rest}")) {
+                Some(plain) if ping_once(agent, &plain).is_ok() => {
+                    Err(NoPong::Other("no TLS".into(), Some(plain)))
+                }
+                _ => Err(NoPong::Unreachable(what)),
+            }
+        }
+        Err(NoPong::Other(what, leads_to)) => {
+            let leads_to = leads_to.filter(|leads_to| ping_once(agent, leads_to).is_ok());
+            let found = leads_to.or_else(|| {
+                let mut others = other_paths(url).into_iter();
+                others.find(|other| ping_once(agent, other).is_ok())
+            });
+            Err(NoPong::Other(what, found))
+        }
+    }
+}
+
+fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
+    #[derive(Deserialize)]
+    struct Ping {
+        #[serde(rename = "status")]
+        _status: String,
+    }
+    let started = Instant::now();
+    let response = agent.call(&Call {
+        method: "GET",
+        url: &format!("{url}{PING}"),
+        headers: &[],
+        body: None,
+        timeout: PING_TIMEOUT,
+    });
+    let response = match response {
+        Ok(response) => response,
+        Err(Failure::TooLarge) => return Err(NoPong::Other("too much".into(), None)),
+        Err(Failure::Unreachable(what) | Failure::Unclear(what)) => {
+            return Err(NoPong::Unreachable(what));
+        }
+    };
+    let status = response.status;
+    let version = version(response.header("X-Version-Id").unwrap_or_default());
+    let location = response.header("Location").unwrap_or_default().to_owned();
+    let is_page = response
+        .header("Content-Type")
+        .is_some_and(|kind| kind.starts_with("text/html"));
+    let ping = serde_json::from_reader::<_, Ping>(response.reader(64 << 10));
+    match ping {
+        Ok(_) if status == 200 => Ok(Pong {
+            version,
+            took: started.elapsed(),
+        }),
+        _ if (300..400).contains(&status) => {
+            let leads_to = location.strip_suffix(PING).map(str::to_owned);
+            let place = location.split(['?', '#']).next().unwrap_or_default();
+            Err(NoPong::Other(format!("a redirect to {place}"), leads_to))
+        }
+        _ if is_page => Err(NoPong::Other(format!("a web page ({status})"), None)),
+        _ => Err(NoPong::Other(format!("HTTP {status}"), None)),
+    }
+}
+
+/// Where else on the same host the API may be: above the path, as in a link copied from the browser,
+/// or below the root.
+fn other_paths(url: &str) -> Vec<String> {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let mut others = Vec::new();
+    let mut rest = url;
+    while let Some(at) = rest.rfind('/').filter(|at| *at >= start) {
+        rest = &rest[..at];
+        others.push(rest.to_owned());
+    }
+    others.extend(SUB_PATHS.map(|path| format!("{rest}{path}")));
+    others
+}
+
+/// A channel and the display name of its team; empty for a direct or group channel.
+pub struct Found {
+    pub channel: Channel,
+    pub team: String,
+}
+
+impl Found {
+    /// For people.
+    pub fn title(&self) -> String {
+        match self.channel.kind.as_str() {
+            "D" => "a direct channel".into(),
+            "G" => format!("the group {}", self.channel.display_name),
+            _ if self.team.is_empty() => format!("~{}", self.channel.name),
+            _ => format!("~{} in {}", self.channel.name, self.team),
+        }
+    }
+
+    pub fn is_in_team(&self) -> bool {
+        !self.channel.team_id.is_empty()
+    }
+}
+
+/// The channels that the bot is in.
+pub fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
+    let teams = client.teams()?;
+    let mut found: Vec<Found> = Vec::new();
+    for team in &teams {
+        let channels = match client.team_channels(&team.id, None) {
+            Ok(ChannelList::Changed { channels, .. }) => channels,
+            Ok(ChannelList::Unchanged) => continue,
+            // A team without a channel for the bot is a 404.
+            Err(error) if error.is_closed() => continue,
+            Err(error) => return Err(error),
+        };
+        for channel in channels {
+            if found.iter().all(|known| known.channel.id != channel.id) {
+                let team = match channel.team_id.is_empty() {
+                    true => String::new(),
+                    false => team.display_name.clone(),
+                };
+                found.push(Found { channel, team });
+            }
+        }
+    }
+    if teams.is_empty() {
+        match client.my_channels() {
+            // Servers before 6.0 do not have this call.
+            Err(error) if error.is_closed() => {}
+            channels => found.extend(channels?.into_iter().map(|channel| Found {
+                channel,
+                team: String::new(),
+            })),
+        }
+    }
+    Ok(found)
+}
+
+/// The channels that `text` may mean: `~name`, a name as it is shown, or a link to the channel or to a
+/// post in it. An id is not looked for.
+pub fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, ApiError> {
+    let text = text.trim();
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    let segments: Vec<&str> = match text.contains("://") {
+        true => path.trim_end_matches('/').split('/').collect(),
+        false => Vec::new(),
+    };
+    let teams = client.teams()?;
+    let (team, name) = match segments[..] {
+        [.., "pl", post] => return of_post(client, &post.into()),
+        [.., "messages", user] => return direct(client, user),
+        [.., team, "channels", name] | [.., team, "channels", name, _] => (team, name),
+        _ => ("", text.trim_start_matches(['~', '#'])),
+    };
+    let mut found = Vec::new();
+    for team in teams
+        .iter()
+        .filter(|known| team.is_empty() || known.name == team)
+    {
+        match client.channel_named(&team.id, &name.to_lowercase()) {
+            Ok(channel) => found.push(Found {
+                channel,
+                team: team.display_name.clone(),
+            }),
+            Err(error) if error.is_closed() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if found.is_empty() {
+        found = channels(client)?;
+        found.retain(|known| known.channel.display_name.to_lowercase() == name.to_lowercase());
+    }
+    Ok(found)
+}
+
+/// The channel of a post.
+fn of_post(client: &Client, post: &PostId) -> Result<Vec<Found>, ApiError> {
+    let channel = client
+        .post(post)
+        .and_then(|post| client.channel(&post.channel_id));
+    match channel {
+        Ok(channel) => Ok(vec![with_team(client, channel)?]),
+        Err(error) if error.is_closed() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The direct channel with a person.
+fn direct(client: &Client, user: &str) -> Result<Vec<Found>, ApiError> {
+    let Some(user) = find_user(client, user)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = channels(client)?;
+    found
+        .retain(|known| known.channel.is_direct() && known.channel.name.contains(user.id.as_str()));
+    Ok(found)
+}
+
+/// The channel with its team's name.
+pub fn with_team(client: &Client, channel: Channel) -> Result<Found, ApiError> {
+    let team = client
+        .teams()?
+        .into_iter()
+        .find(|team| team.id == channel.team_id);
+    let team = team.map(|team| team.display_name).unwrap_or_default();
+    Ok(Found { channel, team })
+}
+
+/// The person of that name, with or without `@`.
+pub fn find_user(client: &Client, name: &str) -> Result<Option<User>, ApiError> {
+    let name = name.trim().trim_start_matches('@').to_lowercase();
+    Ok(client.users_named(&[&name])?.into_iter().next())
+}
+
+/// The post that an id or a link to it names.
+pub fn post_id(text: &str) -> Option<PostId> {
+    let text = text.trim().split(['?', '#']).next()?;
+    let last = text.trim_end_matches('/').rsplit('/').next()?;
+    is_id(last).then(|| last.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_is_named_by_its_id_or_its_link() {
+        let id = "4xp9fdt77pncbef59f4k1qe83o";
+        let cases = [
+            (id.to_owned(), true),
+            (format!(" https://chat.example.com/team/pl/{id}\n"), true),
+            (
+                format!("https://chat.example.com/chat/_redirect/pl/{id}/?x=1#y"),
+                true,
+            ),
+            ("town-square".to_owned(), false),
+            (String::new(), false),
+        ];
+        for (text, found) in cases {
+            let expected = found.then(|| PostId::from(id));
+            assert_eq!(post_id(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_api_is_looked_for_above_a_path_and_below_the_root() {
+        let cases = [
+            ("https://h", vec!["https://h/mattermost", "https://h/chat"]),
+            (
+                "https://h/team/channels",
+                vec![
+                    "https://h/team",
+                    "https://h",
+                    "https://h/mattermost",
+                    "https://h/chat",
+                ],
+            ),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(other_paths(url), expected);
+        }
+    }
+}

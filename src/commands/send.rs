@@ -1,0 +1,231 @@
+//! `prx send`: a text from the shell → posts. It works beside a running bot, takes no lock, and
+//! nothing that it posts counts as an answer.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use super::run::introduce;
+use super::{Exit, connect, lookup, print};
+use crate::config::Config;
+use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
+use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
+use crate::outbox::Outbox;
+use crate::reply::{self, ReplyOptions};
+use crate::times::Times;
+
+/// The longest text, in bytes: a hundred posts or so.
+const TEXT_LIMIT: u64 = 1 << 20;
+/// Before the first repeat of a part; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What to post, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// By id, name or link; `None`: that of the configuration.
+    pub channel: Option<String>,
+    /// A post of the thread, by id or link.
+    pub thread: Option<String>,
+    /// `None`: what comes on standard input.
+    pub text: Option<String>,
+}
+
+/// Posts `letter` and prints the id of each post.
+pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
+    let (config, client) = connect(config_path)?;
+    deliver(&config, &client, Times::default(), letter)
+}
+
+/// `run`, on any clock.
+pub fn deliver(
+    config: &Config,
+    client: &Client,
+    times: Times,
+    letter: &Letter,
+) -> Result<(), Exit> {
+    let settings = &config.mattermost;
+    let channel = match (&letter.channel, &letter.thread, &settings.channel_id) {
+        (Some(channel), ..) => Some(channel.as_str()),
+        (None, Some(_), _) => None,
+        (None, None, Some(channel)) => Some(channel.as_str()),
+        (None, None, None) => {
+            return Err(Exit::Config(
+                "which channel? Name one with --channel, by its name, its link or its id".into(),
+            ));
+        }
+    };
+    let text = match &letter.text {
+        Some(text) => text.clone(),
+        None => read_input()?,
+    };
+    let (me, limit) = introduce(client)?;
+    let options = ReplyOptions {
+        allow_unsafe_links: settings.allow_unsafe_links,
+    };
+    let parts = reply::parts(&text, limit, &options);
+    if parts.is_empty() {
+        return Err(Exit::Failure(
+            "there is nothing to send: the text is blank".into(),
+        ));
+    }
+    let root = letter
+        .thread
+        .as_deref()
+        .map(|thread| find_root(client, thread));
+    let root = root.transpose()?;
+    let channel = match (channel, &root) {
+        (Some(channel), _) => find_channel(client, channel)?,
+        (None, Some(root)) => root.channel_id.clone(),
+        (None, None) => ChannelId::default(),
+    };
+    let sender = Sender {
+        client,
+        times,
+        me,
+        channel,
+        root: root.map(|root| root.id).unwrap_or_default(),
+        links: (!settings.allow_unsafe_links).then_some("true"),
+    };
+    // No post has this id: the parts belong together, and answer nothing.
+    let name = format!("send:{}", Outbox::nonce());
+    for part in 0..parts.len() {
+        match sender.post(&name, part, &parts) {
+            Ok(post) => print(&format!("{post}\n"))?,
+            Err(error) if parts.len() == 1 => return Err(Exit::Failure(error)),
+            Err(error) => {
+                let of = parts.len();
+                return Err(Exit::Failure(format!(
+                    "part {} of {of}: {error}; known to be there: {part} of {of}",
+                    part + 1
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_input() -> Result<String, Exit> {
+    let mut bytes = Vec::new();
+    let read = io::stdin()
+        .lock()
+        .take(TEXT_LIMIT + 1)
+        .read_to_end(&mut bytes);
+    read.map_err(|error| Exit::Failure(format!("cannot read standard input: {error}")))?;
+    if bytes.len() as u64 > TEXT_LIMIT {
+        return Err(Exit::Failure("the text is larger than 1 MiB".into()));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The channel that `text` names.
+fn find_channel(client: &Client, text: &str) -> Result<ChannelId, Exit> {
+    let id = ChannelId::from(text);
+    if id.is_well_formed() {
+        return Ok(id);
+    }
+    let found = lookup::find_channels(client, text)?;
+    match &found[..] {
+        [one] => Ok(one.channel.id.clone()),
+        [] => Err(Exit::Failure(format!(
+            "no channel {text:?} that the bot can see; `prx channel doctor` lists those it is in"
+        ))),
+        several => {
+            let several = several.iter();
+            let several = several.map(|found| format!("{} ({})", found.channel.id, found.title()));
+            let several = several.collect::<Vec<_>>().join(", ");
+            Err(Exit::Failure(format!(
+                "{text:?} is the name of more than one channel; write the id: {several}"
+            )))
+        }
+    }
+}
+
+/// The first post of the thread that `text` is a post of.
+fn find_root(client: &Client, text: &str) -> Result<Post, Exit> {
+    let missing = || Exit::Failure(format!("no post {text:?} that the bot can see"));
+    let get = |id: &PostId| match client.post(id) {
+        Err(error) if error.is_closed() => Err(missing()),
+        post => Ok(post?),
+    };
+    let post = get(&lookup::post_id(text).ok_or_else(missing)?)?;
+    match post.root_id.is_empty() {
+        true => Ok(post),
+        false => get(&post.root_id),
+    }
+}
+
+struct Sender<'a> {
+    client: &'a Client,
+    times: Times,
+    me: User,
+    channel: ChannelId,
+    root: PostId,
+    links: Option<&'static str>,
+}
+
+impl Sender<'_> {
+    /// Posts one part. What fails is repeated for as long as the server is sure to know the repeat
+    /// for one. An error says whether the part may be there.
+    fn post(&self, name: &str, part: usize, parts: &[String]) -> Result<PostId, String> {
+        let clock = &self.times.clock;
+        let prx = PrxProps {
+            in_reply_to: name.into(),
+            part: part as u32,
+            of: parts.len() as u32,
+            apology: false,
+        };
+        let (mut pending, first) = (Outbox::nonce(), clock.now());
+        let (mut pause, mut unclear) = (FIRST_PAUSE, false);
+        loop {
+            let result = self.client.create_post(&NewPost {
+                channel_id: &self.channel,
+                message: &parts[part],
+                root_id: &self.root,
+                pending_post_id: &pending,
+                props: NewProps {
+                    prx: Some(&prx),
+                    unsafe_links: self.links,
+                },
+            });
+            let mut wait = pause;
+            let error = match result {
+                Ok(post) if post.user_id == self.me.id && post.props.prx.as_ref() == Some(&prx) => {
+                    return Ok(post.id);
+                }
+                Ok(_) => {
+                    // Somebody else's, with the same pending id.
+                    pending = Outbox::nonce();
+                    continue;
+                }
+                Err(error @ (ApiError::Refused { .. } | ApiError::Unauthorized)) => {
+                    return Err(format!("{error}{}", self.hint(&error)));
+                }
+                Err(error) => error,
+            };
+            match &error {
+                ApiError::RateLimited(Some(asked)) => wait = wait.max(*asked),
+                ApiError::Unclear(_) | ApiError::TooLarge => unclear = true,
+                _ => {}
+            }
+            if clock.now() + wait >= first + self.times.repeat_within {
+                return Err(match unclear {
+                    true => {
+                        format!("{error}; it may be there all the same: look before you repeat it")
+                    }
+                    false => error.to_string(),
+                });
+            }
+            clock.sleep(wait);
+            pause *= 2;
+        }
+    }
+
+    fn hint(&self, error: &ApiError) -> String {
+        match error {
+            ApiError::Refused { status: 403, .. } => {
+                format!("; write in the channel: /invite @{}", self.me.username)
+            }
+            _ => String::new(),
+        }
+    }
+}

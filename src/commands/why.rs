@@ -1,0 +1,324 @@
+//! `prx why`: one post, each of the bot's own decisions about it, and the one that decides.
+
+use std::path::Path;
+
+use super::check::Report;
+use super::lookup::{self, Found};
+use super::{Exit, connect, print};
+use crate::config::{Allowed, Config};
+use crate::context;
+use crate::filter::{self, Reason, Verdict};
+use crate::inbox;
+use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::{Post, PostList, ServerTime, User, mention};
+use crate::state::{self, Lock};
+use crate::times::Times;
+
+/// Explains what becomes of the post that `text` names, by id or link.
+pub fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
+    let (config, client) = connect(config_path)?;
+    let settings = &config.mattermost;
+    let Some(id) = lookup::post_id(text) else {
+        return Err(Exit::Config(format!(
+            "{text:?} is neither a post's id nor its link (Copy Link in the post's menu)"
+        )));
+    };
+    let me = client.me()?;
+    let post = match client.post(&id) {
+        Ok(post) => Some(post),
+        Err(error) if error.is_closed() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut report = Report::new(false);
+    let Some(post) = post else {
+        report.fail(
+            "seen",
+            format!("@{} sees no such post", me.username),
+            format!(
+                "it was deleted, or is on another server than {}, or in a channel without the bot; there, write:\n  /invite @{}",
+                settings.url, me.username
+            ),
+        );
+        return print("\nNot answered: the bot cannot see it.\n");
+    };
+    let mut why = Why {
+        report: &mut report,
+        config: &config,
+        client: &client,
+        me: &me,
+        post: &post,
+    };
+    let verdict = why.explain()?;
+    print(&format!("\n{verdict}\n"))
+}
+
+struct Why<'a> {
+    report: &'a mut Report,
+    config: &'a Config,
+    client: &'a Client,
+    me: &'a User,
+    post: &'a Post,
+}
+
+impl Why<'_> {
+    /// Goes through the decisions in the order in which the bot takes them: the line that decides.
+    fn explain(&mut self) -> Result<String, ApiError> {
+        self.report
+            .ok("seen", format!("@{} can read it", self.me.username));
+        // What is answered stays answered, whatever would be decided now.
+        let answer = self.answer()?;
+        let channel = self.client.channel(&self.post.channel_id)?;
+        let channel = lookup::with_team(self.client, channel)?;
+        let not_now = match self.explain_channel(&channel)? {
+            None => match self.explain_filter(channel.channel.is_direct())? {
+                None if answer.is_none() => self.explain_time(&channel),
+                why_not => why_not,
+            },
+            why_not => why_not,
+        };
+        Ok(match (answer, not_now) {
+            (Some(link), why_not) => {
+                self.report.ok("answered", link.clone());
+                match why_not {
+                    None => format!("Was answered: {link}"),
+                    Some(why_not) => {
+                        format!("Was answered: {link}\nToday it would not be: {why_not}.")
+                    }
+                }
+            }
+            (None, None) => match Lock::take(&self.config.state_path) {
+                Ok(_) => "Would be answered, but the bot is not running: start it with `prx run`.",
+                Err(_) => "Would be answered: nothing stands against it.",
+            }
+            .into(),
+            (None, Some(why_not)) => format!("Not answered: {why_not}."),
+        })
+    }
+
+    fn explain_channel(&mut self, found: &Found) -> Result<Option<String>, ApiError> {
+        let (bot, title, channel) = (&self.me.username, found.title(), &found.channel);
+        if let Some(only) = &self.config.mattermost.channel_id
+            && *only != channel.id
+        {
+            self.report.fail(
+                "channel",
+                format!("{title} is not the one channel of the configuration"),
+                format!(
+                    "to answer there, delete the line channel_id, or write:\n  channel_id = \"{}\"",
+                    channel.id
+                ),
+            );
+            return Ok(Some(
+                "the bot answers in another channel only (channel_id)".into(),
+            ));
+        }
+        if !self.client.is_member(&channel.id)? {
+            self.report.fail(
+                "channel",
+                format!("@{bot} is not in {title}"),
+                format!("write in the channel:\n  /invite @{bot}"),
+            );
+            return Ok(Some("the bot is not in its channel".into()));
+        }
+        if channel.delete_at.0 > 0 {
+            self.report.fail(
+                "channel",
+                format!("{title} is archived"),
+                "unarchive it (channel menu > Unarchive Channel)",
+            );
+            return Ok(Some("its channel is archived".into()));
+        }
+        self.report
+            .ok("channel", format!("{title}; @{bot} is in it"));
+        Ok(None)
+    }
+
+    /// The filter's verdict, and all that it let pass before.
+    fn explain_filter(&mut self, direct: bool) -> Result<Option<String>, ApiError> {
+        let (post, settings) = (self.post, &self.config.mattermost);
+        let verdict = match filter::verdict(post, direct, self.me, settings) {
+            Verdict::IfFollowed if context::wrote_in_thread(self.client, post, self.me)? => {
+                Verdict::Answer
+            }
+            Verdict::IfFollowed => Verdict::Ignore(Reason::NotAddressed),
+            verdict => verdict,
+        };
+        let (user, bot) = (&post.user_id, &self.me.username);
+        let author = self.client.users(&[user])?.into_iter().next();
+        let author = author.map_or(user.to_string(), |author| format!("@{}", author.username));
+        let reason = match verdict {
+            Verdict::Ignore(reason) => Some(reason),
+            _ => None,
+        };
+        let addressed = if direct {
+            "not needed in a direct channel".to_owned()
+        } else if let Some(word) = mention::mention(&post.message, bot) {
+            format!("by {word:?}")
+        } else if !settings.channel(&post.channel_id).mention_only {
+            "not needed: mention_only is off".to_owned()
+        } else {
+            "not needed: the bot already wrote in this thread (follow_threads)".to_owned()
+        };
+        type Step<'a> = (&'static str, fn(&Reason) -> bool, String);
+        let steps: [Step; 6] = [
+            ("deleted", |r| matches!(r, Reason::Deleted), "no".into()),
+            ("written by", |r| matches!(r, Reason::Own), author.clone()),
+            (
+                "kind",
+                |r| matches!(r, Reason::NotAMessage),
+                "a person's message".into(),
+            ),
+            (
+                "program",
+                |r| matches!(r, Reason::Automated(_)),
+                "not a bot's, a webhook's or a plugin's".into(),
+            ),
+            (
+                "allowed",
+                |r| matches!(r, Reason::NotAllowed),
+                match settings.channel(&post.channel_id).allowed_users {
+                    Allowed::Everybody => "everybody is".to_owned(),
+                    Allowed::These(_) => format!("{author} is in allowed_users"),
+                },
+            ),
+            (
+                "mentioned",
+                |r| matches!(r, Reason::NotAddressed),
+                addressed,
+            ),
+        ];
+        for (name, decides, passed) in steps {
+            match &reason {
+                Some(reason) if decides(reason) => {
+                    self.report.fail(name, reason.to_string(), self.fix(reason));
+                    return Ok(Some(reason.to_string()));
+                }
+                _ => self.report.ok(name, passed),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What to change so that such a post is answered.
+    fn fix(&self, reason: &Reason) -> String {
+        let bot = &self.me.username;
+        match reason {
+            Reason::Deleted => "nothing: what is deleted stays so".into(),
+            Reason::Own => "nothing: a bot that answers itself never ends".into(),
+            Reason::NotAMessage | Reason::Automated(_) => {
+                "nothing: only what people write is answered, so that programs do not talk for ever"
+                    .into()
+            }
+            Reason::NotAllowed => format!(
+                "add the id to allowed_users, and write the message again:\n  \"{}\"",
+                self.post.user_id
+            ),
+            Reason::NotAddressed => format!(
+                "write @{bot} in the message (not in code or a link's address), or:\n  mention_only = false"
+            ),
+        }
+    }
+
+    /// Where the bot's reading stands, by its state file.
+    fn explain_time(&mut self, found: &Found) -> Option<String> {
+        let path = &self.config.state_path;
+        let scope = self
+            .config
+            .mattermost
+            .channel_id
+            .clone()
+            .unwrap_or_default();
+        let state = state::peek(path).filter(|state| state.bot == self.me.id && state.begun);
+        let Some(state) = state.filter(|state| state.scope == scope) else {
+            self.report.fail(
+                "in time",
+                "the bot has not run yet with this configuration; what was written before its first run is history",
+                "start it, and write the message again:\n  prx run",
+            );
+            return Some("the bot has not run yet".into());
+        };
+        let (post, title) = (self.post, found.title());
+        let Some(channel) = state.channels.get(&post.channel_id) else {
+            self.report.warn(
+                "in time",
+                format!("the bot has not looked at {title} since it came in"),
+                "is it running? This tells:\n  prx channel doctor",
+            );
+            return None;
+        };
+        if post.create_at <= channel.floor {
+            self.report.fail(
+                "in time",
+                format!("it is older than the bot's first look at {title}, or its coming into it"),
+                "write the message again: history is never answered",
+            );
+            return Some("it is from before the bot came into the channel".into());
+        }
+        if let Some(journal) = state.journal.filter(|journal| journal.post == post.id) {
+            self.report.ok(
+                "in time",
+                format!("it is being answered (attempt {})", journal.attempts),
+            );
+            return None;
+        }
+        let below = channel.mark.before(Times::default().window);
+        if channel.handled.contains_key(&post.id) || post.create_at <= below {
+            self.report.fail(
+                "in time",
+                "the bot has been past it and did not answer it: it decided otherwise then, or the answer was dropped",
+                "write the message again; its log has the reason (`prx -v` says more)",
+            );
+            return Some("the bot has been past it already".into());
+        }
+        let catch_up = self.config.mattermost.catch_up_secs;
+        let oldest = self.client.date_ms().unwrap_or_default();
+        let oldest = ServerTime(oldest.saturating_sub(catch_up.saturating_mul(1000)));
+        if post.create_at < oldest {
+            self.report.fail(
+                "in time",
+                format!("it is older than {catch_up} s (catch_up_secs)"),
+                "write the message again, or raise catch_up_secs",
+            );
+            return Some("it is too old (catch_up_secs)".into());
+        }
+        self.report
+            .ok("in time", "it is newer than what the bot has read");
+        None
+    }
+
+    /// A link to the answer, if all of it is there.
+    fn answer(&self) -> Result<Option<String>, ApiError> {
+        let (post, bot) = (self.post, &self.me.id);
+        let parts = inbox::parts_of(self.client, bot, &post.channel_id, &post.id, post.create_at)?;
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let since = ServerTime(post.create_at.0.saturating_sub(1).max(1));
+        let mut posts = self.posts(self.client.posts_since(&post.channel_id, since))?;
+        let root = match post.root_id.is_empty() {
+            true => &post.id,
+            false => &post.root_id,
+        };
+        posts.extend(self.posts(self.client.thread(root, 200))?);
+        if !inbox::answered(&posts, bot).contains(&post.id) {
+            return Ok(None);
+        }
+        let first = posts.iter().find(|own| {
+            let prx = own.props.prx.as_ref();
+            own.user_id == *bot
+                && prx.is_some_and(|prx| prx.in_reply_to == post.id && prx.part == 0)
+        });
+        let url = &self.config.mattermost.url;
+        Ok(first.map(|first| format!("{url}/_redirect/pl/{}", first.id)))
+    }
+
+    /// The posts of a list that is too large or not there are none.
+    fn posts(&self, list: Result<PostList, ApiError>) -> Result<Vec<Post>, ApiError> {
+        match list {
+            Ok(list) => Ok(list.posts),
+            Err(ApiError::TooLarge) => Ok(Vec::new()),
+            Err(error) if error.is_closed() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,928 @@
+//! `prx channel doctor` from outside: each mistake that keeps a bot silent, and what is to be done.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use serde_json::Value;
+use support::bot::{Ran, Stage, binary, run};
+use support::clock::{SimClock, Time};
+use support::mattermost::{Act, Fault, Joining, Kind, Version};
+use support::model::{Model, ModelReply};
+use support::wire::{Reply, Request, Wire};
+
+const ECHO: &str = "default_provider = \"echo\"";
+
+/// The checks, as JSON.
+fn checks(ran: &Ran) -> Vec<Value> {
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+/// The check that went so: what it says and what is to be done.
+#[track_caller]
+fn expect(ran: &Ran, check: &str, status: &str, detail: &str, fix: &str) {
+    let all = checks(ran);
+    let found = all.iter().any(|one| {
+        let text = |key: &str| one[key].as_str().expect("a text").to_owned();
+        text("check") == check
+            && text("status") == status
+            && text("detail").contains(detail)
+            && text("fix").contains(fix)
+            && (status == "ok") == text("fix").is_empty()
+    });
+    assert!(
+        found,
+        "no {check} {status} with {detail:?} and {fix:?} in\n{}",
+        ran.stdout
+    );
+    let failed = all.iter().any(|one| one["status"] == "failure");
+    assert_eq!(ran.code, Some(i32::from(failed)), "{}", ran.stderr);
+}
+
+fn doctor(stage: &Stage) -> Ran {
+    stage.run(&["channel", "doctor", "mattermost", "--json"], "")
+}
+
+/// Makes the stage's config point to another address.
+fn point_to(stage: &Stage, url: &str) {
+    let config = fs::read_to_string(stage.config_path()).expect("a config");
+    let config = config.replace(&stage.mattermost.url(), url);
+    fs::write(stage.config_path(), config).expect("a config");
+}
+
+fn private(stage: &Stage) {
+    fs::set_permissions(stage.config_path(), fs::Permissions::from_mode(0o600)).expect("a mode");
+}
+
+#[test]
+fn all_is_well_with_a_bot_that_works() {
+    let stage = Stage::real();
+    stage.configure(
+        ECHO,
+        &format!("channel_id = {:?}\nmention_only = true", stage.channel),
+    );
+    private(&stage);
+    let ran = stage.run(&["doctor"], "");
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        ran.stdout
+    );
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    let names = [
+        "config",
+        "state",
+        "server",
+        "token",
+        "channel",
+        "allowed_users",
+        "replies",
+        "provider",
+    ];
+    for (line, name) in lines.iter().zip(names) {
+        assert!(line.starts_with(&format!("✓ {name:<14}")), "{line}");
+    }
+    assert!(
+        lines[2].contains("Mattermost 11.6.0, answers in "),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        lines[3].ends_with("@prxbot, a bot account"),
+        "{}",
+        ran.stdout
+    );
+    assert!(lines[4].contains("~talk in "), "{}", ran.stdout);
+    assert!(lines[5].ends_with("@ann"), "{}", ran.stdout);
+    assert!(
+        lines[6].ends_with(
+            "answers in threads, only when @prxbot is mentioned; direct messages always"
+        ),
+        "{}",
+        ran.stdout
+    );
+    // A look at the bot leaves the server as it was.
+    let world = stage.world();
+    assert!(
+        world
+            .log
+            .iter()
+            .all(|call| call.target.contains("roles/names")
+                || call.target.contains("/users/ids")
+                || call.method == "GET")
+    );
+    assert!(!stage.state_path().exists());
+}
+
+type Setting<'a> = &'a dyn Fn(&Stage) -> String;
+
+/// Each case: lines for the Mattermost section, made on the stage; the check, its status, what it says
+/// and what to do, with `{…}` for what is on the stage.
+#[test]
+fn each_mistake_in_the_settings_is_named_with_what_to_do() {
+    let cases: &[(Setting, &str, &str, &str, &str)] = &[
+        (
+            &|_| "channel_id = \"talk\"".into(),
+            "channel",
+            "failure",
+            "name or a link",
+            "channel_id = \"{channel}\"  # ~talk in ",
+        ),
+        (
+            &|_| "channel_id = \"~talk\"".into(),
+            "channel",
+            "failure",
+            "name or a link",
+            "channel_id = \"{channel}\"",
+        ),
+        (
+            &|s| format!("channel_id = \"{}/team/channels/talk\"", s.mattermost.url()),
+            "channel",
+            "failure",
+            "name or a link",
+            "channel_id = \"{channel}\"",
+        ),
+        (
+            &|s| {
+                let post = s.world().post(&s.ann.id, &s.channel, "hi");
+                format!("channel_id = \"{}/team/pl/{post}\"", s.mattermost.url())
+            },
+            "channel",
+            "failure",
+            "name or a link",
+            "channel_id = \"{channel}\"",
+        ),
+        (
+            &|_| "channel_id = \"tolk\"".into(),
+            "channel",
+            "failure",
+            "no channel \"tolk\" that @prxbot can see",
+            "channel_id = \"{channel}\"  # ~talk",
+        ),
+        (
+            &|_| "channel_id = \"4xp9fdt77pncbef59f4k1qe83o\"".into(),
+            "channel",
+            "failure",
+            "no channel \"4xp9fdt77pncbef59f4k1qe83o\"",
+            "channel_id = \"{channel}\"  # ~talk",
+        ),
+        (
+            &|s| format!("channel_id = {:?}", s.ann.id),
+            "channel",
+            "failure",
+            "the id of @ann, not of a channel",
+            "channel_id = \"{channel}\"",
+        ),
+        (
+            &|s| {
+                let open = s.world().add_channel(&s.team, "open", Kind::Open);
+                format!("channel_id = {open:?}")
+            },
+            "channel",
+            "failure",
+            "@prxbot is not in ~open in ",
+            "/invite @prxbot",
+        ),
+        (
+            &|s| {
+                let closed = s.world().add_channel(&s.team, "closed", Kind::Private);
+                format!("channel_id = {closed:?}")
+            },
+            "channel",
+            "failure",
+            "@prxbot is not in it",
+            "/invite @prxbot",
+        ),
+        (
+            &|s| {
+                s.world().archive(&s.channel, &s.ann.id);
+                format!("channel_id = {:?}", s.channel)
+            },
+            "channel",
+            "failure",
+            "~talk in Team is archived",
+            "Unarchive Channel",
+        ),
+        (
+            &|s| {
+                s.world().knobs.no_posting = true;
+                format!("channel_id = {:?}", s.channel)
+            },
+            "channel",
+            "failure",
+            "may not post there",
+            "Create Posts",
+        ),
+        (
+            &|_| "[channels_config.mattermost.channels.talk]\nmention_only = true".into(),
+            "channel",
+            "warning",
+            "channels.\"talk\" has a name",
+            "[channels_config.mattermost.channels.{channel}]",
+        ),
+        (
+            &|_| "allowed_users = [\"ann\"]".into(),
+            "allowed_users",
+            "failure",
+            "ann is a name",
+            "allowed_users = [\"{ann}\"]",
+        ),
+        (
+            &|s| format!("allowed_users = [{:?}, \"@Ann\"]", s.eve.id),
+            "allowed_users",
+            "failure",
+            "@Ann is a name",
+            "allowed_users = [\"{eve}\", \"{ann}\"]",
+        ),
+        (
+            &|_| "allowed_users = []".into(),
+            "allowed_users",
+            "failure",
+            "nobody is answered",
+            "allowed_users = [\"{ann}\"]  # @ann",
+        ),
+        (
+            &|_| "allowed_users = [\"*\"]".into(),
+            "allowed_users",
+            "ok",
+            "everybody on this server may talk to the bot",
+            "",
+        ),
+        (
+            &|_| "allowed_users = [\"4xp9fdt77pncbef59f4k1qe83o\"]".into(),
+            "allowed_users",
+            "failure",
+            "\"4xp9fdt77pncbef59f4k1qe83o\" is nobody on this server",
+            "write a person's id",
+        ),
+        (
+            &|s| {
+                format!(
+                    "allowed_users = [\"4xp9fdt77pncbef59f4k1qe83o\", {:?}]",
+                    s.ann.id
+                )
+            },
+            "allowed_users",
+            "warning",
+            "\"4xp9fdt77pncbef59f4k1qe83o\" is nobody",
+            "write a person's id",
+        ),
+        (
+            &|_| "allowed_users = [\"bob\"]".into(),
+            "allowed_users",
+            "failure",
+            "\"bob\" is nobody on this server",
+            "write a person's id",
+        ),
+        (
+            &|s| format!("allowed_users = [{:?}]", s.bot.id),
+            "allowed_users",
+            "warning",
+            "is the bot itself",
+            "ids of people",
+        ),
+        (
+            &|s| {
+                s.world().deactivate(&s.eve.id);
+                format!("allowed_users = [{:?}, {:?}]", s.eve.id, s.ann.id)
+            },
+            "allowed_users",
+            "warning",
+            "@eve is deactivated",
+            "delete {eve}",
+        ),
+        (
+            &|_| "state_dir = \"not/there\"".into(),
+            "state",
+            "failure",
+            "cannot be written",
+            "mkdir -p {folder}/not/there",
+        ),
+        (
+            &|_| "menton_only = true".into(),
+            "config",
+            "warning",
+            "unknown key",
+            "correct that line",
+        ),
+        (
+            &|_| "mention_only = true\nfollow_threads = true".into(),
+            "replies",
+            "ok",
+            "when @prxbot is mentioned or already wrote in the thread",
+            "",
+        ),
+        (
+            &|_| "thread_replies = false".into(),
+            "replies",
+            "ok",
+            "in the channel itself, not in threads, to every message",
+            "",
+        ),
+    ];
+    for (setting, check, status, detail, fix) in cases {
+        let stage = Stage::real();
+        let setting = setting(&stage);
+        stage.configure(ECHO, &setting);
+        private(&stage);
+        let fill = |text: &str| {
+            let folder = fs::canonicalize(stage.folder.path()).expect("a folder");
+            text.replace("{channel}", &stage.channel)
+                .replace("{ann}", &stage.ann.id)
+                .replace("{eve}", &stage.eve.id)
+                .replace("{folder}", folder.to_str().expect("UTF-8"))
+        };
+        expect(&doctor(&stage), check, status, &fill(detail), &fill(fix));
+    }
+}
+
+#[test]
+fn an_old_server_is_understood_too() {
+    for setting in ["", "channel_id = \"talk\"", "allowed_users = [\"ann\"]"] {
+        let stage = Stage::new(Time::real(), SimClock::new(), Version::V5_37);
+        stage.configure(ECHO, setting);
+        let ran = doctor(&stage);
+        expect(&ran, "server", "ok", "Mattermost 5.37.0", "");
+        expect(&ran, "token", "ok", "@prxbot, a bot account", "");
+        assert_eq!(ran.code, Some(i32::from(!setting.is_empty())), "{ran:?}");
+    }
+}
+
+#[test]
+fn without_a_channel_the_teams_and_channels_are_counted_and_none_is_a_failure() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+    let detail = "wherever @prxbot is: 3 channels (~off-topic, ~talk, ~town-square) of 1 team, 1 direct or group channel";
+    expect(&doctor(&stage), "channel", "ok", detail, "");
+
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    stage.world().leave_team(&stage.team, &stage.bot.id);
+    expect(
+        &doctor(&stage),
+        "channel",
+        "failure",
+        "@prxbot is in no team and no channel",
+        "/invite @prxbot",
+    );
+}
+
+#[test]
+fn a_token_is_said_to_be_whose_it_is() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    stage.world().revoke_token(&stage.bot.token);
+    let ran = doctor(&stage);
+    expect(&ran, "token", "failure", "refused", "bot_token = \"…\"");
+    assert!(!checks(&ran).iter().any(|check| check["check"] == "channel"));
+    // What needs no token is still checked.
+    expect(&ran, "provider", "ok", "echo", "");
+
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    let config = fs::read_to_string(stage.config_path()).expect("a config");
+    let config = config.replace(&stage.bot.token, &stage.ann.token);
+    fs::write(stage.config_path(), config).expect("a config");
+    expect(
+        &doctor(&stage),
+        "token",
+        "warning",
+        "@ann is a person",
+        "Bot Accounts",
+    );
+}
+
+#[test]
+fn a_file_that_others_can_read_is_to_be_closed() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    fs::set_permissions(stage.config_path(), fs::Permissions::from_mode(0o644)).expect("a mode");
+    let fix = format!("chmod 600 {}", stage.config_path().display());
+    expect(
+        &doctor(&stage),
+        "config",
+        "warning",
+        "others can read it",
+        &fix,
+    );
+}
+
+#[test]
+fn what_comes_from_the_environment_is_missing_under_cron() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    let mut command = binary();
+    command
+        .args(["doctor", "--json", "--config"])
+        .arg(stage.config_path());
+    command.env("MATTERMOST_BOT_TOKEN", &stage.bot.token);
+    let ran = run(&mut command, "");
+    expect(
+        &ran,
+        "environment",
+        "warning",
+        "MATTERMOST_BOT_TOKEN comes from the environment",
+        "MATTERMOST_BOT_TOKEN=…",
+    );
+}
+
+#[test]
+fn a_running_bot_is_seen_and_left_alone() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    let mut bot = stage.spawn();
+    stage.wait("the first poll", |world| {
+        world
+            .log
+            .iter()
+            .any(|call| call.target.contains("/channels"))
+    });
+    let detail = format!("the bot is running as process {}", bot.child.id());
+    expect(&doctor(&stage), "state", "ok", &detail, "");
+    let ran = stage.run(&["doctor"], "");
+    assert!(ran.stdout.ends_with("and is running.\n"), "{ran:?}");
+    assert!(bot.child.try_wait().expect("a child").is_none());
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_exit_code_2() {
+    let stage = Stage::real();
+    let ran = doctor(&stage);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    let check = &checks(&ran)[0];
+    assert!(
+        check["detail"]
+            .as_str()
+            .expect("a text")
+            .ends_with("there is no such file"),
+        "{check}"
+    );
+    assert!(
+        check["fix"]
+            .as_str()
+            .expect("a text")
+            .ends_with("\n  prx init"),
+        "{check}"
+    );
+
+    fs::write(stage.config_path(), "[channels_config.mattermost]\nurl = 7").expect("a file");
+    let ran = stage.run(&["doctor"], "");
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stdout.starts_with("✗ config "), "{ran:?}");
+    assert!(ran.stdout.contains("\n                → "), "{ran:?}");
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let stage = Stage::real();
+    let key = "sk-ant-very-secret-key";
+    stage.configure(
+        &format!(
+            "default_provider = \"openai\"\napi_key = \"{key}\"\napi_url = \"http://127.0.0.1:1\""
+        ),
+        "",
+    );
+    for arguments in [
+        &["doctor"][..],
+        &["doctor", "--json"],
+        &["doctor", "--ask", "-v"],
+    ] {
+        let ran = stage.run(arguments, "");
+        let all = ran.stdout + &ran.stderr;
+        assert!(
+            !all.contains(key) && !all.contains(&stage.bot.token),
+            "{all}"
+        );
+    }
+}
+
+#[test]
+fn terminals_are_not_told_what_to_do_by_names() {
+    let stage = Stage::real();
+    stage.configure(ECHO, &format!("channel_id = {:?}", stage.channel));
+    stage.world().team_mut(&stage.team).display_name = "\u{1b}[2Jteam".into();
+    let ran = stage.run(&["doctor"], "");
+    assert!(!ran.stdout.contains('\u{1b}'), "{ran:?}");
+}
+
+// The way to the server.
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    stage.mattermost.stop();
+    let ran = doctor(&stage);
+    expect(
+        &ran,
+        "server",
+        "failure",
+        "connection refused",
+        "is the server running",
+    );
+    expect(&ran, "provider", "ok", "echo", "");
+
+    point_to(&stage, "http://chat.invalid");
+    expect(
+        &doctor(&stage),
+        "server",
+        "failure",
+        "no such host",
+        "written right",
+    );
+}
+
+fn html() -> Reply {
+    Reply::Full {
+        status: 200,
+        headers: vec![("Content-Type".into(), "text/html".into())],
+        body: b"<html>Please log in</html>".into(),
+    }
+}
+
+#[test]
+fn a_proxys_login_page_is_told_from_a_mattermost() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    let proxy = Wire::start(|_| html());
+    point_to(&stage, &proxy.url());
+    expect(
+        &doctor(&stage),
+        "server",
+        "failure",
+        "a web page (200)",
+        "/api/v4/ pass without",
+    );
+
+    stage
+        .mattermost
+        .on_request(|_, _| Act::Instead(Fault::Html(502)));
+    point_to(&stage, &stage.mattermost.url());
+    let stage_url = proxy.url();
+    let config = fs::read_to_string(stage.config_path()).expect("a config");
+    fs::write(
+        stage.config_path(),
+        config.replace(&stage_url, &stage.mattermost.url()),
+    )
+    .expect("a config");
+    expect(&doctor(&stage), "server", "failure", "(502)", "curl -i ");
+}
+
+#[test]
+fn a_wrong_path_or_scheme_finds_the_right_one() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    let serve = stage.mattermost.handler();
+    // A server at /chat, whose root is something else.
+    let proxy = Wire::start(move |mut request: Request| {
+        let path = request.target.strip_prefix("/chat").map(str::to_owned);
+        match path.filter(|path| path.starts_with("/api/")) {
+            Some(path) => {
+                request.target = path;
+                serve(request)
+            }
+            None => html(),
+        }
+    });
+    let right = format!("url = \"{}/chat\"", proxy.url());
+    for path in ["", "/chat/team/channels/talk", "/team"] {
+        let stage = Stage::real();
+        stage.configure(ECHO, "");
+        point_to(&stage, &format!("{}{path}", proxy.url()));
+        expect(
+            &doctor(&stage),
+            "server",
+            "failure",
+            "but Mattermost is at ",
+            &right,
+        );
+    }
+
+    let to = stage.mattermost.url();
+    let moved = Wire::start(move |request: Request| Reply::Full {
+        status: 301,
+        headers: vec![("Location".into(), format!("{to}{}", request.target))],
+        body: Vec::new(),
+    });
+    let right = format!("url = \"{}\"", stage.mattermost.url());
+    point_to(&stage, &moved.url());
+    expect(&doctor(&stage), "server", "failure", "a redirect", &right);
+}
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Authority {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    fn server(&self, name: &str, change: impl Fn(&mut CertificateParams)) -> ServerConfig {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions that ring has")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.into())
+            .expect("a key that fits")
+    }
+
+    fn file(&self, stage: &Stage) -> PathBuf {
+        let path = stage.folder.path().join("ca.pem");
+        fs::write(&path, &self.pem).expect("a file");
+        path
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_named_with_what_to_do() {
+    let authority = Authority::new();
+    let expired = |params: &mut CertificateParams| {
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    };
+    let good = |_: &mut CertificateParams| ();
+    type Change<'a> = &'a dyn Fn(&mut CertificateParams);
+    let cases: [(&str, Change, bool, &str, &str, &str); 4] = [
+        // The certificate's name, a change, whether its authority is trusted; what is said.
+        (
+            "localhost",
+            &good,
+            false,
+            "failure",
+            "not signed by a known authority",
+            "ca_file = \"",
+        ),
+        (
+            "localhost",
+            &expired,
+            true,
+            "failure",
+            "has expired",
+            "set the clock",
+        ),
+        (
+            "chat.example.com",
+            &good,
+            true,
+            "failure",
+            "is for other names",
+            "subjectAltName",
+        ),
+        ("localhost", &good, true, "ok", "Mattermost 11.6.0", ""),
+    ];
+    for (name, change, trusted, status, detail, fix) in cases {
+        let stage = Stage::real();
+        let file = authority.file(&stage);
+        let setting = format!("ca_file = {:?}", file.to_str().expect("UTF-8"));
+        stage.configure(ECHO, if trusted { &setting } else { "" });
+        let tls = Wire::start_tls(authority.server(name, change), stage.mattermost.handler());
+        point_to(&stage, &format!("https://localhost:{}", tls.address.port()));
+        expect(&doctor(&stage), "server", status, detail, fix);
+    }
+}
+
+#[test]
+fn a_ca_file_that_is_not_there_and_a_port_without_tls_are_named() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "ca_file = \"missing.pem\"");
+    expect(
+        &doctor(&stage),
+        "server",
+        "failure",
+        "missing.pem",
+        "PEM certificates",
+    );
+
+    stage.configure(ECHO, "");
+    let port = stage
+        .mattermost
+        .url()
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .to_owned();
+    point_to(&stage, &format!("https://127.0.0.1:{port}"));
+    expect(
+        &doctor(&stage),
+        "server",
+        "failure",
+        "gives no TLS, but Mattermost is at http://",
+        "url = \"http://127.0.0.1:",
+    );
+}
+
+// The model.
+
+#[test]
+fn what_is_wrong_with_the_model_is_named_with_what_to_do() {
+    let model = Model::start();
+    let ollama = format!(
+        "default_provider = \"ollama\"\napi_url = \"{}\"\n",
+        model.url()
+    );
+    let custom = format!("default_provider = \"custom:{}/v1\"\n", model.url());
+    let bare = format!("default_provider = \"custom:{}\"\n", model.url());
+    let good = "default_model = \"test-model\"";
+    let cases: &[(String, &str, &str, &str)] = &[
+        (
+            String::new(),
+            "warning",
+            "no language model yet",
+            "default_provider = \"ollama\"",
+        ),
+        (
+            format!("{custom}{good}"),
+            "ok",
+            "reachable, and it has the model",
+            "",
+        ),
+        (
+            format!("{bare}{good}"),
+            "ok",
+            "reachable, and it has the model",
+            "",
+        ),
+        (
+            format!("{custom}default_model = \"test-mdel\""),
+            "warning",
+            "has no model \"test-mdel\"",
+            "default_model = \"test-model\"",
+        ),
+        (
+            custom.clone(),
+            "warning",
+            "no model is named",
+            "default_model = \"test-model\"",
+        ),
+        (
+            format!("{ollama}default_model = \"qwen3\""),
+            "failure",
+            "has no model \"qwen3\"",
+            "ollama pull qwen3",
+        ),
+        (
+            "default_provider = \"ollama\"\napi_url = \"http://127.0.0.1:1\"".into(),
+            "failure",
+            "refused",
+            "ollama serve",
+        ),
+        (
+            "default_provider = \"custom:http://model.invalid/v1\"".into(),
+            "failure",
+            "no such host",
+            "default_provider",
+        ),
+        (
+            format!("{custom}{good}\napi_key = \"sk-ant-123\""),
+            "warning",
+            "looks like one of Anthropic's",
+            "default_provider = \"anthropic\"",
+        ),
+        (
+            "default_provider = \"command\"\nprovider_command = [\"cat\"]".into(),
+            "ok",
+            "the program cat",
+            "",
+        ),
+        (
+            "default_provider = \"command\"\nprovider_command = [\"/not/there\"]".into(),
+            "failure",
+            "/not/there is not a program",
+            "chmod +x",
+        ),
+    ];
+    let stage = Stage::real();
+    for (top, status, detail, fix) in cases {
+        stage.configure(top, "");
+        expect(&doctor(&stage), "provider", status, detail, fix);
+    }
+    assert!(
+        model
+            .requests()
+            .iter()
+            .all(|request| request.method == "GET")
+    );
+}
+
+#[test]
+fn a_model_server_that_refuses_the_key_or_has_no_list_is_told_apart() {
+    let scopes = r#"{"error": {"message": "You have insufficient permissions. Missing scopes: api.model.read"}}"#;
+    let wrong = r#"{"error": {"message": "Incorrect API key provided: sk-***"}}"#;
+    let cases = [
+        (401, wrong, "failure", "the key is refused", "api_key"),
+        (401, scopes, "warning", "a restricted one", "--ask"),
+        (404, "not found", "warning", "no list of models", "--ask"),
+        (
+            503,
+            "{\"error\": {\"message\": \"Loading model\"}}",
+            "failure",
+            "HTTP 503",
+            "brackets",
+        ),
+    ];
+    let stage = Stage::real();
+    for (status, body, expected, detail, fix) in cases {
+        let server = Wire::start(move |_| Reply::Full {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+        });
+        let top = format!(
+            "default_provider = \"openai\"\napi_key = \"sk-123456789\"\napi_url = \"{}/v1\"\ndefault_model = \"m\"",
+            server.url()
+        );
+        stage.configure(&top, "");
+        expect(&doctor(&stage), "provider", expected, detail, fix);
+    }
+}
+
+#[test]
+fn openrouter_is_asked_about_the_key_since_it_shows_its_models_to_anybody() {
+    let server = Wire::start(|request| match request.target.as_str() {
+        "/api/v1/models" => Reply::json(200, &serde_json::json!({"data": [{"id": "m"}]})),
+        _ => Reply::json(
+            401,
+            &serde_json::json!({"error": {"message": "User not found."}}),
+        ),
+    });
+    let stage = Stage::real();
+    let top = format!(
+        "api_key = \"sk-or-123456\"\napi_url = \"{}/api/v1\"\ndefault_model = \"m\"",
+        server.url()
+    );
+    stage.configure(&top, "");
+    expect(
+        &doctor(&stage),
+        "provider",
+        "failure",
+        "the key is refused",
+        "api_key",
+    );
+}
+
+#[test]
+fn one_question_is_asked_only_on_request() {
+    let model = Model::start();
+    model.answers("I am here.");
+    let stage = Stage::real();
+    stage.configure(
+        &format!(
+            "default_provider = \"custom:{}/v1\"\ndefault_model = \"test-model\"",
+            model.url()
+        ),
+        "",
+    );
+    let ran = stage.run(&["doctor", "--json", "--ask"], "");
+    expect(&ran, "answer", "ok", "s: I am here.", "");
+    model.on_request(|_| ModelReply::status(402, "{\"error\": \"no money\"}"));
+    let ran = stage.run(&["doctor", "--json", "--ask"], "");
+    expect(&ran, "answer", "failure", "no money", "default_model");
+    let asked = model.requests();
+    assert_eq!(
+        asked
+            .iter()
+            .filter(|request| request.method == "POST")
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn members_who_came_by_any_way_are_members() {
+    let stage = Stage::real();
+    let channel = stage
+        .world()
+        .add_channel(&stage.team, "closed", Kind::Private);
+    stage
+        .world()
+        .add_member(&channel, &stage.bot.id, Joining::Joined);
+    stage.configure(ECHO, &format!("channel_id = {channel:?}"));
+    expect(
+        &doctor(&stage),
+        "channel",
+        "ok",
+        "~closed in Team; @prxbot is in it and may post",
+        "",
+    );
+}
