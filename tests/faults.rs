@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use support::bot::Stage;
 use support::clock::SimClock;
 use support::mattermost::{Act, Fault, Joining, Kind, api_path};
-use support::model::Model;
+use support::model::{Model, ModelReply};
 use support::wire::{Request, lock};
 
 const ECHO: &str = "default_provider = \"echo\"";
@@ -1080,4 +1080,20 @@ fn the_local_calendar_decides_nothing() {
         stage.run_for(&mut session, 90);
         assert_eq!(stage.answers(&question).len(), 1, "{wrong}");
     }
+}
+
+#[test]
+fn an_answer_that_the_model_cut_keeps_its_text() {
+    let (stage, model) = with_slow_model("");
+    model.then(ModelReply::stream(
+        "data: {\"choices\": [{\"delta\": {\"content\": \"the first half\"}}]}\n\n\
+         data: {\"choices\": [{\"delta\": {}, \"finish_reason\": \"length\"}]}\n\n\
+         data: [DONE]\n\n",
+    ));
+    let question = ask(&stage, "tell me all");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 30);
+    let answer = stage.answers(&question).concat();
+    assert!(answer.starts_with("the first half"), "{answer}");
+    assert!(answer.contains("cut off"), "{answer}");
 }
