@@ -15,7 +15,7 @@ pub fn mentions(message: &str, username: &str) -> bool {
 
 /// The first word of `message` that mentions `username`, as it is written.
 pub fn mention<'a>(message: &'a str, username: &str) -> Option<&'a str> {
-    let found = find(&markdown::text(message), &[username], true);
+    let found = find(&markdown::text(message), &[username], Reading::Exact);
     found
         .first()
         .and_then(|mention| message.get(mention.sign.start..mention.end))

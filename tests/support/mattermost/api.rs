@@ -389,7 +389,7 @@ impl Call<'_> {
             };
             json!({ "name": name, "permissions": permissions })
         });
-        ok(roles.collect())
+        ok(roles.collect::<Value>())
     }
 
     fn typing(&mut self, user: &str) -> Result<Served> {
