@@ -35,6 +35,8 @@ struct Watch {
     team: TeamId,
     /// `last_post_at` and `total_msg_count` at the last complete read; `None`: read it in any case.
     read_at: Option<(ServerTime, u64)>,
+    /// How many more posts that read found than the counters told of: they will tell.
+    early: u64,
     /// What the server shows at present.
     shown: (ServerTime, u64),
     /// The newest change that was read: the mark once nothing waits.
@@ -53,6 +55,10 @@ struct Behind {
     after: PostId,
     /// What the whole way ahead shows as answered.
     answered: BTreeSet<PostId>,
+    /// What the server showed when the walk began.
+    shown: (ServerTime, u64),
+    /// How many posts on the way were not known.
+    found: usize,
 }
 
 /// A post that waits for its answer.
@@ -262,9 +268,17 @@ impl Inbox {
                 !watch.team.is_empty() && !teams.contains(&watch.team)
             });
         }
-        let relist = now < self.relist_until && now >= self.relist_due;
+        // After the server's clock went back, its ETag stands still until the clock has caught up.
+        let present = client.date_ms().map(ServerTime);
+        let newest = state.listed_at.before(self.scope.times.window);
+        let (recent, hidden) = (
+            now < self.relist_until,
+            present.is_some_and(|present| newest > present),
+        );
+        let relist = (recent || hidden) && now >= self.relist_due;
         if relist {
-            self.relist_due = now + self.scope.times.relist;
+            let times = &self.scope.times;
+            self.relist_due = now + if recent { times.relist } else { times.recheck };
         }
         let first_round = !state.begun;
         let mut complete = true;
@@ -483,7 +497,11 @@ impl Inbox {
         let Some(watch) = self.watched.get_mut(id) else {
             return Ok(());
         };
-        let grew = watch.read_at.is_some_and(|(_, count)| shown.1 > count);
+        let grown = watch
+            .read_at
+            .map(|(_, count)| shown.1.saturating_sub(count));
+        let grew = grown.is_some_and(|grown| grown > watch.early);
+        watch.early = grown.map_or(0, |grown| (found as u64).saturating_sub(grown));
         let window = self.scope.times.window;
         if let Some(present) = present
             && (grew && found == 0 && channel.ahead.0 == 0 && present < channel.mark.before(window))
@@ -566,6 +584,8 @@ impl Inbox {
             watch.behind = Some(Behind {
                 after: start,
                 answered,
+                shown: watch.shown,
+                found: 0,
             });
         }
         Ok(())
@@ -582,7 +602,7 @@ impl Inbox {
         let Some(watch) = self.watched.get_mut(id) else {
             return Ok(());
         };
-        let Some(behind) = watch.behind.take() else {
+        let Some(mut behind) = watch.behind.take() else {
             return Ok(());
         };
         let mut size = PAGE;
@@ -604,16 +624,16 @@ impl Inbox {
             .unwrap_or_default();
         let next = next_anchor(&page.posts);
         let more = page.order.len() >= size;
-        self.take(client, channel, id, page.posts, &behind.answered, wanted);
+        behind.found += self.take(client, channel, id, page.posts, &behind.answered, wanted);
         if let Some(watch) = self.watched.get_mut(id) {
             watch.newest = watch.newest.max(newest);
-            // The end is read once more by time, for what became visible late.
+            // What became visible late is found by another read; a way on which nothing was new is
+            // a complete one.
             watch.read_at = None;
             if more && let Some(after) = next {
-                watch.behind = Some(Behind {
-                    after,
-                    answered: behind.answered,
-                });
+                watch.behind = Some(Behind { after, ..behind });
+            } else if behind.found == 0 {
+                watch.read_at = Some(behind.shown);
             }
         }
         self.advance(channel, id);
