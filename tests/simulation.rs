@@ -10,7 +10,7 @@ use support::mattermost::{Joining, Kind};
 
 const ECHO: &str = "default_provider = \"echo\"";
 const POSTERS: u64 = 8;
-const POSTS_EACH: u64 = 6;
+const POSTS_EACH: u64 = 4;
 /// The longest that a post stayed invisible on a real server, in milliseconds.
 const LATEST_MS: u64 = 10_000;
 
@@ -42,9 +42,7 @@ fn late_posts_are_answered_once() {
 #[test]
 fn eight_posters_at_once_in_several_channels_are_each_answered_once() {
     for seed in 1..=20 {
-        for one in [false, true] {
-            run_posters(seed, one);
-        }
+        run_posters(seed, seed % 4 == 0);
     }
 }
 
@@ -83,7 +81,7 @@ fn run_posters(seed: u64, one: bool) {
                 // Most are at once or nearly so, as on real servers.
                 let late = [0, 0, 0, below(200), below(200), below(LATEST_MS)][below(6) as usize];
                 let (id, questions) = (person.id.clone(), questions.clone());
-                world.at(3_000 + below(20_000), move |world| {
+                world.at(3_000 + below(12_000), move |world| {
                     let text = format!("{poster}, {number}");
                     let draft = world.draft(&id, &channel, &text).visible_after_ms(late);
                     questions.lock().unwrap().push(draft.post());
@@ -92,7 +90,7 @@ fn run_posters(seed: u64, one: bool) {
         }
     }
     let mut session = stage.start();
-    stage.run_for(&mut session, 45);
+    stage.run_for(&mut session, 35);
     let questions = questions.lock().unwrap();
     assert_eq!(questions.len() as u64, POSTERS * POSTS_EACH);
     for question in questions.iter() {
