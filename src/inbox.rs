@@ -35,6 +35,8 @@ struct Watch {
     team: TeamId,
     /// `last_post_at` and `total_msg_count` at the last complete read; `None`: read it in any case.
     read_at: Option<(ServerTime, u64)>,
+    /// How many more posts that read found than the counters told of: they will tell.
+    early: u64,
     /// What the server shows at present.
     shown: (ServerTime, u64),
     /// The newest change that was read: the mark once nothing waits.
@@ -53,6 +55,10 @@ struct Behind {
     after: PostId,
     /// What the whole way ahead shows as answered.
     answered: BTreeSet<PostId>,
+    /// What the server showed when the walk began.
+    shown: (ServerTime, u64),
+    /// How many posts on the way were not known.
+    found: usize,
 }
 
 /// A post that waits for its answer.
@@ -300,9 +306,15 @@ impl Inbox {
                 !watch.team.is_empty() && !teams.contains(&watch.team)
             });
         }
-        let relist = now >= self.relist_due;
+        // The lists' ETags are blind to what is committed late, and to anything while the server's clock
+        // is behind what it was.
+        let recent = now < self.relist_until;
+        let newest = state.listed_at.before(self.scope.times.window);
+        let hidden = client.date_ms().is_some_and(|present| present < newest.0);
+        let relist = (recent || hidden) && now >= self.relist_due;
         if relist {
-            self.relist_due = self.next_relist(client, state, now);
+            let times = &self.scope.times;
+            self.relist_due = now + if recent { times.relist } else { times.recheck };
         }
         let mut shown = true;
         if self.teams.is_empty() {
@@ -355,20 +367,6 @@ impl Inbox {
                 .retain(|channel, _| watched.contains_key(channel));
         }
         Ok(())
-    }
-
-    /// When to ask for the lists without their ETags, which are blind to what is committed late, and
-    /// to anything while the server's clock is behind what it was.
-    fn next_relist(&self, client: &Client, state: &State, now: Duration) -> Duration {
-        let times = &self.scope.times;
-        let present = client.date_ms().map(ServerTime);
-        if now < self.relist_until {
-            now + times.relist
-        } else if present.is_some_and(|present| present < state.listed_at.before(times.window)) {
-            now + times.recheck
-        } else {
-            Duration::MAX
-        }
     }
 
     /// From here on channels that are new have their floor where the bot came in.
@@ -542,7 +540,11 @@ impl Inbox {
         let Some(watch) = self.watched.get_mut(id) else {
             return Ok(());
         };
-        let grew = watch.read_at.is_some_and(|(_, count)| shown.1 > count);
+        let grown = watch
+            .read_at
+            .map(|(_, count)| shown.1.saturating_sub(count));
+        let grew = grown.is_some_and(|grown| grown > watch.early);
+        watch.early = grown.map_or(0, |grown| (found as u64).saturating_sub(grown));
         let window = self.scope.times.window;
         if let Some(present) = present
             && (grew && found == 0 && channel.ahead.0 == 0 && present < channel.mark.before(window))
@@ -625,6 +627,8 @@ impl Inbox {
             watch.behind = Some(Behind {
                 after: start,
                 answered,
+                shown: watch.shown,
+                found: 0,
             });
         }
         Ok(())
@@ -641,7 +645,7 @@ impl Inbox {
         let Some(watch) = self.watched.get_mut(id) else {
             return Ok(());
         };
-        let Some(behind) = watch.behind.take() else {
+        let Some(mut behind) = watch.behind.take() else {
             return Ok(());
         };
         let mut size = PAGE;
@@ -660,16 +664,16 @@ impl Inbox {
         let newest = newest.filter(|time| *time <= cap).max().unwrap_or_default();
         let next = next_anchor(&page.posts);
         let more = page.order.len() >= size;
-        self.take(client, channel, id, page.posts, &behind.answered, wanted);
+        behind.found += self.take(client, channel, id, page.posts, &behind.answered, wanted);
         if let Some(watch) = self.watched.get_mut(id) {
             watch.newest = watch.newest.max(newest);
-            // The end is read once more by time, for what became visible late.
+            // What became visible late is found by another read; a way on which nothing was new is
+            // a complete one.
             watch.read_at = None;
             if more && let Some(after) = next {
-                watch.behind = Some(Behind {
-                    after,
-                    answered: behind.answered,
-                });
+                watch.behind = Some(Behind { after, ..behind });
+            } else if behind.found == 0 {
+                watch.read_at = Some(behind.shown);
             }
         }
         self.advance(channel, id);

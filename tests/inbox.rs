@@ -1129,3 +1129,409 @@ fn another_bots_state_is_not_used_and_a_changed_url_changes_nothing() {
     assert_never(&stage, [&history]);
     assert_once(&stage, [&question]);
 }
+
+// Much at once.
+
+/// `count` posts, one a second, the last a moment ago: every tenth is ann's and the rest eve's, whom
+/// nobody answers. Ann's.
+fn backlog(stage: &Stage, channel: &str, count: u64) -> Vec<String> {
+    stage.clock.advance(count * SECOND);
+    let mut world = stage.world();
+    let mut anns = Vec::new();
+    for number in 0..count {
+        let person = [&stage.ann, &stage.eve][usize::from(number % 10 != 0)];
+        let draft = world.draft(&person.id, channel, &format!("message {number}"));
+        let post = draft.created_ms_ago((count - 1 - number) * SECOND).post();
+        if number % 10 == 0 {
+            anns.push(post);
+        }
+    }
+    anns
+}
+
+/// Lets the bot work until it has answered `count` posts of `questions`, or for an hour.
+fn work_until(stage: &Stage, session: &mut Session, questions: &[String], count: usize) {
+    for _ in 0..3600 {
+        session.step().expect("no reason to exit");
+        let world = stage.world();
+        let answered = |question: &&String| !world.own_answers(&stage.bot.id, question).is_empty();
+        if questions.iter().filter(answered).count() >= count {
+            return;
+        }
+    }
+}
+
+/// What is asked for is bounded: pages without their threads, and never everything at once again and
+/// again.
+#[track_caller]
+fn assert_bounded(calls: &[Logged]) {
+    for call in calls.iter().filter(|call| reads_posts(call)) {
+        let since = call.target.contains("since=");
+        assert!(
+            since || call.target.contains("skipFetchThreads=true"),
+            "{call:?}"
+        );
+    }
+}
+
+#[test]
+fn thousands_of_posts_are_answered_once_and_in_their_order() {
+    let (stage, session) = at_work("");
+    drop(session);
+    let questions = backlog(&stage, &stage.channel, 2_500);
+    stage.world().clear_log();
+    let mut session = stage.start();
+    work_until(&stage, &mut session, &questions, 250);
+    stage.run_for(&mut session, 5);
+    assert_once(&stage, &questions);
+    assert!(
+        answered_in_order(&stage, &[&stage.channel]) == questions,
+        "another order"
+    );
+    let calls = calls(&stage);
+    assert_bounded(&calls);
+    let since = calls.iter().filter(|call| call.target.contains("since="));
+    assert!(
+        since.count() <= 8,
+        "everything is asked for again and again"
+    );
+    let pages = calls
+        .iter()
+        .filter(|call| call.target.contains("per_page="));
+    assert!(pages.count() <= 60, "too many pages");
+}
+
+#[test]
+fn posts_over_the_bound_of_a_body_are_answered_in_smaller_pages() {
+    let (stage, session) = at_work("");
+    drop(session);
+    let mut questions = Vec::new();
+    let long = "long ".repeat(3_200);
+    for number in 0..136 {
+        stage.clock.advance(300);
+        stage.world().post(&stage.eve.id, &stage.channel, &long);
+        if number % 8 == 0 {
+            stage.clock.advance(1);
+            questions.push(ask(&stage, &format!("{number}")));
+        }
+    }
+    let mut session = stage.start();
+    work_until(&stage, &mut session, &questions, 17);
+    stage.run_for(&mut session, 5);
+    assert_once(&stage, &questions);
+    assert!(
+        answered_in_order(&stage, &[&stage.channel]) == questions,
+        "another order"
+    );
+    assert_bounded(&calls(&stage));
+}
+
+#[test]
+fn a_backlog_is_walked_from_the_newest_handled_post_even_if_that_was_deleted() {
+    for deleted in [false, true] {
+        let (stage, mut session) = at_work("");
+        let anchor = ask(&stage, "the newest that is handled");
+        stage.run_for(&mut session, 2 * WINDOW_SECS);
+        let mut first = ask(&stage, "and one more, so that the window passes the other");
+        stage.run_for(&mut session, 2 * WINDOW_SECS);
+        first = ask(&stage, "and one more");
+        stage.run_for(&mut session, 10);
+        let known = state(&stage)["channels"][&stage.channel]["anchor"].clone();
+        let known = known.as_str().expect("an anchor").to_owned();
+        drop(session);
+        if deleted {
+            stage.world().delete(&known);
+            stage.world().delete(&anchor);
+        }
+        let questions = backlog(&stage, &stage.channel, 1_100);
+        stage.world().clear_log();
+        let mut session = stage.start();
+        work_until(&stage, &mut session, &questions, 110);
+        stage.run_for(&mut session, 5);
+        assert_once(&stage, &questions);
+        assert!(
+            calls(&stage)
+                .iter()
+                .any(|call| call.target.contains(&known))
+        );
+    }
+}
+
+#[test]
+fn a_backlog_of_which_half_is_answered_is_finished_once() {
+    let (stage, session) = at_work("");
+    drop(session);
+    let older = fs::read(stage.state_path()).unwrap();
+    let questions = backlog(&stage, &stage.channel, 1_200);
+    let mut session = stage.start();
+    work_until(&stage, &mut session, &questions, 60);
+    while_down(&stage, session, 0, |stage| {
+        fs::write(stage.state_path(), &older).unwrap()
+    });
+    let mut session = stage.start();
+    work_until(&stage, &mut session, &questions, 120);
+    stage.run_for(&mut session, 5);
+    assert_once(&stage, &questions);
+
+    // With no state at all, all of it is history, and the answers stay single.
+    let mut session = while_down(&stage, session, 5, |stage| {
+        fs::remove_file(stage.state_path()).unwrap();
+    });
+    let next = ask(&stage, "next");
+    stage.run_for(&mut session, 5);
+    assert_once(&stage, questions.iter().chain([&next]));
+}
+
+#[test]
+fn a_bot_killed_during_a_backlog_answers_each_post_once() {
+    let (stage, session) = at_work("");
+    drop(session);
+    let questions = backlog(&stage, &stage.channel, 1_050);
+    for steps in [12, 30, 111, 203, 304, 405] {
+        live(&stage, steps, 3_600);
+    }
+    let mut session = stage.start();
+    work_until(&stage, &mut session, &questions, 105);
+    stage.run_for(&mut session, 90);
+    assert_once(&stage, &questions);
+    assert!(
+        answered_in_order(&stage, &[&stage.channel]) == questions,
+        "another order"
+    );
+}
+
+#[test]
+fn two_channels_are_behind_at_once() {
+    let (stage, session) = at_work("");
+    let other = another_channel(&stage, "other");
+    drop(session);
+    let mut session = begin(&stage);
+    stage.run_for(&mut session, 5);
+    drop(session);
+    let mut questions = backlog(&stage, &stage.channel, 1_010);
+    questions.extend(backlog(&stage, &other, 1_010));
+    let mut session = stage.start();
+    work_until(&stage, &mut session, &questions, 202);
+    stage.run_for(&mut session, 5);
+    assert_once(&stage, &questions);
+    let in_order = answered_in_order(&stage, &[&stage.channel]);
+    assert!(in_order == questions[..101], "another order");
+}
+
+#[test]
+fn posts_that_arrive_during_a_backlog_are_answered_once() {
+    let (stage, session) = at_work("");
+    drop(session);
+    let mut questions = backlog(&stage, &stage.channel, 1_100);
+    let mut session = stage.start();
+    for number in 0..12 {
+        let late = {
+            let mut world = stage.world();
+            let draft = world.draft(&stage.ann.id, &stage.channel, &format!("late {number}"));
+            draft.visible_after_ms(number * 900).post()
+        };
+        questions.push(late);
+        stage.run_for(&mut session, 1);
+    }
+    stage.run_for(&mut session, 60);
+    assert_once(&stage, &questions);
+}
+
+#[test]
+fn what_is_older_than_catch_up_secs_is_skipped_with_one_line() {
+    for (old, recent) in [(3, 2), (300, 300), (1_200, 100), (600, 1_100)] {
+        keep_log();
+        let (stage, session) = at_work("catch_up_secs = 3600");
+        drop(session);
+        let skipped = backlog(&stage, &stage.channel, old);
+        stage.clock.advance(2 * HOUR);
+        let questions = backlog(&stage, &stage.channel, recent);
+        logged();
+        let mut session = stage.start();
+        work_until(&stage, &mut session, &questions, questions.len());
+        stage.run_for(&mut session, 5);
+        assert_never(&stage, &skipped);
+        assert_once(&stage, &questions);
+        let mut lines = logged();
+        lines.retain(|line| line.contains("catch_up_secs"));
+        assert_eq!(lines.len(), 1, "{old} and {recent}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_burst_that_was_caught_up_with_is_not_read_again() {
+    for one in [true, false] {
+        let (stage, mut session) = if one { at_work_in_one() } else { at_work("") };
+        let eve = stage.eve.id.clone();
+        stage.world().post_many(&eve, &stage.channel, 1_200, 1);
+        let question = ask(&stage, "after the burst");
+        stage.run_for(&mut session, 40);
+        assert_once(&stage, [&question]);
+        stage.world().clear_log();
+        stage.run_for(&mut session, 20);
+        let reads = calls(&stage).into_iter().filter(reads_posts).count();
+        assert_eq!(reads, 0, "one: {one}");
+    }
+}
+
+// Order, and clocks.
+
+#[test]
+fn the_oldest_post_of_all_channels_is_answered_first() {
+    let (stage, session) = at_work("");
+    let channels = [
+        stage.channel.clone(),
+        another_channel(&stage, "aaa"),
+        another_channel(&stage, "zzz"),
+    ];
+    drop(session);
+    let mut session = begin(&stage);
+    // Each answer comes at a later moment than the one before.
+    stage.world().knobs.request_takes_ms = 3;
+    let mut questions = Vec::new();
+    while_down(&stage, session, 0, |stage| {
+        for number in 0..30 {
+            stage.clock.advance(20);
+            let channel = &channels[number * 7 % 3];
+            questions.push(ask_in(stage, channel, &format!("{number}")));
+        }
+    });
+    session = stage.start();
+    stage.run_for(&mut session, 5);
+    let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
+    assert_eq!(answered_in_order(&stage, &channels), questions);
+}
+
+#[test]
+fn a_date_set_by_a_proxy_changes_nothing_but_what_is_too_old() {
+    for offset in [-(YEAR as i64), -(HOUR as i64), HOUR as i64, YEAR as i64] {
+        let too_old = offset > 24 * HOUR as i64;
+        for one in [true, false] {
+            let stage = Stage::simulated();
+            stage.world().knobs.date_offset_ms = offset;
+            stage.configure(
+                ECHO,
+                &if one {
+                    only(&stage.channel)
+                } else {
+                    String::new()
+                },
+            );
+            let mut session = begin(&stage);
+            // Some posts come between the probe and the read, and are known before the counters say so.
+            let (eve, channel) = (stage.eve.id.clone(), stage.channel.clone());
+            let mut reads = 0;
+            stage.mattermost.on_request(move |request, world| {
+                reads += u32::from(request.target.contains("since="));
+                if request.target.contains("since=") && reads % 3 == 1 {
+                    world.post(&eve, &channel, "between");
+                }
+                Act::Serve
+            });
+            let mut questions = Vec::new();
+            for number in 0..12 {
+                stage.run_for(&mut session, 15);
+                stage.world().post(&stage.eve.id, &stage.channel, "denied");
+                stage.run_for(&mut session, 15);
+                questions.push(ask(&stage, &format!("{number}")));
+            }
+            let session = while_down(&stage, session, 5, |stage| {
+                questions.push(ask(stage, "while down"));
+            });
+            drop(session);
+            assert_answers(&stage, &questions, usize::from(!too_old));
+            // Nothing long past is asked for again.
+            let begun = stage.world().log[0].at_ms;
+            for call in calls(&stage) {
+                if let Some((_, since)) = call.target.split_once("since=") {
+                    let since: u64 = since.parse().unwrap();
+                    let back = call.at_ms.saturating_sub(since.max(begun));
+                    assert!(
+                        back < 2 * WINDOW_SECS * SECOND,
+                        "{back} ms back, Date {offset} ms off"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn posts_before_during_and_after_a_jump_of_the_servers_clock_are_answered_once() {
+    for jump in [HOUR as i64, -(HOUR as i64)] {
+        for one in [true, false] {
+            for quiet_secs in [8, 2 * WINDOW_SECS] {
+                let (stage, mut session) = if one { at_work_in_one() } else { at_work("") };
+                // Before the first run is history, by whatever clock.
+                stage.clock.advance(2 * HOUR);
+                stage.run_for(&mut session, 2);
+                let mut questions = Vec::new();
+                for (number, offset) in [0, jump, 0, jump, 0].into_iter().enumerate() {
+                    stage.world().clock_offset_ms = offset;
+                    for _ in 0..3 {
+                        questions.push(ask(&stage, &format!("at jump {number}")));
+                        stage.run_for(&mut session, quiet_secs);
+                    }
+                }
+                stage.run_for(&mut session, 2 * WINDOW_SECS);
+                let world = stage.world();
+                let count = |question: &String| world.own_answers(&stage.bot.id, question).len();
+                let found: Vec<usize> = questions.iter().map(count).collect();
+                assert_eq!(
+                    found, [1; 15],
+                    "jump {jump}, one: {one}, {quiet_secs} s apart"
+                );
+            }
+        }
+    }
+}
+
+// Denied.
+
+#[test]
+fn a_post_by_someone_not_allowed_causes_nothing_and_reaches_no_model() {
+    let (stage, model) = (Stage::simulated(), Model::start());
+    let top = format!(
+        "default_provider = \"custom:{}/v1\"\ndefault_model = \"test-model\"",
+        model.url()
+    );
+    for threads in [true, false] {
+        stage.configure(&top, &format!("thread_replies = {threads}"));
+        let mut session = begin(&stage);
+        stage.world().typing.clear();
+        stage.world().clear_log();
+        let asked_before = model.requests().len();
+        let secret = stage
+            .world()
+            .post(&stage.eve.id, &stage.channel, "xyzzy as a root");
+        stage.run_for(&mut session, 10);
+        assert!(stage.world().typing.is_empty());
+        assert!(calls(&stage).iter().all(|call| call.method == "GET"));
+        assert_eq!(model.requests().len(), asked_before);
+        assert!(stage.world().replies_to(&secret).is_empty());
+
+        // As context: above, beside and inside of what is answered.
+        let under_hers = {
+            let mut world = stage.world();
+            let draft = world.draft(&stage.ann.id, &stage.channel, "what do you say to this?");
+            draft.root(&secret).post()
+        };
+        let root = ask(&stage, "a question");
+        stage.run_for(&mut session, 3);
+        let again = {
+            let mut world = stage.world();
+            let eves = world.draft(&stage.eve.id, &stage.channel, "xyzzy as a reply");
+            eves.root(&root).post();
+            stage.clock.advance(3);
+            let draft = world.draft(&stage.ann.id, &stage.channel, "and now?");
+            draft.root(&root).post()
+        };
+        stage.run_for(&mut session, 10);
+        assert_once(&stage, [&under_hers, &root, &again]);
+        assert_eq!(model.requests().len(), asked_before + 3);
+        for request in model.requests() {
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            assert!(!body.contains("xyzzy"), "{body}");
+        }
+    }
+}
