@@ -127,16 +127,23 @@ impl Stage {
 
     /// The configured bot as the built binary, in real time.
     pub fn spawn(&self) -> Bot {
+        self.spawn_with(|command| {
+            command.arg("-v");
+        })
+    }
+
+    /// The same, with other arguments or variables.
+    pub fn spawn_with(&self, change: impl FnOnce(&mut Command)) -> Bot {
         let log = self.folder.path().join("log.txt");
         let output = fs::File::options()
             .create(true)
             .append(true)
             .open(&log)
             .expect("a log file");
-        let child = binary()
-            .arg("--config")
-            .arg(self.config_path())
-            .arg("-v")
+        let mut command = binary();
+        command.arg("--config").arg(self.config_path());
+        change(&mut command);
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)
