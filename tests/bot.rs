@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
@@ -102,12 +103,17 @@ impl Play {
     }
 
     fn settle_in(&self, channel: &str) {
-        let now = self.world().now();
-        self.wait("the next millisecond", |world| world.now() > now);
+        self.tick();
         let last = self
             .world()
             .post(&self.ann, channel, "@prxbot that is all");
         self.wait_for_answer(&last);
+    }
+
+    /// Returns when the server stamps something later than what it has stamped so far.
+    fn tick(&self) {
+        let now = self.world().now();
+        self.wait("the next millisecond", |world| world.now() > now);
     }
 
     /// Whether each of these was answered, once everything was dealt with.
@@ -122,6 +128,8 @@ impl Play {
 
 fn configure(stage: &Stage, top: &str, more: &str) {
     stage.configure(top, &format!("poll_interval_secs = 0.05\n{more}"));
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(stage.config_path(), mode).expect("a file of one's own");
 }
 
 fn wait_for_first_look(stage: &Stage) {
@@ -285,11 +293,10 @@ fn a_channel_joined_left_and_joined_again_is_answered_while_the_bot_is_in_it() {
     drop(world);
     let before = play.world().post(&play.ann, &channel, "before it came");
     let come = || {
-        let now = play.world().now();
-        play.wait("the next millisecond", |world| world.now() > now);
+        play.tick();
         let joining = Joining::AddedBy(&play.ann);
         play.world().add_member(&channel, &play.stage.bot, joining);
-        play.wait("the next millisecond", |world| world.now() > now + 1);
+        play.tick();
     };
     come();
     let first = play.world().post(&play.ann, &channel, "while it is there");
@@ -318,17 +325,13 @@ fn channels_joined_left_and_joined_again_while_the_bot_is_down_are_answered_from
     let known = play.says("known");
     play.wait_for_answer(&known);
     play.bot.kill();
-    let tick = || {
-        let now = play.world().now();
-        play.wait("the next millisecond", |world| world.now() > now);
-    };
     let bot = play.stage.bot.id.clone();
     let missed = play.says("missed");
-    tick();
+    play.tick();
     play.world().remove_member(&play.channel, &bot, &play.ann);
-    tick();
+    play.tick();
     let away = play.says("while it is away");
-    tick();
+    play.tick();
     let mut world = play.world();
     world.add_member(&play.channel, &bot, Joining::AddedBy(&play.ann));
     let joined = world.add_channel(&play.team, "joined", Kind::Open);
@@ -337,9 +340,9 @@ fn channels_joined_left_and_joined_again_while_the_bot_is_down_are_answered_from
     let gone = world.post(&play.ann, &left, "before it left");
     world.remove_member(&left, &bot, &play.ann);
     drop(world);
-    tick();
+    play.tick();
     play.world().add_member(&joined, &bot, Joining::Joined);
-    tick();
+    play.tick();
     let back = play.says("when it is back");
     let after = play.world().post(&play.ann, &joined, "when it is there");
     play.bot = play.stage.spawn();
@@ -365,10 +368,9 @@ fn a_team_joined_while_the_bot_is_down_is_answered_from_there_on() {
     let channel = world.channel_named(&team, "town-square");
     let before = world.post(&play.ann, &channel, "before it came");
     drop(world);
-    let now = play.world().now();
-    play.wait("the next millisecond", |world| world.now() > now);
+    play.tick();
     play.world().join_team(&team, &play.stage.bot);
-    play.wait("the next millisecond", |world| world.now() > now + 1);
+    play.tick();
     let after = play.world().post(&play.ann, &channel, "when it is there");
     play.bot = play.stage.spawn();
     play.wait_for_answer(&after);
