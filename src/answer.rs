@@ -122,7 +122,10 @@ impl Answerer {
             time_left: self.config.message_timeout,
         };
         match provider::ask(&*self.provider, &question, &self.times) {
-            Ok(answer) if answer.cut => Generated::Answer(reply::cut_mark(&answer.text)),
+            Ok(answer) if answer.cut => {
+                let mark = reply::cut_mark(&answer.text);
+                Generated::Answer(answer.text + &mark)
+            }
             Ok(answer) => Generated::Answer(answer.text),
             Err(error) => {
                 warn!("no answer to post {}: {error}", post.id);
