@@ -46,12 +46,7 @@ impl Play {
         })
     }
 
-    fn start_with(
-        stage: Stage,
-        top: &str,
-        more: &str,
-        change: impl FnOnce(&mut Command),
-    ) -> Play {
+    fn start_with(stage: Stage, top: &str, more: &str, change: impl FnOnce(&mut Command)) -> Play {
         configure(&stage, top, more);
         let bot = stage.spawn_with(change);
         wait_for_first_look(&stage);
@@ -104,9 +99,7 @@ impl Play {
 
     fn settle_in(&self, channel: &str) {
         self.tick();
-        let last = self
-            .world()
-            .post(&self.ann, channel, "@prxbot that is all");
+        let last = self.world().post(&self.ann, channel, "@prxbot that is all");
         self.wait_for_answer(&last);
     }
 
@@ -243,7 +236,10 @@ fn all_channels_of_all_teams_and_direct_and_group_channels_are_answered() {
     let private = world.add_channel(&stage.team, "secret", Kind::Private);
     world.add_member(&private, &stage.bot, Joining::AddedBy(&stage.ann));
     let channels = [
-        ("the default one", world.channel_named(&stage.team, "town-square")),
+        (
+            "the default one",
+            world.channel_named(&stage.team, "town-square"),
+        ),
         ("another team's", world.channel_named(&team, "off-topic")),
         ("a private one", private),
         ("a direct one", world.direct_channel(&stage.ann, &stage.bot)),
@@ -259,7 +255,9 @@ fn all_channels_of_all_teams_and_direct_and_group_channels_are_answered() {
         .each_ref()
         .map(|(what, channel)| (*what, world.post(&play.ann, channel, "hello")));
     drop(world);
-    let expected = posts.each_ref().map(|(what, post)| (*what, post.as_str(), true));
+    let expected = posts
+        .each_ref()
+        .map(|(what, post)| (*what, post.as_str(), true));
     play.assert_answered(&expected);
 }
 
@@ -383,10 +381,14 @@ fn with_mention_only_what_mentions_the_bot_by_the_servers_own_rule_is_answered()
     assert_eq!(rows.len(), 155);
     let play = Play::echo("mention_only = true");
     let direct = play.world().direct_channel(&play.ann, &play.stage.bot);
-    let alone = play.world().post(&play.ann, &direct, "no mention is needed");
+    let alone = play
+        .world()
+        .post(&play.ann, &direct, "no mention is needed");
     let posts: Vec<String> = {
         let mut world = play.world();
-        let texts = rows.iter().map(|row| row["message"].as_str().expect("text"));
+        let texts = rows
+            .iter()
+            .map(|row| row["message"].as_str().expect("text"));
         texts
             .map(|text| world.post(&play.ann, &play.channel, text))
             .collect()
@@ -434,7 +436,9 @@ fn only_allowed_users_are_answered_and_others_cause_nothing_at_all() {
         );
         let play = Play::start(stage, &openai(&model), &more);
         let by_ann = play.says("question by ann");
-        let by_eve = play.world().post(&play.eve, &play.channel, "question by eve");
+        let by_eve = play
+            .world()
+            .post(&play.eve, &play.channel, "question by eve");
         play.settle_in(&judge);
         assert_eq!(play.answers(&by_ann).len(), usize::from(ann), "{list}");
         assert_eq!(play.answers(&by_eve).len(), usize::from(eve), "{list}");
@@ -466,7 +470,9 @@ fn posts_that_no_person_wrote_are_not_answered() {
         ),
     ];
     for property in ["from_bot", "from_webhook", "from_plugin", "from_oauth_app"] {
-        let draft = world.draft(&ann, &channel, "automatic").prop(property, "true");
+        let draft = world
+            .draft(&ann, &channel, "automatic")
+            .prop(property, "true");
         posts.push((property, draft.post(), false));
     }
     let other_prx = json!({"prx": {"in_reply_to": ann, "part": 0, "of": 1}});
@@ -567,9 +573,7 @@ fn very_many_posts_at_once_are_all_answered_once() {
     let play = Play::echo("");
     // Each a millisecond after the other, and none from before the bot.
     play.world().clock_offset_ms += COUNT as i64;
-    let posts = play
-        .world()
-        .post_many(&play.ann, &play.channel, COUNT, 1);
+    let posts = play.world().post_many(&play.ann, &play.channel, COUNT, 1);
     play.settle();
     let world = play.world();
     for (number, post) in posts.iter().enumerate() {
@@ -600,4 +604,565 @@ fn once_answers_what_is_there_and_ends() {
     for post in posts {
         assert_eq!(stage.answers(&post), ["You said: new"]);
     }
+}
+
+#[test]
+fn without_a_provider_the_answer_says_what_to_add() {
+    let play = Play::start(Stage::real(), "", "");
+    let answer = play.ask("hello");
+    assert!(answer.contains("default_provider = "), "{answer}");
+    assert!(answer.contains("default_model = "), "{answer}");
+}
+
+#[test]
+fn every_kind_of_provider_answers_streamed_or_not() {
+    let whole = json!({"choices": [{
+        "message": {"role": "assistant", "content": "in one piece"},
+        "finish_reason": "stop",
+    }]});
+    let anthropic_whole = json!({
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": "in one piece"}],
+        "stop_reason": "end_turn",
+    });
+    let no_stream = json!({"error": {"message": "stream is not supported by this model"}});
+    let ok = |body: &Value| ModelReply::status(200, &body.to_string());
+    let cases = [
+        (
+            "OpenAI's, streamed",
+            false,
+            vec![ModelReply::text("in one piece")],
+        ),
+        ("OpenAI's, whole", false, vec![ok(&whole)]),
+        (
+            "OpenAI's, which cannot stream",
+            false,
+            vec![
+                ModelReply::status(400, &no_stream.to_string()),
+                ModelReply::text("in one piece"),
+            ],
+        ),
+        (
+            "Anthropic's, streamed",
+            true,
+            vec![ModelReply::text("in one piece")],
+        ),
+        ("Anthropic's, whole", true, vec![ok(&anthropic_whole)]),
+    ];
+    for (what, is_anthropic, replies) in cases {
+        let model = Model::start();
+        let (count, top) = match is_anthropic {
+            true => (replies.len(), anthropic(&model)),
+            false => (replies.len(), openai(&model)),
+        };
+        replies.into_iter().for_each(|reply| model.then(reply));
+        let play = Play::start(Stage::real(), &top, "");
+        assert_eq!(play.ask("hello"), "in one piece", "{what}");
+        let requests = model.requests();
+        assert_eq!(requests.len(), count, "{what}");
+        let request = &requests[count - 1];
+        let (header, value) = match is_anthropic {
+            true => ("x-api-key", KEY.to_owned()),
+            false => ("authorization", format!("Bearer {KEY}")),
+        };
+        assert_eq!(request.headers[header], value, "{what}");
+        assert_eq!(model.bodies()[0]["model"], "little", "{what}");
+        assert!(
+            conversation(&model).contains(&"user: hello".into()),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_program_answers_and_gets_no_secret() {
+    let program = "printf 'It got: '; cat; env";
+    let top = format!(
+        "default_provider = \"command\"\nprovider_command = [\"/bin/sh\", \"-c\", \"{program}\"]"
+    );
+    let stage = Stage::real();
+    let token = stage.bot.token.clone();
+    let play = Play::start_with(stage, &top, "", |command| {
+        command.env("MATTERMOST_BOT_TOKEN", &token);
+        command.env("OPENAI_API_KEY", KEY);
+    });
+    let answer = play.ask("hello");
+    assert!(answer.starts_with("It got: {\"messages\":["), "{answer}");
+    assert!(answer.contains("\"content\":\"hello\""), "{answer}");
+    for secret in [token.as_str(), KEY] {
+        assert!(!answer.contains(secret), "{answer}");
+    }
+}
+
+#[test]
+fn the_model_is_given_what_allowed_people_and_the_bot_said_in_the_thread() {
+    let stage = Stage::real();
+    let ben = stage.world().add_user("ben");
+    stage
+        .world()
+        .add_member(&stage.channel, &ben, Joining::Silently);
+    let list = format!("allowed_users = [\"{}\", \"{}\"]", stage.ann.id, ben.id);
+    let model = Model::start();
+    let play = Play::start(stage, &openai(&model), &list);
+    play.says("not in the thread");
+    play.settle();
+    model.then(ModelReply::text("Blue."));
+    let root = play.says("@prxbot which colour?");
+    play.wait_for_answer(&root);
+    assert_eq!(conversation(&model), ["user: which colour?"]);
+    {
+        let mut world = play.world();
+        let draft = world.draft(&play.eve, &play.channel, "by one who is not allowed");
+        draft.root(&root).post();
+        let webhook = world.draft(&play.ann, &play.channel, "by a webhook");
+        webhook.root(&root).prop("from_webhook", "true").post();
+        let deleted = world
+            .draft(&play.ann, &play.channel, "taken back")
+            .root(&root);
+        let deleted = deleted.post();
+        world.delete(&deleted);
+    }
+    play.settle();
+    model.then(ModelReply::text("Grey."));
+    play.wait_for_answer(&play.replies(&root, "and the sky, @prxbot?"));
+    assert_eq!(
+        conversation(&model),
+        [
+            "user: which colour?",
+            "assistant: Blue.",
+            "user: and the sky,?"
+        ]
+    );
+    let by_ben = {
+        let mut world = play.world();
+        let draft = world.draft(&ben, &play.channel, "and the sea?").root(&root);
+        draft.post()
+    };
+    play.wait_for_answer(&by_ben);
+    assert_eq!(
+        conversation(&model),
+        [
+            "user: ann: which colour?",
+            "assistant: Blue.",
+            "user: ann: and the sky,?",
+            "assistant: Grey.",
+            "user: ben: and the sea?"
+        ]
+    );
+    assert!(system_prompt(&model).contains("begin with their names"));
+}
+
+#[test]
+fn in_a_direct_channel_and_without_threads_the_channels_last_posts_are_the_context() {
+    let stage = Stage::real();
+    let direct = stage.world().direct_channel(&stage.ann, &stage.bot);
+    let model = Model::start();
+    let play = Play::start(stage, &openai(&model), "thread_replies = false");
+    for channel in [&direct, &play.channel] {
+        for (question, answer) in [("one", "1"), ("two", "2")] {
+            model.then(ModelReply::text(answer));
+            let question = play.world().post(&play.ann, channel, question);
+            play.wait_for_answer(&question);
+            play.tick();
+        }
+        assert_eq!(
+            conversation(&model),
+            ["user: one", "assistant: 1", "user: two"]
+        );
+    }
+}
+
+#[test]
+fn the_system_prompt_tells_the_channel_and_the_date_and_can_be_set() {
+    let today = || prx::times::date(SystemTime::now());
+    let model = Model::start();
+    let play = Play::asking(&model, "");
+    let before = today();
+    play.ask("hello");
+    let prompt = system_prompt(&model);
+    assert!(
+        prompt.contains("The channel is called \"talk\""),
+        "{prompt}"
+    );
+    assert!(
+        prompt.contains(&before) || prompt.contains(&today()),
+        "{prompt}"
+    );
+    assert!(prompt.contains("@prxbot"), "{prompt}");
+    let direct = play.world().direct_channel(&play.ann, &play.stage.bot);
+    let question = play.world().post(&play.ann, &direct, "hello");
+    play.wait_for_answer(&question);
+    assert!(!system_prompt(&model).contains("channel is called"));
+    drop(play);
+
+    let play = Play::asking(&model, "system_prompt = \"You are a pirate.\"");
+    play.ask("hello");
+    let prompt = system_prompt(&model);
+    assert!(prompt.starts_with("system: You are a pirate."), "{prompt}");
+    assert!(!prompt.contains("helpful assistant"), "{prompt}");
+}
+
+#[test]
+fn a_channel_may_have_settings_of_its_own() {
+    let stage = Stage::real();
+    let other = stage.world().channel_named(&stage.team, "off-topic");
+    let model = Model::start();
+    let more = format!(
+        "system_prompt = \"Everywhere.\"\nallowed_users = [\"{}\"]\n[channels_config.mattermost.channels.{other}]\n\
+         system_prompt = \"Only here.\"\nmodel = \"large\"\nmention_only = true\n\
+         thread_replies = false\nallowed_users = [\"{}\"]",
+        stage.ann.id, stage.eve.id
+    );
+    let play = Play::start(stage, &openai(&model), &more);
+    let here = play.says("hello");
+    play.wait_for_answer(&here);
+    assert_eq!(play.answered_by(&here)[0].root_id, here);
+    assert_eq!(model.bodies()[0]["model"], "little");
+    assert!(system_prompt(&model).starts_with("system: Everywhere."));
+
+    let mut world = play.world();
+    let by_ann = world.post(&play.ann, &other, "@prxbot hello");
+    let unmentioned = world.post(&play.eve, &other, "hello");
+    let by_eve = world.post(&play.eve, &other, "@prxbot hello");
+    let by_eve_here = world.post(&play.eve, &play.channel, "@prxbot hello");
+    drop(world);
+    play.wait_for_answer(&by_eve);
+    assert_eq!(play.answered_by(&by_eve)[0].root_id, "");
+    assert_eq!(model.bodies()[1]["model"], "large");
+    assert!(system_prompt(&model).starts_with("system: Only here."));
+    play.assert_answered(&[
+        ("not allowed there", &by_ann, false),
+        ("not mentioned there", &unmentioned, false),
+        ("not allowed here", &by_eve_here, false),
+    ]);
+}
+
+#[test]
+fn while_a_model_takes_12_seconds_typing_never_lapses_and_one_thread_does_it_all() {
+    let model = Model::start();
+    let release = hold(&model, "at last");
+    let arrived = Arc::new(Mutex::new(0));
+    let arrival = arrived.clone();
+    model.on_arrival(move |_| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        *arrival.lock().expect("no panic") = since.expect("after 1970").as_millis() as u64;
+    });
+    let play = Play::asking(&model, "");
+    let question = play.says("think hard");
+    for count in 1..=4 {
+        play.wait("more typing", |world| world.typing.len() >= count);
+        assert_eq!(play.bot.threads(), 1);
+    }
+    drop(release);
+    assert_eq!(play.wait_for_answer(&question), "at last");
+    let typing = play.world().typing.clone();
+    for shown in &typing {
+        assert_eq!(shown.parent_id, question);
+        assert_eq!(shown.channel_id, play.channel);
+        assert_eq!(shown.user_id, play.stage.bot.id);
+    }
+    let times = typing.iter().map(|typing| typing.at_ms);
+    let mut times: Vec<u64> = times.collect();
+    assert!(times[0] <= *arrived.lock().expect("no panic"));
+    times.push(play.answered_by(&question)[0].create_at);
+    let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| *gap <= 5000), "{gaps:?}");
+    // No more of it than clients need.
+    assert!(
+        gaps.iter().rev().skip(1).all(|gap| *gap >= 2000),
+        "{gaps:?}"
+    );
+}
+
+#[test]
+fn an_old_server_is_served_as_well() {
+    let stage = Stage::new(Time::real(), SimClock::new(), Version::V5_37);
+    let direct = stage.world().direct_channel(&stage.ann, &stage.bot);
+    let model = Model::start();
+    let mut play = Play::start(stage, &openai(&model), "mention_only = true");
+    let ignored = play.says("hello");
+    let root = play.says("@prxbot hello");
+    play.wait_for_answer(&root);
+    let reply = play.replies(&root, "@prxbot go on");
+    play.wait_for_answer(&reply);
+    assert_eq!(
+        conversation(&model),
+        ["user: hello", "assistant: Hello!", "user: go on"]
+    );
+    let alone = play.world().post(&play.ann, &direct, "alone");
+    play.wait_for_answer(&alone);
+    play.bot.kill();
+    let missed = play.says("@prxbot missed");
+    play.bot = play.stage.spawn();
+    play.assert_answered(&[
+        ("ignored", &ignored, false),
+        ("root", &root, true),
+        ("reply", &reply, true),
+        ("alone", &alone, true),
+        ("missed", &missed, true),
+    ]);
+}
+
+#[test]
+fn a_long_answer_is_split_into_posts_in_order_and_loses_nothing() {
+    let line = |number: usize| format!("line {number:04} of an answer that is far too long");
+    let numbers: Vec<usize> = (0..950).collect();
+    let text = |numbers: &[usize]| -> String {
+        let lines: Vec<String> = numbers.iter().map(|number| line(*number)).collect();
+        lines.join("\n")
+    };
+    // 40,000 characters, most of them one block of code.
+    let (plain, code) = numbers.split_at(200);
+    let answer = format!("{}\n\n```rust\n{}\n```", text(plain), text(code));
+    assert!(answer.len() > 40_000);
+    for (limit, least) in [(16_383, 3), (4_000, 11)] {
+        let stage = Stage::real();
+        stage.world().knobs.max_post_size = limit;
+        let model = Model::start();
+        model.answers(&answer);
+        let play = Play::start(stage, &openai(&model), "history_chars = 100000");
+        let question = play.says("tell me everything");
+        play.settle();
+        let posts = play.answered_by(&question);
+        assert!(posts.len() >= least, "{}", posts.len());
+        let mut said = Vec::new();
+        for (number, post) in posts.iter().enumerate() {
+            assert!(post.message.chars().count() <= limit);
+            assert_eq!(post.root_id, question);
+            let prx = json!({"in_reply_to": question, "part": number, "of": posts.len()});
+            for (name, value) in prx.as_object().expect("an object") {
+                assert_eq!(post.props["prx"][name], *value);
+            }
+            let fences = post.message.lines().filter(|line| line.starts_with("```"));
+            assert_eq!(fences.count() % 2, 0, "{}", post.message);
+            let (fences, lines): (Vec<_>, Vec<_>) = post
+                .message
+                .lines()
+                .filter(|line| !line.is_empty())
+                .partition(|line| line.starts_with("```"));
+            assert!(fences.iter().step_by(2).all(|fence| *fence == "```rust"));
+            said.extend(lines.into_iter().map(str::to_owned));
+        }
+        let expected: Vec<String> = numbers.iter().map(|number| line(*number)).collect();
+        assert_eq!(said, expected);
+        // To the next question it is one message.
+        play.wait_for_answer(&play.replies(&question, "shorter"));
+        let told = conversation(&model);
+        assert_eq!(told.len(), 3);
+        assert!(told[1].contains(&line(0)) && told[1].contains(&line(949)));
+    }
+}
+
+#[test]
+fn answers_are_made_harmless() {
+    let text = "`@all` is code. @all look, @channel and @here: ![a](http://a.example/x.png)";
+    let model = Model::start();
+    model.answers(&format!("<think>secret thoughts</think>{text}"));
+    for (allowed, expected) in [
+        ("", "![a](http://a.example/x.png)"),
+        (
+            "allow_unsafe_links = true",
+            "and @\u{200b}here: [a](http://a.example/x.png)",
+        ),
+    ] {
+        let play = Play::asking(&model, allowed);
+        let question = play.says("hello");
+        let answer = play.wait_for_answer(&question);
+        assert!(answer.contains(expected), "{answer}");
+        for everybody in ["@\u{200b}all look", "@\u{200b}channel", "@\u{200b}here"] {
+            assert!(answer.contains(everybody), "{answer}");
+        }
+        assert!(!answer.contains("think"), "{answer}");
+        assert!(answer.starts_with("`@all` is code"), "{answer}");
+        let post = &play.answered_by(&question)[0];
+        let links = post.props.get("unsafe_links");
+        let expected = allowed.is_empty().then(|| json!("true"));
+        assert_eq!(links, expected.as_ref());
+    }
+}
+
+fn finished(text: &str, reason: &str) -> ModelReply {
+    let message = json!({"role": "assistant", "content": text});
+    let body = json!({"choices": [{"message": message, "finish_reason": reason}]});
+    ModelReply::status(200, &body.to_string())
+}
+
+fn refused(status: u16, message: &str) -> ModelReply {
+    ModelReply::status(status, &json!({"error": {"message": message}}).to_string())
+}
+
+const BROKEN_STREAM: &str = "data: {\"choices\": [{\"delta\": {\"content\": \"Once upon\"}}]}\n\n\
+     data: {\"error\": {\"message\": \"overloaded\"}}\n\n";
+
+#[test]
+fn what_a_model_does_wrong_becomes_one_short_message() {
+    let model = Model::start();
+    let play = Play::asking(&model, "");
+    let three = |reply: fn() -> ModelReply| vec![reply(), reply(), reply()];
+    let truncated = || ModelReply::Truncated("Once upon a time".into());
+    let cases = [
+        (
+            "an empty answer",
+            vec![finished("", "stop")],
+            "gave an empty answer",
+        ),
+        (
+            "nothing but thoughts",
+            vec![ModelReply::text("<think>hm</think>")],
+            "gave an empty answer",
+        ),
+        (
+            "a refusal",
+            vec![finished("", "refusal")],
+            "declined to answer",
+        ),
+        (
+            "a content filter",
+            vec![finished("Once", "content_filter")],
+            "content filter stopped",
+        ),
+        (
+            "errors inside the stream",
+            three(|| ModelReply::stream(BROKEN_STREAM)),
+            "Please try again later",
+        ),
+        (
+            "truncated streams",
+            three(truncated),
+            "Please try again later",
+        ),
+        (
+            "closed connections",
+            three(|| ModelReply::Close),
+            "Please try again later",
+        ),
+        (
+            "a wrong key",
+            vec![refused(401, &format!("Incorrect API key provided: {KEY}"))],
+            "finds the reason in my log",
+        ),
+        (
+            "a question that is too long",
+            vec![refused(400, "context_length_exceeded")],
+            "too long for the language model",
+        ),
+    ];
+    for (what, replies, expected) in cases {
+        let (before, tries) = (model.requests().len(), replies.len());
+        replies.into_iter().for_each(|reply| model.then(reply));
+        let question = play.says("tell me a story");
+        let answer = play.wait_for_answer(&question);
+        assert!(answer.contains(expected), "{what}: {answer}");
+        assert!(!answer.contains("Once"), "{what}: {answer}");
+        assert!(answer.chars().count() < 150, "{what}: {answer}");
+        assert_eq!(model.requests().len() - before, tries, "{what}");
+        play.settle();
+        assert_eq!(play.answers(&question).len(), 1, "{what}");
+        let log = play.bot.log();
+        let line = format!("WARN  no answer to post {question}: ");
+        assert_eq!(log.matches(&line).count(), 1, "{what}: {log}");
+    }
+    assert!(
+        play.bot
+            .log()
+            .contains("the key is refused: correct api_key")
+    );
+    assert!(!play.bot.log().contains(KEY));
+    assert_eq!(play.ask("and now?"), "Hello!");
+}
+
+#[test]
+fn a_model_that_fails_once_is_asked_again() {
+    let model = Model::start();
+    let play = Play::asking(&model, "");
+    for failure in [
+        ModelReply::stream(BROKEN_STREAM),
+        ModelReply::Truncated("Once upon a time".into()),
+        ModelReply::Close,
+        refused(503, "overloaded"),
+    ] {
+        model.then(failure);
+        let question = play.says("hello");
+        assert_eq!(play.wait_for_answer(&question), "Hello!");
+        assert_eq!(play.answers(&question).len(), 1);
+    }
+    assert_eq!(model.requests().len(), 8);
+}
+
+#[test]
+fn an_answer_at_the_models_length_limit_is_kept_and_marked() {
+    let model = Model::start();
+    let play = Play::asking(&model, "");
+    model.then(finished("Once upon a time\n```\nthere was", "length"));
+    let answer = play.ask("tell me a story");
+    assert_eq!(
+        answer,
+        "Once upon a time\n```\nthere was\n```\n\n\
+         *(The answer was cut off at the model's length limit.)*"
+    );
+}
+
+#[test]
+fn a_model_that_is_not_there_is_an_apology_and_a_line_in_the_log() {
+    let model = Model::start();
+    let (top, address) = (openai(&model), model.url());
+    drop(model);
+    let play = Play::start(Stage::real(), &top, "");
+    let question = play.says("hello");
+    let answer = play.wait_for_answer(&question);
+    assert!(answer.contains("Please try again later"), "{answer}");
+    let log = play.bot.log();
+    let line = log.lines().find(|line| line.contains("no answer to post"));
+    let line = line.expect("a line");
+    let address = address.trim_start_matches("http://");
+    assert!(line.contains(address) && line.contains("refused"), "{line}");
+}
+
+#[test]
+fn a_conversation_that_is_too_long_is_halved_until_it_fits() {
+    let model = Model::start();
+    let play = Play::asking(&model, "");
+    let root = play.says("question 0");
+    play.wait_for_answer(&root);
+    for number in 1..4 {
+        play.tick();
+        play.wait_for_answer(&play.replies(&root, &format!("question {number}")));
+    }
+    let too_long = "This model's maximum context length is 10 tokens";
+    (0..2).for_each(|_| model.then(refused(400, too_long)));
+    let last = play.replies(&root, "question 4");
+    assert_eq!(play.wait_for_answer(&last), "Hello!");
+    let bodies = model.bodies();
+    let lengths = bodies[bodies.len() - 3..].iter();
+    let lengths = lengths.map(|body| body["messages"].as_array().map_or(0, Vec::len));
+    let lengths: Vec<usize> = lengths.collect();
+    assert!(lengths.is_sorted_by(|a, b| a > b), "{lengths:?}");
+    let told = conversation(&model);
+    assert_eq!(told.first().expect("a message"), "user: question 0");
+    assert!(told.last().expect("a message").ends_with("question 4"));
+}
+
+#[test]
+fn message_timeout_secs_bounds_an_answer_and_the_apology_is_left_out_later() {
+    let model = Model::start();
+    let top = format!(
+        "{}\n[channels_config]\nmessage_timeout_secs = 1",
+        openai(&model)
+    );
+    let play = Play::start(Stage::real(), &top, "");
+    let release = hold(&model, "too late");
+    let question = play.says("hello");
+    let answer = play.wait_for_answer(&question);
+    assert!(answer.contains("did not answer in time"), "{answer}");
+    assert_eq!(model.requests().len(), 1);
+    drop(release);
+    play.settle();
+    assert_eq!(play.answers(&question).len(), 1);
+    play.wait_for_answer(&play.replies(&question, "are you there?"));
+    assert_eq!(
+        conversation(&model),
+        ["user: hello\n\nare you there?"],
+        "without the apology the person's messages are neighbours"
+    );
 }
