@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
@@ -12,9 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use support::bot::{Bot, Stage, binary};
+use support::bot::{Bot, Stage};
 use support::clock::{SimClock, Time};
-use support::mattermost::{Act, Fault, Joining, Kind, Logged, Mattermost, Post, Version, api_path};
+use support::mattermost::{Act, Fault, Joining, Kind, Logged, Post, Version, World, api_path};
 use support::model::{Model, ModelReply};
 use support::net::{Authority, Tunnels};
 use support::wire::Wire;
@@ -839,7 +838,7 @@ fn a_channel_may_have_settings_of_its_own() {
 }
 
 #[test]
-fn while_a_model_takes_12_seconds_typing_never_lapses_and_one_thread_does_it_all() {
+fn a_bot_whose_model_takes_12_seconds_shows_typing_all_the_time_in_one_thread() {
     let model = Model::start();
     let release = hold(&model, "at last");
     let arrived = Arc::new(Mutex::new(0));
@@ -1165,4 +1164,330 @@ fn message_timeout_secs_bounds_an_answer_and_the_apology_is_left_out_later() {
         ["user: hello\n\nare you there?"],
         "without the apology the person's messages are neighbours"
     );
+}
+
+#[test]
+fn with_follow_threads_the_bot_goes_on_where_it_was_called_into() {
+    let play = Play::echo("mention_only = true\nfollow_threads = true");
+    let root = play.says("@prxbot hello");
+    play.wait_for_answer(&root);
+    let mut world = play.world();
+    let other_root = world.post(&play.ann, &play.channel, "not for it");
+    let reply = |world: &mut World, root: &str, text: &str| {
+        let draft = world.draft(&play.ann, &play.channel, text);
+        draft.root(root).post()
+    };
+    let followed = reply(&mut world, &root, "and without a mention?");
+    let for_eve = reply(&mut world, &root, "@eve what do you say?");
+    let both = reply(&mut world, &root, "@eve what does @prxbot say?");
+    let elsewhere = reply(&mut world, &other_root, "and here?");
+    let top = world.post(&play.ann, &play.channel, "and at the top?");
+    drop(world);
+    play.assert_answered(&[
+        ("followed", &followed, true),
+        ("for somebody else", &for_eve, false),
+        ("for both", &both, true),
+        ("in a thread without the bot", &elsewhere, false),
+        ("outside of threads", &top, false),
+    ]);
+}
+
+#[test]
+fn text_files_are_read_and_all_files_are_named() {
+    let model = Model::start();
+    let post = |play: &Play, text: &str| {
+        let mut world = play.world();
+        let draft = world.draft(&play.ann, &play.channel, text);
+        let question = draft
+            .file("notes.txt", "text/plain", b"the cake is a lie")
+            .file("photo.png", "image/png", &[0; 3072])
+            .post();
+        drop(world);
+        play.wait_for_answer(&question);
+        conversation(&model).pop().expect("the question")
+    };
+    let play = Play::asking(&model, "");
+    for text in ["what is this?", ""] {
+        let asked = post(&play, text);
+        assert!(asked.contains(text), "{asked}");
+        assert!(
+            asked.contains("notes.txt:\n```\nthe cake is a lie\n```"),
+            "{asked}"
+        );
+        assert!(asked.contains("[file: photo.png, 3 KB]"), "{asked}");
+    }
+    play.mattermost.on_request(|request, _| {
+        match request.method == "GET" && api_path(request).starts_with("files/") {
+            true => Act::Instead(Fault::Error(404, "app.file_info.get.app_error")),
+            false => Act::Serve,
+        }
+    });
+    let asked = post(&play, "what is this?");
+    assert!(asked.contains("[notes.txt could not be read"), "{asked}");
+    drop(play);
+
+    let play = Play::asking(&model, "file_chars = 0");
+    let asked = post(&play, "what is this?");
+    assert!(asked.contains("[file: notes.txt, 17 bytes]"), "{asked}");
+    assert!(!asked.contains("cake"), "{asked}");
+    let read = |call: &Logged| call.target.contains("/files/");
+    assert!(!play.world().log.iter().any(read));
+}
+
+#[test]
+fn whatever_people_write_is_answered() {
+    let model = Model::start();
+    let play = Play::asking(&model, "");
+    let full = "x".repeat(16_383);
+    let code = "what does this do?\n```\n@prxbot hello\n```";
+    for (text, expected) in [
+        ("@prxbot", "(I mentioned you without saying anything else.)"),
+        ("@prxbot :smile:", ":smile:"),
+        ("👍", "👍"),
+        ("ما هو لون السماء؟", "ما هو لون السماء؟"),
+        ("@prxbot שלום, מה שלומך?", "שלום, מה שלומך?"),
+        (code, code),
+        (&full, &full),
+    ] {
+        play.ask(text);
+        assert_eq!(conversation(&model), [format!("user: {expected}")]);
+    }
+}
+
+#[test]
+fn many_messages_at_once_are_answered_each_and_in_order() {
+    let play = Play::echo("");
+    let mut posts = Vec::new();
+    for number in 0..10 {
+        posts.push(play.says(&format!("message {number}")));
+        play.tick();
+    }
+    let other = play.world().channel_named(&play.team, "off-topic");
+    let twin = play.world().post(&play.ann, &other, "message 9");
+    play.settle();
+    let mut times = Vec::new();
+    for (number, post) in posts.iter().enumerate() {
+        assert_eq!(play.answers(post), [format!("You said: message {number}")]);
+        times.push(play.answered_by(post)[0].create_at);
+    }
+    assert!(times.is_sorted(), "{times:?}");
+    assert_eq!(play.answers(&twin), ["You said: message 9"]);
+    assert_eq!(play.answered_by(&twin)[0].channel_id, other);
+}
+
+#[test]
+fn a_root_id_that_is_no_root_leads_to_the_threads_root() {
+    let play = Play::echo("");
+    let root = play.says("root");
+    let reply = play.replies(&root, "reply");
+    play.settle();
+    let odd = play.replies(&reply, "a reply to a reply");
+    play.settle();
+    assert_eq!(play.answers(&odd), ["You said: a reply to a reply"]);
+    assert_eq!(play.answered_by(&odd)[0].root_id, root);
+}
+
+#[test]
+fn nothing_that_anybody_said_and_no_secret_is_in_the_log() {
+    let model = Model::start();
+    let stage = Stage::real();
+    let token = stage.bot.token.clone();
+    let direct = stage.world().direct_channel(&stage.ann, &stage.bot);
+    let more = "system_prompt = \"PROMPTWORD\"\nmention_only = true";
+    let mut play = Play::start(stage, &openai(&model), more);
+    model.answers("ANSWERWORD");
+    play.says("UNMENTIONEDWORD");
+    let root = play.says("@prxbot QUESTIONWORD");
+    play.wait_for_answer(&root);
+    let mut world = play.world();
+    let draft = world.draft(&play.ann, &direct, "DIRECTWORD");
+    let draft = draft.file("FILENAMEWORD.txt", "text/plain", b"FILEWORD");
+    let with_file = draft.post();
+    drop(world);
+    play.wait_for_answer(&with_file);
+    for failure in [
+        refused(401, &format!("Incorrect API key provided: {KEY}")),
+        refused(400, "cannot read '@prxbot SECONDWORD of mine'"),
+        finished("HALFWORD", "content_filter"),
+    ] {
+        model.then(failure);
+        play.wait_for_answer(&play.replies(&root, "@prxbot SECONDWORD of mine"));
+    }
+    play.restart();
+    play.settle();
+    play.mattermost.once(
+        "POST",
+        "posts",
+        Act::Instead(Fault::Error(500, "app.post.save")),
+    );
+    play.settle();
+    let log = play.bot.log();
+    assert!(log.contains(&root) && log.contains(" DEBUG "), "{log}");
+    for hidden in [
+        token.as_str(),
+        KEY,
+        "sk-not",
+        "WORD",
+        "Bearer",
+        "that is all",
+    ] {
+        assert!(!log.contains(hidden), "{hidden}");
+    }
+    let state = fs::read_to_string(play.state_path()).expect("a state");
+    assert!(!state.contains(&token) && !state.contains(KEY));
+}
+
+/// Of log lines: each begins with the time, as `2026-11-22T10:00:00Z `.
+fn assert_stamped(log: &str) {
+    for line in log.lines() {
+        let shape: String = line
+            .chars()
+            .take(21)
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
+        assert_eq!(shape, "0000-00-00T00:00:00Z ", "{line}");
+    }
+}
+
+#[test]
+fn the_log_has_a_line_at_the_start_and_one_for_each_answer_and_is_silent_while_idle() {
+    let stage = Stage::real();
+    let play = Play::start_with(stage, ECHO, "mention_only = true", |_| {});
+    play.says("not for it");
+    let question = play.says("@prxbot hello");
+    play.settle();
+    play.wait("three lines", |_| play.bot.log().lines().count() >= 3);
+    let log = play.bot.log();
+    assert_stamped(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(
+        lines[0].contains(" INFO  prx ") && lines[0].contains("@prxbot"),
+        "{log}"
+    );
+    let (ann, channel) = (&play.ann.id, &play.channel);
+    let answered = format!(" INFO  answered post {question} by {ann} in talk ({channel}) in ");
+    assert!(
+        lines[1].contains(&answered) && lines[1].ends_with(" ms"),
+        "{log}"
+    );
+    let polls = play.world().request_count;
+    play.wait("idle polls", |world| world.request_count > polls + 20);
+    assert_eq!(play.bot.log(), log);
+}
+
+#[test]
+fn quiet_shows_only_errors_and_rust_log_decides_over_all() {
+    let quiet = Play::start_with(Stage::real(), ECHO, "", |command| {
+        command.arg("-q");
+    });
+    quiet.settle();
+    assert_eq!(quiet.bot.log(), "");
+    let bad = Stage::real();
+    configure(&bad, ECHO, "");
+    bad.world().revoke_token(&bad.bot.token);
+    let mut bot = bad.spawn_with(|command| {
+        command.arg("-q");
+    });
+    assert_eq!(bot.wait(), Some(77));
+    assert!(bot.log().contains("bot_token"), "{}", bot.log());
+
+    let loud = Play::start_with(Stage::real(), ECHO, "", |command| {
+        command.env("RUST_LOG", "prx=debug").arg("-q");
+    });
+    loud.settle();
+    assert!(loud.bot.log().contains(" DEBUG "), "{}", loud.bot.log());
+    assert_stamped(&loud.bot.log());
+}
+
+/// A bot that reaches the server of `stage` at `url`.
+fn start_at(stage: Stage, url: &str, more: &str, change: impl FnOnce(&mut Command)) -> Play {
+    Play::start_with(stage, ECHO, more, |command| {
+        command.arg("-v").env("MATTERMOST_URL", url);
+        change(command);
+    })
+}
+
+#[test]
+fn a_server_at_a_sub_path_is_reached_and_nothing_beside_it() {
+    let stage = Stage::real();
+    stage.world().knobs.sub_path = "/chat";
+    let url = format!("{}/chat/", stage.mattermost.url());
+    let play = start_at(stage, &url, "", |_| {});
+    play.wait_for_answer(&play.says("hello"));
+    let world = play.world();
+    assert!(
+        world
+            .log
+            .iter()
+            .all(|call| call.target.starts_with("/chat/api/v4/"))
+    );
+}
+
+#[test]
+fn a_server_with_a_ca_of_its_own_is_trusted_by_setting_or_variable_only() {
+    let authority = Authority::new();
+    let file = authority.file("bot.pem");
+    let path = file.display().to_string();
+    for (more, variable) in [
+        (format!("ca_file = \"{path}\""), ""),
+        (String::new(), &path),
+    ] {
+        let stage = Stage::real();
+        let tls = authority.server(&["localhost"], |_| ());
+        let wire = Wire::start_tls(tls, stage.mattermost.handler());
+        let url = format!("https://localhost:{}", wire.address.port());
+        let play = start_at(stage, &url, &more, |command| {
+            if !variable.is_empty() {
+                command.env("SSL_CERT_FILE", variable);
+            }
+        });
+        play.wait_for_answer(&play.says("hello"));
+    }
+    let stage = Stage::real();
+    let tls = authority.server(&["localhost"], |_| ());
+    let wire = Wire::start_tls(tls, stage.mattermost.handler());
+    let url = format!("https://localhost:{}", wire.address.port());
+    configure(&stage, ECHO, "");
+    let mut bot = stage.spawn_with(|command| {
+        command.args(["run", "--once"]).env("MATTERMOST_URL", &url);
+    });
+    assert_eq!(bot.wait(), Some(1));
+    assert!(bot.log().contains("ca_file"), "{}", bot.log());
+    assert_eq!(stage.world().request_count, 0);
+}
+
+#[test]
+fn a_proxy_is_used_when_a_variable_names_it_and_no_proxy_does_not_forbid_it() {
+    let stage = Stage::real();
+    let wire = Wire::start(stage.mattermost.handler());
+    let proxy = Tunnels::to(wire.address, "200 OK");
+    let value = format!("http://{}", proxy.address);
+    let url = "http://chat.example.invalid";
+    let play = start_at(stage, url, "", |command| {
+        command.env("HTTP_PROXY", &value);
+        command.env("NO_PROXY", "model.example.invalid");
+    });
+    play.wait_for_answer(&play.says("hello"));
+    let heads = proxy.heads();
+    assert!(
+        heads[0].starts_with("CONNECT chat.example.invalid:80 "),
+        "{heads:?}"
+    );
+    assert!(!heads[0].contains("Bearer"), "{heads:?}");
+
+    configure(&play, ECHO, "state_dir = \"elsewhere\"");
+    fs::create_dir(play.folder.path().join("elsewhere")).expect("a folder");
+    let mut bot = play.spawn_with(|command| {
+        command.args(["run", "--once"]).env("MATTERMOST_URL", url);
+        command.env("HTTP_PROXY", &value);
+        command.env("NO_PROXY", ".example.invalid");
+    });
+    assert_eq!(bot.wait(), Some(1));
+    assert!(
+        bot.log().contains("cannot connect to chat.example.invalid"),
+        "{}",
+        bot.log()
+    );
+    assert_eq!(proxy.heads().len(), heads.len());
 }
