@@ -11,7 +11,7 @@ use crate::context::{Context, Place};
 use crate::http;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, User};
-use crate::provider::{self, Provider, Question};
+use crate::provider::{self, Provider, ProviderError, Question};
 use crate::reply;
 use crate::times::{self, Times};
 
@@ -121,7 +121,15 @@ impl Answerer {
                 .as_deref(),
             time_left: self.config.message_timeout,
         };
-        match provider::ask(&*self.provider, &question, &self.times) {
+        let answer = provider::ask(&*self.provider, &question, &self.times);
+        let answer = answer.and_then(|answer| match reply::is_blank(&answer.text) {
+            true => Err(ProviderError::Empty(format!(
+                "{}: nothing in the answer can be shown",
+                self.provider.describe()
+            ))),
+            false => Ok(answer),
+        });
+        match answer {
             Ok(answer) if answer.cut => {
                 let mark = reply::cut_mark(&answer.text);
                 Generated::Answer(answer.text + &mark)
