@@ -1502,3 +1502,25 @@ fn an_answer_of_which_nothing_can_be_shown_is_an_empty_answer() {
     let answer = play.answers(&question).concat();
     assert!(answer.contains("gave an empty answer"), "{answer:?}");
 }
+
+#[test]
+fn a_followed_thread_that_is_deleted_troubles_nobody() {
+    let play = Play::echo("mention_only = true\nfollow_threads = true");
+    let root = play.says("@prxbot hello");
+    play.wait_for_answer(&root);
+    let thread = root.clone();
+    // It is deleted just before the bot looks whether it wrote in it.
+    play.mattermost.on_request(move |request, world| {
+        let looks = api_path(request).starts_with(&format!("posts/{thread}/thread"));
+        if looks && world.post_by_id(&thread).delete_at == 0 {
+            world.delete(&thread);
+        }
+        Act::Serve
+    });
+    let reply = play.replies(&root, "go on");
+    play.settle();
+    assert_eq!(play.answers(&reply), [""; 0]);
+    assert!(play.world().post_by_id(&root).delete_at > 0);
+    let log = play.bot.log();
+    assert!(!log.contains("trying again"), "{log}");
+}
