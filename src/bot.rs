@@ -77,10 +77,7 @@ impl Bot {
             let (bot, settings) = (&self.me, &self.config.mattermost);
             let wanted = |post: &Post, direct| match filter::verdict(post, direct, bot, settings) {
                 Verdict::Ignore(reason) => {
-                    debug!(
-                        "post {} by {} gets no answer: {reason}",
-                        post.id, post.user_id
-                    );
+                    tell_ignored(post, reason);
                     false
                 }
                 _ => true,
@@ -114,8 +111,8 @@ impl Bot {
         match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
             Verdict::Answer => {}
             Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => {}
-            Verdict::IfFollowed => return self.give_up(&post, &Reason::NotAddressed.to_string()),
-            Verdict::Ignore(reason) => return self.give_up(&post, &reason.to_string()),
+            Verdict::IfFollowed => return self.ignore(&post, Reason::NotAddressed),
+            Verdict::Ignore(reason) => return self.ignore(&post, reason),
         }
         self.asked = Some((post.user_id.clone(), began));
         let before = self.store.state.journal.take();
@@ -228,6 +225,15 @@ impl Bot {
 
     fn give_up(&mut self, post: &Post, why: &str) -> Result<(), Trouble> {
         info!("post {} by {} gets no answer: {why}", post.id, post.user_id);
+        self.handled(post)
+    }
+
+    fn ignore(&mut self, post: &Post, reason: Reason) -> Result<(), Trouble> {
+        tell_ignored(post, reason);
+        self.handled(post)
+    }
+
+    fn handled(&mut self, post: &Post) -> Result<(), Trouble> {
         self.store.state.journal = None;
         self.inbox.done(
             &mut self.store.state,
@@ -258,4 +264,12 @@ impl Bot {
         }
         Ok(())
     }
+}
+
+/// Most posts are not for the bot: that is no news.
+fn tell_ignored(post: &Post, reason: Reason) {
+    debug!(
+        "post {} by {} gets no answer: {reason}",
+        post.id, post.user_id
+    );
 }

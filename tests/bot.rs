@@ -1352,8 +1352,10 @@ fn assert_stamped(log: &str) {
 #[test]
 fn the_log_has_a_line_at_the_start_and_one_for_each_answer_and_is_silent_while_idle() {
     let stage = Stage::real();
-    let play = Play::start_with(stage, ECHO, "mention_only = true", |_| {});
-    play.says("not for it");
+    let more = "mention_only = true\nfollow_threads = true";
+    let play = Play::start_with(stage, ECHO, more, |_| {});
+    let other = play.says("not for it");
+    play.replies(&other, "nor this");
     let question = play.says("@prxbot hello");
     play.settle();
     play.wait("three lines", |_| play.bot.log().lines().count() >= 3);
