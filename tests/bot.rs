@@ -85,6 +85,13 @@ impl Play {
         self.wait_for_answer(&self.says(text))
     }
 
+    /// The answer; what is posted next is younger by the server's clock.
+    fn wait_for_answer(&self, question: &str) -> String {
+        let answer = self.stage.wait_for_answer(question);
+        self.tick();
+        answer
+    }
+
     /// The posts that answer `question`, oldest first.
     fn answered_by(&self, question: &str) -> Vec<Post> {
         self.world().own_answers(&self.stage.bot, question)
