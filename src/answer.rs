@@ -11,7 +11,7 @@ use crate::context::{Context, Place};
 use crate::http;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, User};
-use crate::provider::{self, Provider, Question};
+use crate::provider::{self, Provider, ProviderError, Question};
 use crate::reply;
 use crate::times::{self, Times};
 
@@ -66,6 +66,7 @@ impl Answerer {
         direct: bool,
         attempts: u32,
     ) -> Result<Generated, ApiError> {
+        let began = self.times.clock.now();
         let root = root(&self.config, post);
         match self.client.typing(&post.channel_id, &root) {
             Err(error @ ApiError::Refused { status: 403, .. }) => {
@@ -105,12 +106,13 @@ impl Answerer {
                 .gather(&self.client, &self.config.mattermost, &place)
             {
                 Err(error) if error.is_closed() => Ok(Generated::Gone(error.to_string())),
-                conversation => Ok(self.ask(post, &conversation?)),
+                conversation => Ok(self.ask(post, &conversation?, began)),
             }
         })
     }
 
-    fn ask(&self, post: &Post, conversation: &[provider::Message]) -> Generated {
+    /// `began`: when the post was taken up, from which on the answer's time runs.
+    fn ask(&self, post: &Post, conversation: &[provider::Message], began: Duration) -> Generated {
         let question = Question {
             conversation,
             model: self
@@ -119,9 +121,20 @@ impl Answerer {
                 .channel(&post.channel_id)
                 .model
                 .as_deref(),
-            time_left: self.config.message_timeout,
+            time_left: self
+                .config
+                .message_timeout
+                .saturating_sub(self.times.clock.now() - began),
         };
-        match provider::ask(&*self.provider, &question, &self.times) {
+        let answer = provider::ask(&*self.provider, &question, &self.times);
+        let answer = answer.and_then(|answer| match reply::is_blank(&answer.text) {
+            true => Err(ProviderError::Empty(format!(
+                "{}: nothing in the answer can be shown",
+                self.provider.describe()
+            ))),
+            false => Ok(answer),
+        });
+        match answer {
             Ok(answer) if answer.cut => {
                 let mark = reply::cut_mark(&answer.text);
                 Generated::Answer(answer.text + &mark)

@@ -13,7 +13,7 @@ use crate::inbox::{Inbox, Scope, Waiting};
 use crate::mattermost::client::Client;
 use crate::mattermost::{Post, PostId, User, UserId};
 use crate::outbox::{Delivery, Outbox, Trouble};
-use crate::provider::{Provider, ProviderError};
+use crate::provider::Provider;
 use crate::reply::{self, ReplyOptions};
 use crate::state::{Draft, Journal, Store};
 use crate::times::Times;
@@ -82,7 +82,7 @@ impl Bot {
             let (bot, settings) = (&self.me, &self.config.mattermost);
             let wanted = |post: &Post, direct| match filter::verdict(post, direct, bot, settings) {
                 Verdict::Ignore(reason) => {
-                    say_refused(post, reason);
+                    tell_ignored(post, reason);
                     false
                 }
                 _ => true,
@@ -122,16 +122,11 @@ impl Bot {
             }
         }
         let direct = self.inbox.is_direct(&post.channel_id);
-        let refused = match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
-            Verdict::Answer => None,
-            Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => None,
-            Verdict::IfFollowed => Some(Reason::NotAddressed),
-            Verdict::Ignore(reason) => Some(reason),
-        };
-        if let Some(reason) = refused {
-            say_refused(&post, reason);
-            self.done(&post);
-            return Ok(());
+        match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
+            Verdict::Answer => {}
+            Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => {}
+            Verdict::IfFollowed => return self.ignore(&post, Reason::NotAddressed),
+            Verdict::Ignore(reason) => return self.ignore(&post, reason),
         }
         self.asked = Some((post.user_id.clone(), began));
         let before = self.store.state.journal.take();
@@ -186,13 +181,9 @@ impl Bot {
         let options = ReplyOptions {
             allow_unsafe_links: self.config.mattermost.allow_unsafe_links,
         };
-        let mut parts = reply::parts(&text, self.post_limit, &options);
-        if parts.is_empty() {
-            parts.push(ProviderError::Empty(String::new()).for_person().to_owned());
-        }
         let draft = Draft {
             root: answer::root(&self.config, post),
-            parts,
+            parts: reply::parts(&text, self.post_limit, &options),
             nonce: Outbox::nonce(),
             apology,
         };
@@ -248,15 +239,20 @@ impl Bot {
     /// Ends with a post that gets no answer though it should have had one.
     fn give_up(&mut self, post: &Post, why: &str) -> Result<(), Trouble> {
         info!("post {} by {} gets no answer: {why}", post.id, post.user_id);
-        self.store.state.journal = None;
-        self.done(post);
-        Ok(())
+        self.handled(post)
     }
 
-    fn done(&mut self, post: &Post) {
+    fn ignore(&mut self, post: &Post, reason: Reason) -> Result<(), Trouble> {
+        tell_ignored(post, reason);
+        self.handled(post)
+    }
+
+    fn handled(&mut self, post: &Post) -> Result<(), Trouble> {
         let state = &mut self.store.state;
+        state.journal = None;
         self.inbox
             .done(state, &post.id, &post.channel_id, post.create_at);
+        Ok(())
     }
 
     /// The post as it is at present; nothing if it was deleted or cannot be read any more.
@@ -281,7 +277,8 @@ impl Bot {
     }
 }
 
-fn say_refused(post: &Post, reason: Reason) {
+/// Most posts are not for the bot: that is no news.
+fn tell_ignored(post: &Post, reason: Reason) {
     debug!(
         "post {} by {} gets no answer: {reason}",
         post.id, post.user_id

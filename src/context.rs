@@ -98,9 +98,11 @@ impl Context {
 
 /// Whether the bot already wrote in the post's thread.
 pub fn wrote_in_thread(client: &Client, post: &Post, bot: &User) -> Result<bool, ApiError> {
-    Ok(thread(client, &post.root_id, PAGE)?
-        .iter()
-        .any(|post| post.user_id == bot.id))
+    match thread(client, &post.root_id, PAGE) {
+        // It was deleted a moment ago.
+        Err(error) if error.is_closed() => Ok(false),
+        posts => Ok(posts?.iter().any(|post| post.user_id == bot.id)),
+    }
 }
 
 /// What was said before: the thread, or the direct channel, or, where answers are not in threads, the

@@ -49,6 +49,11 @@ pub fn parts(answer: &str, limit: usize, options: &ReplyOptions) -> Vec<String> 
     parts
 }
 
+/// Whether `answer` has no part.
+pub fn is_blank(answer: &str) -> bool {
+    printable(answer).trim().is_empty()
+}
+
 /// What to append to an answer that stopped at the model's length limit.
 pub fn cut_mark(answer: &str) -> String {
     let mut mark = String::new();

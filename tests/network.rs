@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prx::http::{Agent, Call, Failure, Response, beat, failure, with_heartbeat};
-use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use rustls::{HandshakeKind, ServerConfig};
+use rcgen::{CertificateParams, IsCa, KeyPair};
+use rustls::HandshakeKind;
+use support::net::{Authority, Tunnels, file, server_config};
 use support::wire::{Reply, Request, Wire};
 
 /// Longer than any of these tests takes: a call that is to succeed never runs into it.
@@ -897,59 +897,6 @@ fn nothing_secret_is_said() {
 
 // TLS
 
-/// A CA of one's own and a server's key and certificate for some names.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Authority {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    fn server(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> ServerConfig {
-        let names: Vec<String> = names.iter().map(|name| (*name).into()).collect();
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(names).expect("valid names");
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        server_config(certificate.der().clone(), &key, rustls::ALL_VERSIONS)
-    }
-
-    /// The CA's certificate as a file, made for the test of that name.
-    fn file(&self, name: &str) -> PathBuf {
-        file(name, self.pem.as_bytes())
-    }
-}
-
-fn server_config(
-    certificate: CertificateDer<'static>,
-    key: &KeyPair,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> ServerConfig {
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(versions)
-        .expect("versions that ring has")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key.into())
-        .expect("a key that fits")
-}
-
-fn file(name: &str, contents: &[u8]) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, contents).expect("a file in the build's folder");
-    path
-}
-
 fn agent_trusting(path: &Path) -> Agent {
     Agent::with_environment(Some(path), &|_| None).expect("a readable CA")
 }
@@ -1185,70 +1132,6 @@ fn a_handshake_that_fails_or_hangs_is_unreachable() {
 }
 
 // Proxies
-
-/// A proxy that knows CONNECT only and takes every name for `target`.
-struct Tunnels {
-    address: SocketAddr,
-    /// The heads of the requests.
-    heads: Arc<Mutex<Vec<String>>>,
-}
-
-impl Tunnels {
-    /// `answer` is its first line.
-    fn to(target: SocketAddr, answer: &'static str) -> Tunnels {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let proxy = Tunnels {
-            address: listener.local_addr().expect("an address"),
-            heads: Arc::default(),
-        };
-        let heads = proxy.heads.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("a connection");
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
-                    head.push(byte[0]);
-                }
-                heads
-                    .lock()
-                    .expect("no panic under the lock")
-                    .push(String::from_utf8(head).expect("text"));
-                if answer.is_empty() {
-                    // It is kept open.
-                    std::mem::forget(stream);
-                    continue;
-                }
-                let _ = write!(stream, "HTTP/1.1 {answer}\r\n\r\n");
-                if answer.starts_with("200") {
-                    let there = TcpStream::connect(target).expect("the target listens");
-                    relay(stream, there);
-                }
-            }
-        });
-        proxy
-    }
-
-    fn heads(&self) -> Vec<String> {
-        self.heads.lock().expect("no panic under the lock").clone()
-    }
-}
-
-/// Copies both ways until either side ends.
-fn relay(here: TcpStream, there: TcpStream) {
-    for (mut from, mut to) in [
-        (
-            here.try_clone().expect("a clone"),
-            there.try_clone().expect("a clone"),
-        ),
-        (there, here),
-    ] {
-        std::thread::spawn(move || {
-            let _ = std::io::copy(&mut from, &mut to);
-            let _ = to.shutdown(std::net::Shutdown::Both);
-        });
-    }
-}
 
 #[test]
 fn a_proxy_is_used_for_http_and_https() {

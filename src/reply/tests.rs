@@ -46,6 +46,7 @@ fn a_blank_answer_has_no_part() {
         &" ".repeat(100),
     ] {
         assert!(split(answer, 20).is_empty(), "{answer:?}");
+        assert!(is_blank(answer), "{answer:?}");
     }
 }
 

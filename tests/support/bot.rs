@@ -128,16 +128,23 @@ impl Stage {
 
     /// The configured bot as the built binary, in real time.
     pub fn spawn(&self) -> Bot {
+        self.spawn_with(|command| {
+            command.arg("-v");
+        })
+    }
+
+    /// The same, with other arguments or variables.
+    pub fn spawn_with(&self, change: impl FnOnce(&mut Command)) -> Bot {
         let log = self.folder.path().join("log.txt");
         let output = fs::File::options()
             .create(true)
             .append(true)
             .open(&log)
             .expect("a log file");
-        let child = binary()
-            .arg("--config")
-            .arg(self.config_path())
-            .arg("-v")
+        let mut command = binary();
+        command.arg("--config").arg(self.config_path());
+        change(&mut command);
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)
@@ -233,7 +240,9 @@ impl Drop for Bot {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- the bot's log\n{}", self.log());
+            let log = self.log();
+            let told = log.lines().filter(|line| !line.contains(": 304 in "));
+            eprintln!("--- the bot's log\n{}", told.collect::<Vec<_>>().join("\n"));
         }
     }
 }

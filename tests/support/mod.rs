@@ -6,4 +6,5 @@ pub mod bot;
 pub mod clock;
 pub mod mattermost;
 pub mod model;
+pub mod net;
 pub mod wire;

@@ -1,0 +1,132 @@
+//! Ways to a server: TLS with a CA of the test's own, and an HTTP proxy.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+/// A CA of one's own and a server's key and certificate for some names.
+pub struct Authority {
+    pub issuer: Issuer<'static, KeyPair>,
+    pub pem: String,
+}
+
+impl Authority {
+    pub fn new() -> Authority {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Authority {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    pub fn server(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> ServerConfig {
+        let names: Vec<String> = names.iter().map(|name| (*name).into()).collect();
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(names).expect("valid names");
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        server_config(certificate.der().clone(), &key, rustls::ALL_VERSIONS)
+    }
+
+    /// The CA's certificate as a file, made for the test of that name.
+    pub fn file(&self, name: &str) -> PathBuf {
+        file(name, self.pem.as_bytes())
+    }
+}
+
+pub fn server_config(
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ServerConfig {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("versions that ring has")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.into())
+        .expect("a key that fits")
+}
+
+/// A file in the build's folder.
+pub fn file(name: &str, contents: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, contents).expect("a file in the build's folder");
+    path
+}
+
+/// A proxy that knows CONNECT only and takes every name for `target`.
+pub struct Tunnels {
+    pub address: SocketAddr,
+    /// The heads of the requests.
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tunnels {
+    /// `answer` is its first line.
+    pub fn to(target: SocketAddr, answer: &'static str) -> Tunnels {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let proxy = Tunnels {
+            address: listener.local_addr().expect("an address"),
+            heads: Arc::default(),
+        };
+        let heads = proxy.heads.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                    head.push(byte[0]);
+                }
+                heads
+                    .lock()
+                    .expect("no panic under the lock")
+                    .push(String::from_utf8(head).expect("text"));
+                if answer.is_empty() {
+                    // It is kept open.
+                    std::mem::forget(stream);
+                    continue;
+                }
+                let _ = write!(stream, "HTTP/1.1 {answer}\r\n\r\n");
+                if answer.starts_with("200") {
+                    let there = TcpStream::connect(target).expect("the target listens");
+                    relay(stream, there);
+                }
+            }
+        });
+        proxy
+    }
+
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("no panic under the lock").clone()
+    }
+}
+
+/// Copies both ways until either side ends.
+fn relay(here: TcpStream, there: TcpStream) {
+    for (mut from, mut to) in [
+        (
+            here.try_clone().expect("a clone"),
+            there.try_clone().expect("a clone"),
+        ),
+        (there, here),
+    ] {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        });
+    }
+}
