@@ -434,11 +434,11 @@ impl Inbox {
     }
 
     fn reopen(&mut self, channel: &ChannelId) {
-        if let Some(watch) = self.watched.get_mut(channel) {
-            if watch.closed_until.take().is_some() {
-                // How the bot came back stands in the channel.
-                watch.read_at = None;
-            }
+        if let Some(watch) = self.watched.get_mut(channel)
+            && watch.closed_until.take().is_some()
+        {
+            // How the bot came back stands in the channel.
+            watch.read_at = None;
         }
     }
 
