@@ -4,11 +4,9 @@
 mod support;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use prx::commands::run::Session;
@@ -619,31 +617,30 @@ fn live(stage: &Stage, steps: u64, secs: u64) {
 
 #[test]
 fn a_bot_killed_at_any_step_answers_what_waits_once() {
-    for one in [true, false] {
-        for steps in 1..45 {
-            let (stage, session) = if one { at_work_in_one() } else { at_work("") };
-            let other = if one {
-                stage.channel.clone()
-            } else {
-                another_channel(&stage, "other")
-            };
-            drop(session);
-            let mut questions: Vec<String> = (0..4)
-                .map(|number| {
-                    stage.clock.advance(7);
-                    let channel = [&stage.channel, &other][number % 2];
-                    ask_in(&stage, channel, &format!("question {number}"))
-                })
-                .collect();
-            questions.push({
-                let mut world = stage.world();
-                let draft = world.draft(&stage.ann.id, &stage.channel, "late");
-                draft.visible_after_ms(9 * SECOND).post()
-            });
-            live(&stage, steps, 10);
-            live(&stage, u64::MAX, 90);
-            assert_once(&stage, &questions);
-        }
+    for steps in 1..60 {
+        let one = steps % 2 == 0;
+        let (stage, session) = if one { at_work_in_one() } else { at_work("") };
+        let other = if one {
+            stage.channel.clone()
+        } else {
+            another_channel(&stage, "other")
+        };
+        drop(session);
+        let mut questions: Vec<String> = (0..4)
+            .map(|number| {
+                stage.clock.advance(7);
+                let channel = [&stage.channel, &other][number % 2];
+                ask_in(&stage, channel, &format!("question {number}"))
+            })
+            .collect();
+        questions.push({
+            let mut world = stage.world();
+            let draft = world.draft(&stage.ann.id, &stage.channel, "late");
+            draft.visible_after_ms(9 * SECOND).post()
+        });
+        live(&stage, steps, 10);
+        live(&stage, u64::MAX, 90);
+        assert_once(&stage, &questions);
     }
 }
 
@@ -1230,18 +1227,19 @@ fn posts_over_the_bound_of_a_body_are_answered_in_smaller_pages() {
 fn a_backlog_is_walked_from_the_newest_handled_post_even_if_that_was_deleted() {
     for deleted in [false, true] {
         let (stage, mut session) = at_work("");
-        let anchor = ask(&stage, "the newest that is handled");
-        stage.run_for(&mut session, 2 * WINDOW_SECS);
-        let mut first = ask(&stage, "and one more, so that the window passes the other");
-        stage.run_for(&mut session, 2 * WINDOW_SECS);
-        first = ask(&stage, "and one more");
-        stage.run_for(&mut session, 10);
+        for text in [
+            "handled",
+            "handled later",
+            "and the window has passed the first",
+        ] {
+            ask(&stage, text);
+            stage.run_for(&mut session, 2 * WINDOW_SECS);
+        }
         let known = state(&stage)["channels"][&stage.channel]["anchor"].clone();
         let known = known.as_str().expect("an anchor").to_owned();
         drop(session);
         if deleted {
             stage.world().delete(&known);
-            stage.world().delete(&anchor);
         }
         let questions = backlog(&stage, &stage.channel, 1_100);
         stage.world().clear_log();
