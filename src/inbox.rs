@@ -39,6 +39,8 @@ struct Watch {
     early: u64,
     /// What the server shows at present.
     shown: (ServerTime, u64),
+    /// Whether it was read since the bot was last out of touch: nothing in it was missed since.
+    live: bool,
     /// The newest change that was read: the mark once nothing waits.
     newest: ServerTime,
     behind: Option<Behind>,
@@ -77,6 +79,8 @@ pub struct Inbox {
     /// After a change: until when, and when next, the lists are asked for without their ETags.
     relist_until: Duration,
     relist_due: Duration,
+    /// When the server last said what there is.
+    looked_at: Duration,
     /// Whether this run saw all lists once.
     looked: bool,
     /// Since when some list is refused.
@@ -106,6 +110,7 @@ impl Inbox {
             teams_due: Duration::ZERO,
             relist_until: Duration::ZERO,
             relist_due: Duration::ZERO,
+            looked_at: Duration::ZERO,
             looked: false,
             refused_since: None,
             changed: false,
@@ -117,10 +122,17 @@ impl Inbox {
 
     /// Asks the server, with one small request (per team), whether there is something to read.
     pub fn look(&mut self, client: &Client, state: &mut State) -> Result<Looked, ApiError> {
+        let now = self.now();
+        if now.saturating_sub(self.looked_at) > self.scope.times.recheck {
+            for watch in self.watched.values_mut() {
+                watch.live = false;
+            }
+        }
         match self.scope.channel.clone() {
             Some(channel) => self.look_at_one(client, state, &channel)?,
             None => self.look_at_all(client, state)?,
         }
+        self.looked_at = now;
         Ok(Looked {
             changed: std::mem::take(&mut self.changed),
             due: self.is_due(),
@@ -195,7 +207,12 @@ impl Inbox {
         } else {
             times.relist
         };
-        let watch = self.watched.entry(channel.clone()).or_default();
+        if self.scope.channel.is_some() {
+            self.watched.entry(channel.clone()).or_default();
+        }
+        let Some(watch) = self.watched.get_mut(channel) else {
+            return;
+        };
         watch.closed_until = Some(now + pause);
         if !std::mem::replace(&mut watch.closed_told, true) {
             let name = if watch.name.is_empty() {
@@ -453,7 +470,9 @@ impl Inbox {
         watch.team = channel.team_id.clone();
         watch.name.clone_from(&channel.name);
         watch.shown = shown;
-        Ok(watch.read_at != Some(shown))
+        let unchanged = watch.read_at == Some(shown);
+        watch.live |= unchanged;
+        Ok(!unchanged)
     }
 
     /// Drops channels that the server does not show any more, with all that waits in them.
@@ -563,6 +582,7 @@ impl Inbox {
         }
         watch.newest = watch.newest.max(newest);
         watch.read_at = Some(shown);
+        watch.live = true;
         self.advance(channel, id);
         Ok(())
     }
@@ -719,7 +739,7 @@ impl Inbox {
             }
             found += 1;
             let answer = !answered.contains(&post.id) && wanted(&post, watch.direct);
-            if answer && post.create_at < cutoff {
+            if answer && !watch.live && post.create_at < cutoff {
                 too_old += 1;
             } else if answer {
                 self.waiting.insert(key, Waiting { post, since: now });
