@@ -73,6 +73,8 @@ pub struct Inbox {
     relist_due: Duration,
     /// Whether this run saw all lists once.
     looked: bool,
+    /// The newest moment that a list showed since all of them were seen together.
+    listing: ServerTime,
     watched: BTreeMap<ChannelId, Watch>,
     waiting: BTreeMap<(ServerTime, PostId), Waiting>,
 }
@@ -90,6 +92,7 @@ impl Inbox {
             relist_until: Duration::ZERO,
             relist_due: Duration::ZERO,
             looked: false,
+            listing: ServerTime(0),
             watched: BTreeMap::new(),
             waiting: BTreeMap::new(),
         }
@@ -229,6 +232,7 @@ impl Inbox {
         let member = !check_membership || client.is_member(id)?;
         self.admit(client, state, &channel)?;
         state.begun = true;
+        state.listed_at = state.listed_at.max(self.listing);
         if channel.delete_at.0 > 0 {
             self.close(id, "it is archived");
         } else if !member {
@@ -297,6 +301,10 @@ impl Inbox {
         if first_round && complete {
             state.begun = true;
         }
+        if complete {
+            // Only now: until then a list may yet show a channel that the bot came into before.
+            state.listed_at = state.listed_at.max(self.listing);
+        }
         if complete && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
             self.looked = true;
@@ -351,7 +359,10 @@ impl Inbox {
                     Default::default(),
                 )
             } else {
-                let until = state.listed_at.before(self.scope.times.window);
+                // A team is listed once it was looked up. What the bot came in by before is not how
+                // it came in now: it was gone in between, or the channel was.
+                let margin = self.scope.times.window + self.scope.times.recheck;
+                let until = state.listed_at.before(margin);
                 let entry = find_entry(client, &channel.id, bot, until)?;
                 (entry.unwrap_or(channel.last_post_at), Default::default())
             };
@@ -368,10 +379,8 @@ impl Inbox {
             };
             state.channels.insert(channel.id.clone(), fresh);
         }
-        state.listed_at = state
-            .listed_at
-            .max(channel.last_post_at)
-            .max(channel.create_at);
+        let newest = channel.last_post_at.max(channel.create_at);
+        self.listing = self.listing.max(newest);
         let known = &state.channels[&channel.id];
         let watch = self
             .watched
@@ -733,7 +742,10 @@ fn find_entry(
         let page = paged(&mut size, |count| {
             client.posts_page(channel, offset / count, count)
         })?;
-        let entries = page.posts.iter().filter(|post| is_entry(post, bot));
+        let entries = page
+            .posts
+            .iter()
+            .filter(|post| is_entry(post, bot) && post.create_at > until);
         if let Some(entry) = entries.map(|post| post.create_at).max() {
             return Ok(Some(entry));
         }

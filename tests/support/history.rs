@@ -157,6 +157,8 @@ struct Place {
     seen_out: bool,
     /// It was read under the configuration before, and is under the present one.
     continues: bool,
+    /// No state knows it.
+    fresh: bool,
 }
 
 /// The model.
@@ -269,6 +271,7 @@ impl Truth {
                 && !at.archived
                 && !at.unsettled
                 && (settled || at.continues);
+            at.fresh = forgets || !covered[place] || (at.fresh && !settled);
             if !at.continues {
                 self.excuse(world, "the configuration or the state was lost", |post| post.place == place);
             }
@@ -284,7 +287,7 @@ impl Truth {
         for at in 0..self.posts.len() {
             let place = self.posts[at].place;
             if self.posts[at].verdict == Early && self.covers(place) {
-                let history = first && self.posts[at].visible <= now;
+                let history = first && self.places[place].fresh && self.posts[at].visible <= now;
                 self.posts[at].verdict = if history { Not(HISTORY) } else { May("the bot was just starting") };
             }
         }
@@ -304,10 +307,10 @@ impl Truth {
     fn lose_track(&mut self, world: &World) {
         self.excuse(world, "the state is from another time", |_| true);
         for place in &mut self.places {
-            place.unsettled = true;
+            (place.unsettled, place.fresh) = (true, false);
         }
         for post in &mut self.posts {
-            if matches!(post.verdict, Not(HISTORY | ABSENT)) {
+            if matches!(post.verdict, Early | Not(HISTORY | ABSENT)) {
                 post.verdict = May("the state is from another time");
             }
         }
@@ -387,8 +390,9 @@ impl Troubles {
             7 => Fault::RateLimited(2),
             _ => Fault::Error(401, "api.context.session_expired.app_error"),
         };
-        // A server that refuses does not act.
-        if acted && kind % 9 < 7 { Act::ServeThen(fault) } else { Act::Instead(fault) }
+        // A server that refuses does not act, and what breaks off must have begun.
+        let acted = matches!(kind % 9, 4 | 6) || (acted && kind % 9 < 7);
+        if acted { Act::ServeThen(fault) } else { Act::Instead(fault) }
     }
 }
 
@@ -436,7 +440,8 @@ impl Play<'_> {
     fn new<'a>(knobs: &'a Knobs, events: &[Event]) -> Play<'a> {
         let stage = Stage::simulated();
         let mut world = stage.world();
-        world.seed(knobs.seed);
+        // Not the seed that the world has by itself: its ids would come again.
+        world.seed(knobs.seed + 1);
         world.knobs.request_takes_ms = knobs.request_takes_ms;
         world.knobs.commit_delay_ms = knobs.commit_delay_ms;
         world.knobs.max_post_size = knobs.max_post_size;
@@ -464,6 +469,7 @@ impl Play<'_> {
             unsettled: false,
             seen_out: false,
             continues: false,
+            fresh: true,
         };
         let places = vec![
             place(&stage.channel, Some(0)),
@@ -479,7 +485,7 @@ impl Play<'_> {
         world.post(&ann, &stage.channel, "@prxbot before everything");
         world.post(&ann, &side, "@prxbot before everything");
         drop(world);
-        stage.clock.advance(5_000);
+        stage.clock.advance(600_000);
         let truth = Truth {
             bot: bot.id.clone(),
             mention_only: knobs.mention_only,
@@ -696,6 +702,12 @@ impl Play<'_> {
         let settle_ms = if kept == Kept::State { 0 } else { self.knobs.commit_delay_ms + 1000 };
         self.start_at = world.now() + down_ms.max(settle_ms);
         self.thread_replies = thread_replies;
+        if let Some(scope) = scope
+            && scope != truth.scope
+        {
+            truth.rescope(&world, scope, false);
+            *lock(&self.epoch) += 1;
+        }
         match kept {
             Kept::State => {}
             Kept::Nothing => {
@@ -713,12 +725,6 @@ impl Play<'_> {
                 }
             }
             Kept::Older(_) => {}
-        }
-        if let Some(scope) = scope
-            && scope != truth.scope
-        {
-            truth.rescope(&world, scope, false);
-            *lock(&self.epoch) += 1;
         }
         drop((world, truth));
         self.run(0);
@@ -933,7 +939,7 @@ impl Play<'_> {
                 continue;
             };
             let older = |post: &Asked| {
-                post.place == later.place && post.created < later.created && post.visible < begun
+                post.verdict == Must && post.place == later.place && post.created < later.created && post.visible < begun
             };
             if let Some((older, _)) = answered.iter().find(|(post, at)| older(post) && at > later_at) {
                 return Err(format!("answered before an older one, {}: {}", describe(older), describe(later)));
