@@ -271,7 +271,6 @@ impl Truth {
                 && !at.archived
                 && !at.unsettled
                 && (settled || at.continues);
-            at.fresh = forgets || !covered[place] || (at.fresh && !settled);
             if !at.continues {
                 self.excuse(world, "the configuration or the state was lost", |post| post.place == place);
             }
@@ -279,8 +278,12 @@ impl Truth {
         (self.settled, self.tried) = (false, false);
     }
 
-    /// The bot is started. `knows`: the state file says that it has begun in this scope.
-    fn start(&mut self, world: &World, now: u64, knows: bool) {
+    /// The bot is started. `knows`: the state file says that it has begun in this scope. `scope`: the
+    /// one that the file is of, if there is a file.
+    fn start(&mut self, world: &World, now: u64, knows: bool, scope: Option<&str>) {
+        for place in &mut self.places {
+            place.fresh = scope.is_none_or(|scope| !scope.is_empty() && scope != place.id);
+        }
         self.down_since = None;
         self.excuse(world, "it is too old", |post| now > post.created + OLD_MS);
         let first = !std::mem::replace(&mut self.tried, true) && !knows;
@@ -307,7 +310,7 @@ impl Truth {
     fn lose_track(&mut self, world: &World) {
         self.excuse(world, "the state is from another time", |_| true);
         for place in &mut self.places {
-            (place.unsettled, place.fresh) = (true, false);
+            place.unsettled = true;
         }
         for post in &mut self.posts {
             if matches!(post.verdict, Early | Not(HISTORY | ABSENT)) {
@@ -740,20 +743,25 @@ impl Play<'_> {
 
     /// Whether the state file says that the bot has begun in the scope.
     fn has_begun(&self) -> bool {
-        let Ok(bytes) = std::fs::read(self.stage.state_path()) else {
+        let Some(state) = self.state() else {
             return false;
         };
-        let state: Value = serde_json::from_slice(&bytes).expect("a state file that is whole");
         let scope = self.truth();
         let scope = scope.scope.map_or("", |place| &scope.places[place].id);
         state["begun"] == true && state["scope"] == scope
     }
 
+    fn state(&self) -> Option<Value> {
+        let bytes = std::fs::read(self.stage.state_path()).ok()?;
+        Some(serde_json::from_slice(&bytes).expect("a state file that is whole"))
+    }
+
     fn start(&mut self) {
-        let knows = self.has_begun();
+        let (knows, state) = (self.has_begun(), self.state());
+        let of = state.as_ref().and_then(|state| state["scope"].as_str());
         let world = self.stage.world();
         let mut truth = lock(&self.truth);
-        truth.start(&world, world.now(), knows);
+        truth.start(&world, world.now(), knows, of);
         let scope = truth.scope.map_or(String::new(), |place| {
             format!("channel_id = \"{}\"\n", truth.places[place].id)
         });
