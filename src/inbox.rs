@@ -268,13 +268,12 @@ impl Inbox {
         }
         let first_round = !state.begun;
         let mut complete = true;
-        let mut changed = false;
         if self.teams.is_empty() {
             // Servers before 6.0 do not have this call.
             match client.my_channels() {
                 Err(ApiError::Refused { .. }) => {}
                 channels => {
-                    changed |= self.take_list(client, state, &TeamId::default(), &channels?)?
+                    self.take_list(client, state, &TeamId::default(), &channels?)?;
                 }
             }
         }
@@ -283,7 +282,13 @@ impl Inbox {
             match client.team_channels(&team, etag.as_deref().filter(|_| !relist)) {
                 Ok(ChannelList::Unchanged) => {}
                 Ok(ChannelList::Changed { channels, etag }) => {
-                    changed |= self.take_list(client, state, &team, &channels)?;
+                    // Another ETag is a change, even one that no counter shows: a start in the midst
+                    // of things, or a channel that is still empty.
+                    if self.take_list(client, state, &team, &channels)? || etag != self.teams[at].1
+                    {
+                        self.relist_until = now + self.scope.times.window;
+                        self.relist_due = now + self.scope.times.relist;
+                    }
                     self.teams[at].1 = etag;
                 }
                 // Removed from the team a moment ago.
@@ -293,10 +298,6 @@ impl Inbox {
                 }
                 Err(error) => return Err(error),
             }
-        }
-        if changed {
-            self.relist_until = now + self.scope.times.window;
-            self.relist_due = now + self.scope.times.relist;
         }
         if first_round && complete {
             state.begun = true;
