@@ -148,21 +148,28 @@ impl Outbox {
                 part += 1;
                 continue;
             }
-            if let Some((first, last)) = progress.unclear
-                && self.times.clock.now() - first >= self.times.repeat_within
-            {
-                // The server may have forgotten the pending id: only asking is safe, once it is sure
-                // that nothing of the last try is still on its way.
-                let rest = (last + self.times.ask_after).saturating_sub(self.times.clock.now());
-                debug!(
-                    "waiting {} s before asking for part {part} of the answer",
-                    rest.as_secs()
-                );
-                self.times.clock.sleep(rest);
+            if let Some((first, last)) = progress.unclear {
+                // A server that was restarted has forgotten the pending id, and shows what it took.
                 progress.posted = self.ask(client, journal)?;
-                progress.unclear = None;
-                renew(store, journal, progress)?;
-                continue;
+                if !progress.posted.contains(&part)
+                    && self.times.clock.now() - first >= self.times.repeat_within
+                {
+                    // Any server may have forgotten it: only asking is safe, once it is sure that
+                    // nothing of the last try is still on its way.
+                    let rest = (last + self.times.ask_after).saturating_sub(self.times.clock.now());
+                    debug!(
+                        "waiting {} s before asking for part {part} of the answer",
+                        rest.as_secs()
+                    );
+                    self.times.clock.sleep(rest);
+                    progress.posted = self.ask(client, journal)?;
+                    progress.unclear = None;
+                    renew(store, journal, progress)?;
+                }
+                if progress.posted.contains(&part) {
+                    progress.unclear = None;
+                    continue;
+                }
             }
             let Some(draft) = journal.draft.as_mut() else {
                 return Ok(Delivery::Nothing);
