@@ -228,7 +228,9 @@ impl Truth {
             at.unsettled = true;
             let unseen = !at.seen_out;
             for post in self.posts.iter_mut().filter(|post| post.place == place) {
-                if post.verdict == Not(ABSENT) && (unseen || post.visible >= now) {
+                let hidden = post.verdict == Not(ABSENT) && (unseen || post.visible >= now);
+                // With the first run while it was out, an earlier entry is the only one to be found.
+                if hidden || post.verdict == Not(HISTORY) {
                     post.verdict = May("nothing says that the bot was out");
                 }
             }
@@ -857,9 +859,10 @@ impl Play<'_> {
 
     fn settle(&mut self) {
         let mut truth = self.truth();
+        let lists = truth.scope.is_none();
         for place in &mut truth.places {
             place.unsettled = false;
-            place.seen_out = !place.member;
+            place.seen_out = !place.member && lists;
         }
     }
 
