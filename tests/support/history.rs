@@ -1126,7 +1126,7 @@ pub fn shrink(knobs: &Knobs, mut events: Vec<Event>) -> (Vec<Event>, Option<Stri
 
 /// xorshift64*.
 #[derive(Default)]
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -1136,7 +1136,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         (self.next() >> 16) % bound
     }
 

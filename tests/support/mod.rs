@@ -7,4 +7,5 @@ pub mod clock;
 pub mod history;
 pub mod mattermost;
 pub mod model;
+pub mod soak;
 pub mod wire;
