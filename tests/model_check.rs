@@ -63,7 +63,10 @@ fn whatever_happens_each_post_is_answered_once_or_rightly_not_at_all() {
     println!("{score:?}");
     // The model must have something to say.
     if only.is_none() && count >= 100 {
-        assert!(score.must > 5 * count && score.must > 2 * score.may, "{score:?}");
+        assert!(
+            score.must > 5 * count && score.must > score.may,
+            "{score:?}"
+        );
         assert!(score.must_not > 2 * count, "{score:?}");
     }
 }
@@ -71,19 +74,49 @@ fn whatever_happens_each_post_is_answered_once_or_rightly_not_at_all() {
 // What earlier seeds found, shrunk.
 
 fn ask(channel: usize) -> support::history::Event {
-    Post { who: Who::Ann, channel, reply: None, late_ms: 0, in_ms: 0, addressed: true, long: false }
+    Post {
+        who: Who::Ann,
+        channel,
+        reply: None,
+        late_ms: 0,
+        in_ms: 0,
+        addressed: true,
+        long: false,
+    }
 }
 
 fn stop(down_secs: u64, kept: Kept) -> support::history::Event {
-    Stop { down_secs, kept, scope: None, thread_replies: true }
+    Stop {
+        down_secs,
+        kept,
+        scope: None,
+        thread_replies: true,
+    }
 }
 
 #[test]
 fn seed_1630_a_direct_channel_that_is_listed_empty_is_still_watched() {
     // One channel less and one more in a second: the list's ETag stood still, and nothing said that
     // it had to be asked for without it.
-    let late = Post { who: Who::Ann, channel: 5, reply: None, late_ms: 2_000, in_ms: 1_000, addressed: true, long: false };
-    check(Knobs::default(), &[Archive { channel: 3, in_ms: 0 }, late]);
+    let late = Post {
+        who: Who::Ann,
+        channel: 5,
+        reply: None,
+        late_ms: 2_000,
+        in_ms: 1_000,
+        addressed: true,
+        long: false,
+    };
+    check(
+        Knobs::default(),
+        &[
+            Archive {
+                channel: 3,
+                in_ms: 0,
+            },
+            late,
+        ],
+    );
 }
 
 #[test]
@@ -91,11 +124,40 @@ fn seed_32_a_channel_that_comes_back_does_not_bring_its_history() {
     // How the bot had come in long before was taken for how it came back.
     check(
         Knobs::default(),
-        &[Run { secs: 2 }, ask(1), Run { secs: 2 }, Remove { channel: 0, in_ms: 0 }, Calm, ask(0), Run { secs: 5 }, Add { channel: 0, how: How::Silently, in_ms: 0 }],
+        &[
+            Run { secs: 2 },
+            ask(1),
+            Run { secs: 2 },
+            Remove {
+                channel: 0,
+                in_ms: 0,
+            },
+            Calm,
+            ask(0),
+            Run { secs: 5 },
+            Add {
+                channel: 0,
+                how: How::Silently,
+                in_ms: 0,
+            },
+        ],
     );
     check(
         Knobs::default(),
-        &[Run { secs: 2 }, ask(1), Run { secs: 2 }, Archive { channel: 0, in_ms: 0 }, Calm, Unarchive { channel: 0, in_ms: 0 }],
+        &[
+            Run { secs: 2 },
+            ask(1),
+            Run { secs: 2 },
+            Archive {
+                channel: 0,
+                in_ms: 0,
+            },
+            Calm,
+            Unarchive {
+                channel: 0,
+                in_ms: 0,
+            },
+        ],
     );
 }
 
@@ -105,7 +167,17 @@ fn seed_2341_a_server_that_restarts_after_it_took_the_answer_gets_no_second() {
     for after in 1..12 {
         check(
             Knobs::default(),
-            &[Run { secs: 3 }, Trouble { after, kind: 3, acted: true }, ask(0), Run { secs: 1 }, ServerStop { secs: 1 }],
+            &[
+                Run { secs: 3 },
+                Trouble {
+                    after,
+                    kind: 3,
+                    acted: true,
+                },
+                ask(0),
+                Run { secs: 1 },
+                ServerStop { secs: 1 },
+            ],
         );
     }
 }
@@ -113,15 +185,26 @@ fn seed_2341_a_server_that_restarts_after_it_took_the_answer_gets_no_second() {
 #[test]
 fn what_a_busy_channel_asked_since_the_bot_was_added_is_answered() {
     // A newer post of another channel in the same list ended the search for how the bot came in.
-    let burst = Burst { channel: 0, count: 250, apart_ms: 1 };
+    let burst = Burst {
+        channel: 0,
+        count: 250,
+        apart_ms: 1,
+    };
     check(
         Knobs::default(),
         &[
             Run { secs: 2 },
-            Remove { channel: 0, in_ms: 0 },
+            Remove {
+                channel: 0,
+                in_ms: 0,
+            },
             Run { secs: 3 },
             stop(3_600, Kept::State),
-            Add { channel: 0, how: How::Added, in_ms: 0 },
+            Add {
+                channel: 0,
+                how: How::Added,
+                in_ms: 0,
+            },
             Run { secs: 1 },
             ask(0),
             Run { secs: 10 },
@@ -135,12 +218,33 @@ fn what_a_busy_channel_asked_since_the_bot_was_added_is_answered() {
 #[test]
 fn half_an_answer_and_an_old_state_do_not_make_one_and_a_half() {
     // An answer begun anew was believed to have no part on the server.
-    let long = Post { who: Who::Ann, channel: 0, reply: None, late_ms: 0, in_ms: 0, addressed: true, long: true };
+    let long = Post {
+        who: Who::Ann,
+        channel: 0,
+        reply: None,
+        late_ms: 0,
+        in_ms: 0,
+        addressed: true,
+        long: true,
+    };
     for checkpoints in 0..40 {
-        let kill = Kill { checkpoints, down_secs: 3_600 };
+        let kill = Kill {
+            checkpoints,
+            down_secs: 3_600,
+        };
         check(
-            Knobs { max_post_size: 200, ..Knobs::default() },
-            &[Run { secs: 2 }, Copy, long.clone(), kill, Run { secs: 2 }, stop(5, Kept::Older(1))],
+            Knobs {
+                max_post_size: 200,
+                ..Knobs::default()
+            },
+            &[
+                Run { secs: 2 },
+                Copy,
+                long.clone(),
+                kill,
+                Run { secs: 2 },
+                stop(5, Kept::Older(1)),
+            ],
         );
     }
 }
@@ -148,12 +252,32 @@ fn half_an_answer_and_an_old_state_do_not_make_one_and_a_half() {
 #[test]
 fn an_answer_that_was_held_up_is_dropped_when_its_question_is_deleted() {
     // A journaled answer was posted without another look at its question.
-    let reply = Post { who: Who::Ann, channel: 0, reply: Some(0), late_ms: 0, in_ms: 0, addressed: true, long: false };
+    let reply = Post {
+        who: Who::Ann,
+        channel: 0,
+        reply: Some(0),
+        late_ms: 0,
+        in_ms: 0,
+        addressed: true,
+        long: false,
+    };
     for checkpoints in 0..40 {
-        let kill = Kill { checkpoints, down_secs: 3_600 };
+        let kill = Kill {
+            checkpoints,
+            down_secs: 3_600,
+        };
         check(
             Knobs::default(),
-            &[Run { secs: 2 }, ask(0), Run { secs: 3 }, reply.clone(), kill, Run { secs: 2 }, Delete { post: 0, in_ms: 0 }, Run { secs: 3_700 }],
+            &[
+                Run { secs: 2 },
+                ask(0),
+                Run { secs: 3 },
+                reply.clone(),
+                kill,
+                Run { secs: 2 },
+                Delete { post: 0, in_ms: 0 },
+                Run { secs: 3_700 },
+            ],
         );
     }
 }

@@ -17,6 +17,9 @@ fn a_month_of_messages_is_answered_and_leaves_nothing_behind() {
     let (first, last) = (soak.tenths[0], soak.tenths[soak.tenths.len() - 1]);
     let each = |costs: support::soak::Costs| costs.requests as f64 / costs.messages as f64;
     assert!(each(last) < each(first) * 1.3, "{first:?} {last:?}");
-    assert!(last.state_bytes < first.state_bytes * 3 / 2, "{first:?} {last:?}");
+    assert!(
+        last.state_bytes < first.state_bytes * 3 / 2,
+        "{first:?} {last:?}"
+    );
     assert!(last.state_ids < first.state_ids * 2, "{first:?} {last:?}");
 }

@@ -84,32 +84,95 @@ pub enum Kept {
 /// `in_ms`: how long after the event before it happens, so that it may fall into the middle of a round.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Post { who: Who, channel: usize, reply: Option<usize>, late_ms: u64, in_ms: u64, addressed: bool, long: bool },
-    Edit { post: usize, in_ms: u64, flips: bool },
-    Delete { post: usize, in_ms: u64 },
-    React { post: usize, in_ms: u64 },
+    Post {
+        who: Who,
+        channel: usize,
+        reply: Option<usize>,
+        late_ms: u64,
+        in_ms: u64,
+        addressed: bool,
+        long: bool,
+    },
+    Edit {
+        post: usize,
+        in_ms: u64,
+        flips: bool,
+    },
+    Delete {
+        post: usize,
+        in_ms: u64,
+    },
+    React {
+        post: usize,
+        in_ms: u64,
+    },
     /// Many posts by a person who is not allowed.
-    Burst { channel: usize, count: u64, apart_ms: u64 },
-    Remove { channel: usize, in_ms: u64 },
-    Add { channel: usize, how: How, in_ms: u64 },
-    LeaveTeam { team: usize, in_ms: u64 },
-    JoinTeam { team: usize, in_ms: u64 },
-    Archive { channel: usize, in_ms: u64 },
-    Unarchive { channel: usize, in_ms: u64 },
-    Run { secs: u64 },
+    Burst {
+        channel: usize,
+        count: u64,
+        apart_ms: u64,
+    },
+    Remove {
+        channel: usize,
+        in_ms: u64,
+    },
+    Add {
+        channel: usize,
+        how: How,
+        in_ms: u64,
+    },
+    LeaveTeam {
+        team: usize,
+        in_ms: u64,
+    },
+    JoinTeam {
+        team: usize,
+        in_ms: u64,
+    },
+    Archive {
+        channel: usize,
+        in_ms: u64,
+    },
+    Unarchive {
+        channel: usize,
+        in_ms: u64,
+    },
+    Run {
+        secs: u64,
+    },
     /// No trouble for so long that the bot has seen everything.
     Calm,
-    /// The request after so many suffers.
-    Trouble { after: u64, kind: u8, acted: bool },
+    /// The request after so many suffers; of a `kind` from 9 on, only posts are counted.
+    Trouble {
+        after: u64,
+        kind: u8,
+        acted: bool,
+    },
     /// Requests suffer at random.
-    Storm { secs: u64, permille: u64 },
+    Storm {
+        secs: u64,
+        permille: u64,
+    },
     /// Every request suffers.
-    Outage { secs: u64, kind: u8 },
+    Outage {
+        secs: u64,
+        kind: u8,
+    },
     /// Nothing listens.
-    ServerStop { secs: u64 },
-    Kill { checkpoints: u64, down_secs: u64 },
+    ServerStop {
+        secs: u64,
+    },
+    Kill {
+        checkpoints: u64,
+        down_secs: u64,
+    },
     /// Ends the process between two rounds.
-    Stop { down_secs: u64, kept: Kept, scope: Option<Option<usize>>, thread_replies: bool },
+    Stop {
+        down_secs: u64,
+        kept: Kept,
+        scope: Option<Option<usize>>,
+        thread_replies: bool,
+    },
     /// Of the state file.
     Copy,
 }
@@ -218,7 +281,9 @@ impl Truth {
     fn leave(&mut self, world: &World, place: usize) {
         self.places[place].member = false;
         self.places[place].seen_out = false;
-        self.excuse(world, "the bot left before it answered", |post| post.place == place);
+        self.excuse(world, "the bot left before it answered", |post| {
+            post.place == place
+        });
     }
 
     fn enter(&mut self, now: u64, place: usize, silently: bool) {
@@ -247,7 +312,9 @@ impl Truth {
                 post.deleted = Some(now);
             }
             let unseen = self.down_since.is_some_and(|since| post.visible > since);
-            if !matches!(post.verdict, Must | May(_) | Early) || is_answered(world, &self.bot, &post.id) {
+            if !matches!(post.verdict, Must | May(_) | Early)
+                || is_answered(world, &self.bot, &post.id)
+            {
             } else if uncommitted_reply {
                 post.verdict = May("its thread is gone");
             } else if post.visible > now || (unseen && post.verdict == Must) {
@@ -260,7 +327,9 @@ impl Truth {
 
     /// Another configuration, or a state file that knows nothing.
     fn rescope(&mut self, world: &World, scope: Option<usize>, forgets: bool) {
-        let covered: Vec<bool> = (0..self.places.len()).map(|place| self.covers(place)).collect();
+        let covered: Vec<bool> = (0..self.places.len())
+            .map(|place| self.covers(place))
+            .collect();
         self.scope = scope;
         for place in 0..self.places.len() {
             let covers = self.covers(place);
@@ -274,7 +343,9 @@ impl Truth {
                 && !at.unsettled
                 && (settled || at.continues);
             if !at.continues {
-                self.excuse(world, "the configuration or the state was lost", |post| post.place == place);
+                self.excuse(world, "the configuration or the state was lost", |post| {
+                    post.place == place
+                });
             }
         }
         (self.settled, self.tried) = (false, false);
@@ -293,7 +364,11 @@ impl Truth {
             let place = self.posts[at].place;
             if self.posts[at].verdict == Early && self.covers(place) {
                 let history = first && self.places[place].fresh && self.posts[at].visible <= now;
-                self.posts[at].verdict = if history { Not(HISTORY) } else { May("the bot was just starting") };
+                self.posts[at].verdict = if history {
+                    Not(HISTORY)
+                } else {
+                    May("the bot was just starting")
+                };
             }
         }
         self.settled |= knows;
@@ -370,13 +445,21 @@ struct Troubles {
 }
 
 impl Troubles {
-    fn act(&mut self, now: u64) -> Act {
-        for (after, ..) in &mut self.next {
-            *after = after.saturating_sub(1);
+    fn act(&mut self, now: u64, writes: bool) -> Act {
+        for (after, kind, _) in &mut self.next {
+            *after = after.saturating_sub(u64::from(*kind < 9 || writes));
         }
-        let due = self.next.iter().position(|(after, ..)| *after == 0);
-        let due = due.map(|at| self.next.remove(at)).map(|(_, kind, acted)| (kind, acted));
-        let outage = self.outage.filter(|(until, _)| now < *until).map(|(_, kind)| (kind, false));
+        let due = self
+            .next
+            .iter()
+            .position(|(after, kind, _)| *after == 0 && (*kind < 9 || writes));
+        let due = due
+            .map(|at| self.next.remove(at))
+            .map(|(_, kind, acted)| (kind, acted));
+        let outage = self
+            .outage
+            .filter(|(until, _)| now < *until)
+            .map(|(_, kind)| (kind, false));
         let storm = self.storm.filter(|(until, _)| now < *until);
         let storm = storm.filter(|(_, permille)| self.random.below(1000) < *permille);
         let storm = storm.map(|_| (self.random.below(9) as u8, self.random.below(2) == 0));
@@ -397,7 +480,11 @@ impl Troubles {
         };
         // A server that refuses does not act, and what breaks off must have begun.
         let acted = matches!(kind % 9, 4 | 6) || (acted && kind % 9 < 7);
-        if acted { Act::ServeThen(fault) } else { Act::Instead(fault) }
+        if acted {
+            Act::ServeThen(fault)
+        } else {
+            Act::Instead(fault)
+        }
     }
 }
 
@@ -483,7 +570,10 @@ impl Play<'_> {
             place(&side, Some(1)),
             place(&hall2, Some(1)),
             // Opened by the first who writes there.
-            Place { direct: true, ..place("", None) },
+            Place {
+                direct: true,
+                ..place("", None)
+            },
             place("", None),
         ];
         // History that must stay history.
@@ -508,9 +598,20 @@ impl Play<'_> {
             ..Troubles::default()
         }));
         let asked = troubles.clone();
-        stage.mattermost.on_request(move |_, world| lock(&asked).act(world.now()));
+        stage.mattermost.on_request(move |request, world| {
+            let writes = request.method == "POST" && request.target.ends_with("/posts");
+            lock(&asked).act(world.now(), writes)
+        });
         let restless = events.iter().any(|event| {
-            matches!(event, Trouble { .. } | Storm { .. } | Outage { .. } | ServerStop { .. } | Kill { .. } | Stop { .. })
+            matches!(
+                event,
+                Trouble { .. }
+                    | Storm { .. }
+                    | Outage { .. }
+                    | ServerStop { .. }
+                    | Kill { .. }
+                    | Stop { .. }
+            )
         });
         Play {
             knobs,
@@ -542,25 +643,47 @@ impl Play<'_> {
         let bump = self.epoch.clone();
         let bump = move || *lock(&bump) += 1;
         match *event {
-            Post { who, channel, reply, late_ms, in_ms, addressed, long } => self.later(in_ms, move |world, truth| {
-                post(world, truth, who, channel % PLACES, reply, late_ms, addressed, long);
+            Post {
+                who,
+                channel,
+                reply,
+                late_ms,
+                in_ms,
+                addressed,
+                long,
+            } => self.later(in_ms, move |world, truth| {
+                post(
+                    world,
+                    truth,
+                    who,
+                    channel % PLACES,
+                    reply,
+                    late_ms,
+                    addressed,
+                    long,
+                );
             }),
-            Edit { post, in_ms, flips } => self.on_post(in_ms, post, move |world, truth, number| {
-                let flips = flips && truth.mention_only;
-                let asked = &mut truth.posts[number];
-                asked.text = match (flips, asked.text.strip_prefix("@prxbot ")) {
-                    (true, Some(rest)) => rest.to_owned(),
-                    (true, None) => format!("@prxbot {}", asked.text),
-                    _ => format!("{} edited", asked.text),
-                };
-                if flips && !is_answered(world, &truth.bot, &asked.id) && asked.verdict != Not(HISTORY) {
-                    asked.verdict = match asked.verdict {
-                        verdict @ Not(why) if why == ABSENT => verdict,
-                        _ => May("it was addressed at one time and not at another"),
+            Edit { post, in_ms, flips } => {
+                self.on_post(in_ms, post, move |world, truth, number| {
+                    let flips = flips && truth.mention_only;
+                    let asked = &mut truth.posts[number];
+                    asked.text = match (flips, asked.text.strip_prefix("@prxbot ")) {
+                        (true, Some(rest)) => rest.to_owned(),
+                        (true, None) => format!("@prxbot {}", asked.text),
+                        _ => format!("{} edited", asked.text),
                     };
-                }
-                world.edit(&truth.posts[number].id, &truth.posts[number].text);
-            }),
+                    if flips
+                        && !is_answered(world, &truth.bot, &asked.id)
+                        && asked.verdict != Not(HISTORY)
+                    {
+                        asked.verdict = match asked.verdict {
+                            verdict @ Not(why) if why == ABSENT => verdict,
+                            _ => May("it was addressed at one time and not at another"),
+                        };
+                    }
+                    world.edit(&truth.posts[number].id, &truth.posts[number].text);
+                })
+            }
             Delete { post, in_ms } => self.on_post(in_ms, post, move |world, truth, number| {
                 let now = world.now();
                 truth.delete(world, now, number);
@@ -570,7 +693,11 @@ impl Play<'_> {
                 let (eve, post) = (&truth.people[2].id, &truth.posts[number]);
                 world.react(eve, &post.id, "eyes");
             }),
-            Burst { channel, count, apart_ms } => self.later(0, move |world, truth| {
+            Burst {
+                channel,
+                count,
+                apart_ms,
+            } => self.later(0, move |world, truth| {
                 let place = &truth.places[channel % PLACES];
                 if !place.id.is_empty() && !place.archived {
                     world.post_many(&truth.people[2].id, &place.id, count, apart_ms);
@@ -584,11 +711,18 @@ impl Play<'_> {
                     truth.leave(world, number);
                 }
             }),
-            Add { channel, how, in_ms } => self.later(in_ms, move |world, truth| {
+            Add {
+                channel,
+                how,
+                in_ms,
+            } => self.later(in_ms, move |world, truth| {
                 let number = channel % DIRECT;
                 let place = &truth.places[number];
                 let team = &truth.teams[place.team.expect("not a direct channel")];
-                if place.member || place.archived || !world.team_mut(team).members.contains(&truth.bot) {
+                if place.member
+                    || place.archived
+                    || !world.team_mut(team).members.contains(&truth.bot)
+                {
                     return;
                 }
                 let how_told = match how {
@@ -604,7 +738,11 @@ impl Play<'_> {
             }),
             LeaveTeam { team, in_ms } => self.later(in_ms, move |world, truth| {
                 let team = team % 2;
-                if !world.team_mut(&truth.teams[team]).members.contains(&truth.bot) {
+                if !world
+                    .team_mut(&truth.teams[team])
+                    .members
+                    .contains(&truth.bot)
+                {
                     return;
                 }
                 world.leave_team(&truth.teams[team], &truth.bot);
@@ -616,7 +754,11 @@ impl Play<'_> {
             }),
             JoinTeam { team, in_ms } => self.later(in_ms, move |world, truth| {
                 let team = team % 2;
-                if world.team_mut(&truth.teams[team]).members.contains(&truth.bot) {
+                if world
+                    .team_mut(&truth.teams[team])
+                    .members
+                    .contains(&truth.bot)
+                {
                     return;
                 }
                 world.join_team(&truth.teams[team], &truth.bot);
@@ -630,7 +772,9 @@ impl Play<'_> {
                 }
                 world.archive(&truth.places[number].id, &truth.people[0].id);
                 truth.places[number].archived = true;
-                truth.excuse(world, "its channel was archived", |post| post.place == number);
+                truth.excuse(world, "its channel was archived", |post| {
+                    post.place == number
+                });
             }),
             Unarchive { channel, in_ms } => self.later(in_ms, move |world, truth| {
                 let number = [0, 1, 3][channel % 3];
@@ -664,7 +808,10 @@ impl Play<'_> {
                 self.stage.mattermost.restart();
                 self.server_up = true;
             }
-            Kill { checkpoints, down_secs } => {
+            Kill {
+                checkpoints,
+                down_secs,
+            } => {
                 let mut left = checkpoints;
                 self.down_after_kill = down_secs * 1000;
                 self.stage.clock.on_checkpoint(move |_| {
@@ -674,7 +821,12 @@ impl Play<'_> {
                     left -= 1;
                 });
             }
-            Stop { down_secs, kept, scope, thread_replies } => self.stop(down_secs * 1000, kept, scope, thread_replies),
+            Stop {
+                down_secs,
+                kept,
+                scope,
+                thread_replies,
+            } => self.stop(down_secs * 1000, kept, scope, thread_replies),
             Copy => self.copy(),
         }
     }
@@ -682,14 +834,24 @@ impl Play<'_> {
     /// Does `action` in `in_ms`, in the middle of whatever the bot does then.
     fn later(&self, in_ms: u64, action: impl FnOnce(&mut World, &mut Truth) + Send + 'static) {
         let truth = self.truth.clone();
-        self.stage.mattermost.at(in_ms, move |world| action(world, &mut lock(&truth)));
+        self.stage
+            .mattermost
+            .at(in_ms, move |world| action(world, &mut lock(&truth)));
     }
 
     /// The same with a post that is there and was not deleted.
-    fn on_post(&self, in_ms: u64, post: usize, action: impl FnOnce(&mut World, &mut Truth, usize) + Send + 'static) {
+    fn on_post(
+        &self,
+        in_ms: u64,
+        post: usize,
+        action: impl FnOnce(&mut World, &mut Truth, usize) + Send + 'static,
+    ) {
         self.later(in_ms, move |world, truth| {
             let there = truth.posts.iter().enumerate();
-            let there: Vec<usize> = there.filter(|(_, post)| post.deleted.is_none()).map(|(at, _)| at).collect();
+            let there: Vec<usize> = there
+                .filter(|(_, post)| post.deleted.is_none())
+                .map(|(at, _)| at)
+                .collect();
             // The newest ones are the most interesting.
             if let Some(&number) = there.iter().rev().nth(post % 8) {
                 action(world, truth, number);
@@ -697,14 +859,24 @@ impl Play<'_> {
         });
     }
 
-    fn stop(&mut self, down_ms: u64, kept: Kept, scope: Option<Option<usize>>, thread_replies: bool) {
+    fn stop(
+        &mut self,
+        down_ms: u64,
+        kept: Kept,
+        scope: Option<Option<usize>>,
+        thread_replies: bool,
+    ) {
         self.session = None;
         self.copy();
         let world = self.stage.world();
         let mut truth = lock(&self.truth);
         truth.down_since.get_or_insert(world.now());
         // A post that the bot sent may still be on its way to where a state of old cannot expect it.
-        let settle_ms = if kept == Kept::State { 0 } else { self.knobs.commit_delay_ms + 1000 };
+        let settle_ms = if kept == Kept::State {
+            0
+        } else {
+            self.knobs.commit_delay_ms + 1000
+        };
         self.start_at = world.now() + down_ms.max(settle_ms);
         self.thread_replies = thread_replies;
         if let Some(scope) = scope
@@ -722,7 +894,8 @@ impl Play<'_> {
                 *lock(&self.epoch) += 1;
             }
             Kept::Older(number) if !self.copies.is_empty() => {
-                let (bytes, epoch) = &self.copies[self.copies.len() - 1 - number % self.copies.len()];
+                let (bytes, epoch) =
+                    &self.copies[self.copies.len() - 1 - number % self.copies.len()];
                 std::fs::write(self.stage.state_path(), bytes).expect("a state file");
                 if *epoch != *lock(&self.epoch) {
                     truth.lose_track(&world);
@@ -881,7 +1054,8 @@ impl Play<'_> {
     fn missing(&self) -> Option<String> {
         let (world, truth) = (self.stage.world(), lock(&self.truth));
         let mut posts = truth.posts.iter();
-        let post = posts.find(|post| post.verdict == Must && !is_answered(&world, &truth.bot, &post.id))?;
+        let post = posts
+            .find(|post| post.verdict == Must && !is_answered(&world, &truth.bot, &post.id))?;
         Some(describe(post))
     }
 
@@ -890,7 +1064,11 @@ impl Play<'_> {
             return Err(format!("unanswered: {post}"));
         }
         let (world, truth) = (self.stage.world(), lock(&self.truth));
-        let mut score = Score { kills: self.kills, requests: world.request_count, ..Score::default() };
+        let mut score = Score {
+            kills: self.kills,
+            requests: world.request_count,
+            ..Score::default()
+        };
         score.faults = lock(&self.troubles).suffered;
         let mut answered = Vec::new();
         for post in &truth.posts {
@@ -898,7 +1076,10 @@ impl Play<'_> {
             let mut parts: Vec<u64> = answers.iter().map(|answer| part(answer).0).collect();
             parts.sort();
             if parts.windows(2).any(|pair| pair[0] == pair[1]) {
-                return Err(format!("answered twice, parts {parts:?}: {}", describe(post)));
+                return Err(format!(
+                    "answered twice, parts {parts:?}: {}",
+                    describe(post)
+                ));
             }
             let root = post.root.map_or(&post.id, |root| &truth.posts[root].id);
             if answers.iter().any(|answer| {
@@ -910,7 +1091,11 @@ impl Play<'_> {
             let first = answers.iter().map(|answer| answer.create_at).min();
             match post.verdict {
                 Not(_) if first.is_some() => {
-                    return Err(format!("answered at {}: {}", first.unwrap_or_default() - EPOCH_MS, describe(post)));
+                    return Err(format!(
+                        "answered at {}: {}",
+                        first.unwrap_or_default() - EPOCH_MS,
+                        describe(post)
+                    ));
                 }
                 Not(_) => score.must_not += 1,
                 Must => score.must += 1,
@@ -922,17 +1107,29 @@ impl Play<'_> {
             if let (Some(first), Some(deleted)) = (first, post.deleted)
                 && first > deleted + ON_THE_WAY_MS + self.knobs.commit_delay_ms
             {
-                return Err(format!("answered at {} though deleted long before: {}", first - EPOCH_MS, describe(post)));
+                return Err(format!(
+                    "answered at {} though deleted long before: {}",
+                    first - EPOCH_MS,
+                    describe(post)
+                ));
             }
             answered.extend(first.map(|first| (post, first)));
         }
-        let of_posts = truth.posts.iter().map(|post| world.own_answers(&truth.bot, &post.id).len());
+        let of_posts = truth
+            .posts
+            .iter()
+            .map(|post| world.own_answers(&truth.bot, &post.id).len());
         let of_posts: usize = of_posts.sum();
         let own = truth.places.iter().filter(|place| !place.id.is_empty());
         let own = own.flat_map(|place| world.posts_in(&place.id));
-        let own = own.filter(|post| post.user_id == truth.bot && post.kind.is_empty()).count();
+        let own = own
+            .filter(|post| post.user_id == truth.bot && post.kind.is_empty())
+            .count();
         if own > of_posts {
-            return Err(format!("{} posts of the bot answer nothing that was asked", own - of_posts));
+            return Err(format!(
+                "{} posts of the bot answer nothing that was asked",
+                own - of_posts
+            ));
         }
         self.check_order(&answered)?;
         Ok(score)
@@ -950,10 +1147,20 @@ impl Play<'_> {
                 continue;
             };
             let older = |post: &Asked| {
-                post.verdict == Must && post.place == later.place && post.created < later.created && post.visible < begun
+                post.verdict == Must
+                    && post.place == later.place
+                    && post.created < later.created
+                    && post.visible < begun
             };
-            if let Some((older, _)) = answered.iter().find(|(post, at)| older(post) && at > later_at) {
-                return Err(format!("answered before an older one, {}: {}", describe(older), describe(later)));
+            if let Some((older, _)) = answered
+                .iter()
+                .find(|(post, at)| older(post) && at > later_at)
+            {
+                return Err(format!(
+                    "answered before an older one, {}: {}",
+                    describe(older),
+                    describe(later)
+                ));
             }
         }
         Ok(())
@@ -985,7 +1192,11 @@ fn post(
     long: bool,
 ) {
     let now = world.now();
-    let (bot, ann, eve) = (truth.bot.clone(), truth.people[0].id.clone(), truth.people[2].id.clone());
+    let (bot, ann, eve) = (
+        truth.bot.clone(),
+        truth.people[0].id.clone(),
+        truth.people[2].id.clone(),
+    );
     if truth.places[place].archived {
         return;
     }
@@ -1000,18 +1211,26 @@ fn post(
         post.place == place && post.root.is_none() && post.deleted.is_none() && post.visible < now
     });
     let there: Vec<usize> = there.map(|(at, _)| at).collect();
-    let root = reply.and_then(|reply| there.iter().rev().nth(reply % 4)).copied();
+    let root = reply
+        .and_then(|reply| there.iter().rev().nth(reply % 4))
+        .copied();
     let who_id = match who {
         Who::Ann | Who::Webhook => &ann,
         Who::Bob => &truth.people[1].id,
         Who::Eve => &eve,
         Who::Robot => &truth.people[3].id,
     };
-    let mut text = format!("{}question {}", if addressed { "@prxbot " } else { "" }, truth.posts.len());
+    let mut text = format!(
+        "{}question {}",
+        if addressed { "@prxbot " } else { "" },
+        truth.posts.len()
+    );
     if long {
         text.push_str(&" and more of the same".repeat(20));
     }
-    let mut draft = world.draft(who_id, &truth.places[place].id, &text).visible_after_ms(late_ms);
+    let mut draft = world
+        .draft(who_id, &truth.places[place].id, &text)
+        .visible_after_ms(late_ms);
     if let Some(root) = root {
         draft = draft.root(&truth.posts[root].id);
     }
@@ -1043,57 +1262,141 @@ pub fn generate(seed: u64, count: usize) -> (Knobs, Vec<Event>) {
     let r = &mut random;
     let commits_late = r.one_in(4);
     let peaceful = r.one_in(6);
+    // A history of everything leaves the bot too many excuses.
+    let (moves, resets) = (r.one_in(2), r.one_in(3));
     let knobs = Knobs {
         seed,
         poll_secs: r.pick(&[1, 1, 2, 5]),
         request_takes_ms: r.pick(&[0, 0, 20, 150, 900]),
-        commit_delay_ms: if commits_late { r.pick(&[300, 3_000, 12_000, 20_000]) } else { 0 },
+        commit_delay_ms: if commits_late {
+            r.pick(&[300, 3_000, 12_000, 20_000])
+        } else {
+            0
+        },
         mention_only: r.one_in(4),
         max_post_size: r.pick(&[16383, 200]),
         edits_move_last_post_at: r.one_in(2),
         scope: r.pick(&[None, None, None, None, Some(0), Some(1)]),
     };
     let mut events = Vec::new();
+    if !r.one_in(4) {
+        events.push(Run { secs: 3 });
+    }
     while events.len() < count {
         let in_ms = r.pick(&[0, 0, 1, 300, 1_000, 4_000]);
         let channel = r.below(PLACES as u64) as usize;
         let event = match r.below(if peaceful { 76 } else { 100 }) {
             0..36 => Post {
-                who: r.pick(&[Who::Ann, Who::Ann, Who::Ann, Who::Ann, Who::Bob, Who::Bob, Who::Eve, Who::Robot, Who::Webhook]),
+                who: r.pick(&[
+                    Who::Ann,
+                    Who::Ann,
+                    Who::Ann,
+                    Who::Ann,
+                    Who::Bob,
+                    Who::Bob,
+                    Who::Eve,
+                    Who::Robot,
+                    Who::Webhook,
+                ]),
                 channel: if r.one_in(2) { 0 } else { channel },
-                reply: if r.one_in(4) { Some(r.below(4) as usize) } else { None },
-                late_ms: if r.one_in(3) { r.pick(&[1, 150, 2_000, 9_000, 15_000]) } else { 0 },
+                reply: if r.one_in(4) {
+                    Some(r.below(4) as usize)
+                } else {
+                    None
+                },
+                late_ms: if r.one_in(3) {
+                    r.pick(&[1, 150, 2_000, 9_000, 15_000])
+                } else {
+                    0
+                },
                 in_ms,
                 addressed: !r.one_in(4),
                 long: r.one_in(6),
             },
-            36..39 => Edit { post: r.below(8) as usize, in_ms, flips: r.one_in(3) },
-            39..42 => Delete { post: r.below(8) as usize, in_ms },
-            42..44 => React { post: r.below(8) as usize, in_ms },
-            44 if r.one_in(3) => Burst { channel, count: r.pick(&[3, 250, 250, 1_100]), apart_ms: r.pick(&[1, 5]) },
+            36..39 => Edit {
+                post: r.below(8) as usize,
+                in_ms,
+                flips: r.one_in(3),
+            },
+            39..42 => Delete {
+                post: r.below(8) as usize,
+                in_ms,
+            },
+            42..44 => React {
+                post: r.below(8) as usize,
+                in_ms,
+            },
+            44 if r.one_in(3) => Burst {
+                channel,
+                count: r.pick(&[3, 250, 250, 1_100]),
+                apart_ms: r.pick(&[1, 5]),
+            },
             44 => Run { secs: 1 },
+            45..58 if !moves => Run {
+                secs: r.pick(&[1, 2]),
+            },
             45..48 => Remove { channel, in_ms },
-            48..53 => Add { channel, how: r.pick(&[How::Added, How::Added, How::Joined, How::Silently]), in_ms },
-            53 if r.one_in(2) => LeaveTeam { team: channel, in_ms },
-            53..55 => JoinTeam { team: channel, in_ms },
+            48..53 => Add {
+                channel,
+                how: r.pick(&[How::Added, How::Added, How::Joined, How::Silently]),
+                in_ms,
+            },
+            53 if r.one_in(2) => LeaveTeam {
+                team: channel,
+                in_ms,
+            },
+            53..55 => JoinTeam {
+                team: channel,
+                in_ms,
+            },
             55 => Archive { channel, in_ms },
             56..58 => Unarchive { channel, in_ms },
-            58..74 => Run { secs: r.pick(&[1, 1, 1, 2, 5, 20, 70]) },
+            58..74 => Run {
+                secs: r.pick(&[1, 1, 1, 2, 5, 20, 70]),
+            },
             74..76 if r.one_in(4) => Calm,
             74..76 => Copy,
-            76..82 => Trouble { after: r.below(12) + 1, kind: r.below(9) as u8, acted: r.one_in(2) },
-            82 => Storm { secs: r.pick(&[3, 10, 60]), permille: r.pick(&[100, 300, 700]) },
-            83 => Outage { secs: r.pick(&[1, 10, 100, 3_000]), kind: r.below(8) as u8 },
-            84 if !commits_late => ServerStop { secs: r.pick(&[1, 10, 100]) },
-            84..93 => Kill { checkpoints: if r.one_in(2) { r.below(12) } else { r.below(60) }, down_secs: r.pick(&[0, 0, 1, 5, 30, 3_600]) },
+            76..79 => Trouble {
+                after: r.below(12) + 1,
+                kind: r.below(9) as u8,
+                acted: r.one_in(2),
+            },
+            79..82 => Trouble {
+                after: r.below(3) + 1,
+                kind: 9 + r.below(9) as u8,
+                acted: !r.one_in(3),
+            },
+            82 => Storm {
+                secs: r.pick(&[3, 10, 60]),
+                permille: r.pick(&[100, 300, 700]),
+            },
+            83 => Outage {
+                secs: r.pick(&[1, 10, 100, 3_000]),
+                kind: r.below(8) as u8,
+            },
+            84 | 85 if !commits_late => ServerStop {
+                secs: r.pick(&[1, 10, 100]),
+            },
+            84..93 => Kill {
+                checkpoints: if r.one_in(2) {
+                    r.below(12)
+                } else {
+                    r.below(60)
+                },
+                down_secs: r.pick(&[0, 0, 1, 5, 30, 3_600]),
+            },
             _ => Stop {
-                down_secs: r.pick(&[0, 0, 1, 20, 90, 3_600, 20_000, 100_000]),
+                down_secs: r.pick(&[0, 0, 0, 1, 1, 20, 20, 90, 90, 3_600, 20_000, 100_000]),
                 kept: match r.below(8) {
-                    0 => Kept::Nothing,
-                    1..4 => Kept::Older(r.below(3) as usize),
+                    0 if resets => Kept::Nothing,
+                    1..4 if resets => Kept::Older(r.below(3) as usize),
                     _ => Kept::State,
                 },
-                scope: if r.one_in(4) { Some(r.pick(&[None, None, Some(0), Some(1)])) } else { None },
+                scope: if resets && r.one_in(4) {
+                    Some(r.pick(&[None, None, Some(0), Some(1)]))
+                } else {
+                    None
+                },
                 thread_replies: !r.one_in(4),
             },
         };

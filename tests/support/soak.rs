@@ -46,7 +46,11 @@ pub fn soak(seed: u64, messages: u64, days: u64, channels: usize) -> Soak {
     world.knobs.log_requests = false;
     let mut places = vec![stage.channel.clone()];
     for number in 1..channels {
-        let channel = world.add_channel(&stage.team, &format!("soak-{number}"), super::mattermost::Kind::Open);
+        let channel = world.add_channel(
+            &stage.team,
+            &format!("soak-{number}"),
+            super::mattermost::Kind::Open,
+        );
         world.join(&channel, &stage.bot);
         places.push(channel);
     }
@@ -79,7 +83,11 @@ pub fn soak(seed: u64, messages: u64, days: u64, channels: usize) -> Soak {
             let place = &places[random.below(places.len() as u64) as usize];
             let mut world = stage.world();
             let draft = world.draft(&stage.ann, place, "how long is a month?");
-            questions.push(draft.visible_after_ms(random.below(3) * random.below(5_000)).post());
+            questions.push(
+                draft
+                    .visible_after_ms(random.below(3) * random.below(5_000))
+                    .post(),
+            );
         }
         costs.messages += burst;
         if random.below(10) == 0 {
@@ -143,8 +151,10 @@ fn work(stage: &Stage, session: &mut Option<Session>, secs: u64) -> u64 {
 
 /// How many ids of posts a state file holds.
 fn ids(state: &[u8]) -> u64 {
-    let state: serde_json::Value = serde_json::from_slice(state).expect("a state file that is whole");
+    let state: serde_json::Value =
+        serde_json::from_slice(state).expect("a state file that is whole");
     let channels = state["channels"].as_object().into_iter().flatten();
-    let handled = channels.map(|(_, channel)| channel["handled"].as_object().map_or(0, |ids| ids.len()));
+    let handled =
+        channels.map(|(_, channel)| channel["handled"].as_object().map_or(0, |ids| ids.len()));
     handled.sum::<usize>() as u64
 }
