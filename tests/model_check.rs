@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::history::{Event::*, How, Kept, Knobs, Score, Who, check, generate, play, shrink};
 
-/// Played by the test; about 10 s of a debug build's time on two cores.
-const HISTORIES: u64 = 300;
+/// Played by the test: some 15 s of a debug build on two cores.
+const HISTORIES: u64 = 120;
 const EVENTS: usize = 60;
 
 #[test]

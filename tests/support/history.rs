@@ -327,25 +327,17 @@ impl Truth {
 
     /// Another configuration, or a state file that knows nothing.
     fn rescope(&mut self, world: &World, scope: Option<usize>, forgets: bool) {
-        let covered: Vec<bool> = (0..self.places.len())
-            .map(|place| self.covers(place))
-            .collect();
+        let before = self.scope;
         self.scope = scope;
         for place in 0..self.places.len() {
-            let covers = self.covers(place);
+            let stays = self.covers(place) && before.is_none_or(|before| before == place);
             let settled = self.settled;
             let at = &mut self.places[place];
-            at.continues = !forgets
-                && covered[place]
-                && covers
-                && at.member
-                && !at.archived
-                && !at.unsettled
-                && (settled || at.continues);
+            let whole = at.member && !at.archived && !at.unsettled;
+            at.continues = !forgets && stays && whole && (settled || at.continues);
             if !at.continues {
-                self.excuse(world, "the configuration or the state was lost", |post| {
-                    post.place == place
-                });
+                let why = "the configuration or the state was lost";
+                self.excuse(world, why, |post| post.place == place);
             }
         }
         (self.settled, self.tried) = (false, false);
@@ -1374,9 +1366,31 @@ pub fn generate(seed: u64, count: usize) -> (Knobs, Vec<Event>) {
                 secs: r.pick(&[1, 10, 100, 3_000]),
                 kind: r.below(8) as u8,
             },
-            84 | 85 if !commits_late => ServerStop {
-                secs: r.pick(&[1, 10, 100]),
-            },
+            84 | 85 if !commits_late => {
+                if r.one_in(2) {
+                    // The server goes away with the answer that it took.
+                    events.extend([
+                        Trouble {
+                            after: 1,
+                            kind: 9 + r.pick(&[2, 3, 4]),
+                            acted: true,
+                        },
+                        Post {
+                            who: Who::Ann,
+                            channel: 0,
+                            reply: None,
+                            late_ms: 0,
+                            in_ms,
+                            addressed: true,
+                            long: false,
+                        },
+                        Run { secs: 1 },
+                    ]);
+                }
+                ServerStop {
+                    secs: r.pick(&[1, 10, 100]),
+                }
+            }
             84..93 => Kill {
                 checkpoints: if r.one_in(2) {
                     r.below(12)
