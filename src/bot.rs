@@ -71,7 +71,7 @@ impl Bot {
     /// One poll, and the answers to all that it brought: whether there is more to read at once.
     pub fn round(&mut self) -> Result<bool, Trouble> {
         let mut busy = self.store.state.journal.is_some();
-        self.deliver()?;
+        self.resume()?;
         let looked = self.inbox.look(&self.client, &mut self.store.state)?;
         if looked.changed {
             self.store.save()?;
@@ -110,6 +110,23 @@ impl Bot {
             return None;
         }
         Some(post)
+    }
+
+    /// Posts an answer that was held up, unless its question is gone.
+    fn resume(&mut self) -> Result<(), Trouble> {
+        if let Some(journal) = self.store.state.journal.as_ref()
+            && journal.draft.is_some()
+            && self.look_again(&journal.post)?.is_none()
+        {
+            let question = Post {
+                id: journal.post.clone(),
+                channel_id: journal.channel.clone(),
+                create_at: journal.create_at,
+                ..Post::default()
+            };
+            return self.give_up(&question, "it was deleted while its answer waited");
+        }
+        self.deliver()
     }
 
     fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {
@@ -187,7 +204,10 @@ impl Bot {
             nonce: Outbox::nonce(),
             apology,
         };
-        self.outbox.begin(&draft.nonce);
+        // Of several parts some may be there, from a run that this state knows nothing of.
+        if draft.parts.len() == 1 {
+            self.outbox.begin(&draft.nonce);
+        }
         self.store.state.journal = Some(Journal {
             draft: Some(draft),
             ..journal

@@ -87,6 +87,8 @@ pub struct Inbox {
     refused_since: Option<Duration>,
     /// Whether looking changed the state.
     changed: bool,
+    /// The newest moment that a list showed since all of them were seen together.
+    listing: ServerTime,
     watched: BTreeMap<ChannelId, Watch>,
     waiting: BTreeMap<(ServerTime, PostId), Waiting>,
 }
@@ -114,6 +116,7 @@ impl Inbox {
             looked: false,
             refused_since: None,
             changed: false,
+            listing: ServerTime(0),
             watched: BTreeMap::new(),
             waiting: BTreeMap::new(),
             scope,
@@ -293,6 +296,7 @@ impl Inbox {
         self.refused_since = None;
         self.admit(client, state, &channel)?;
         self.begin(state);
+        state.listed_at = state.listed_at.max(self.listing);
         if channel.delete_at.0 > 0 {
             self.close(id, "it is archived");
         } else if check_membership {
@@ -375,6 +379,10 @@ impl Inbox {
         if shown || now >= refused_since + self.scope.times.recheck {
             self.begin(state);
         }
+        if shown {
+            // Only now: until then a list may yet show a channel that the bot came into before.
+            state.listed_at = state.listed_at.max(self.listing);
+        }
         if shown && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
             self.looked = true;
@@ -435,7 +443,10 @@ impl Inbox {
                     Default::default(),
                 )
             } else {
-                let until = state.listed_at.before(self.scope.times.window);
+                // A team is listed once it was looked up. What the bot came in by before is not how
+                // it came in now: it was gone in between, or the channel was.
+                let margin = self.scope.times.window + self.scope.times.recheck;
+                let until = state.listed_at.before(margin);
                 let entry = find_entry(client, &channel.id, bot, until)?;
                 (entry.unwrap_or(channel.last_post_at), Default::default())
             };
@@ -453,10 +464,8 @@ impl Inbox {
             state.channels.insert(channel.id.clone(), fresh);
             self.changed = true;
         }
-        state.listed_at = state
-            .listed_at
-            .max(channel.last_post_at)
-            .max(channel.create_at);
+        let newest = channel.last_post_at.max(channel.create_at);
+        self.listing = self.listing.max(newest);
         let known = &state.channels[&channel.id];
         let watch = self
             .watched

@@ -149,25 +149,23 @@ impl Outbox {
                 continue;
             }
             if let Some((first, last)) = progress.unclear {
-                let forgotten = self.times.clock.now() - first >= self.times.repeat_within;
-                if forgotten {
-                    // Only asking is safe, once it is sure that nothing of the last try is still on
-                    // its way.
+                // A server that was restarted, or another one of a cluster, does not know the pending
+                // id, and shows what it took.
+                progress.posted.extend(self.ask(client, journal)?);
+                if !progress.posted.contains(&part)
+                    && self.times.clock.now() - first >= self.times.repeat_within
+                {
+                    // Any server may have forgotten it: only asking is safe, once it is sure that
+                    // nothing of the last try is still on its way.
                     let rest = (last + self.times.ask_after).saturating_sub(self.times.clock.now());
                     debug!(
                         "waiting {} s before asking for part {part} of the answer",
                         rest.as_secs()
                     );
                     self.times.clock.sleep(rest);
-                }
-                // Before a repeat as well: a server that was restarted, or another one of a cluster,
-                // does not know the pending id.
-                let shown = self.ask(client, journal)?;
-                progress.posted.extend(shown);
-                if forgotten {
+                    progress.posted.extend(self.ask(client, journal)?);
                     progress.unclear = None;
                     renew(store, journal, progress)?;
-                    continue;
                 }
                 if progress.posted.contains(&part) {
                     progress.unclear = None;

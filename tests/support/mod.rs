@@ -4,7 +4,9 @@
 
 pub mod bot;
 pub mod clock;
+pub mod history;
 pub mod mattermost;
 pub mod model;
 pub mod net;
+pub mod soak;
 pub mod wire;

@@ -1,0 +1,283 @@
+//! Random histories in simulated time, held against a model of a few lines that says which posts must
+//! be answered, which must not, and which may.
+//!
+//! `PRX_HISTORIES=5000` plays that many, `PRX_SEED=17` one of them; one that fails is shrunk and printed.
+
+mod support;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use support::history::{Event::*, How, Kept, Knobs, Score, Who, check, generate, play, shrink};
+
+/// Played by the test: some 15 s of a debug build on two cores.
+const HISTORIES: u64 = 120;
+const EVENTS: usize = 60;
+
+#[test]
+fn whatever_happens_each_post_is_answered_once_or_rightly_not_at_all() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let only: Option<u64> = number("PRX_SEED");
+    let first = only.or(number("PRX_FIRST")).unwrap_or(0);
+    let count = only.map_or(number("PRX_HISTORIES").unwrap_or(HISTORIES), |_| 1);
+    let next = AtomicU64::new(first);
+    let worker = || {
+        let mut score = Score::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::SeqCst);
+            if seed >= first + count {
+                return Ok(score);
+            }
+            let (knobs, events) = generate(seed, EVENTS);
+            match play(&knobs, &events) {
+                Ok(played) => score += played,
+                Err(why) => {
+                    next.store(u64::MAX / 2, Ordering::SeqCst);
+                    return Err((seed, knobs, events, why));
+                }
+            }
+        }
+    };
+    let results = std::thread::scope(|scope| {
+        let workers = [scope.spawn(worker), scope.spawn(worker)];
+        workers.map(|worker| worker.join().expect("a worker that ends"))
+    });
+    let mut score = Score::default();
+    for result in results {
+        match result {
+            Ok(played) => score += played,
+            Err((seed, knobs, events, why)) => {
+                let (events, shrunk) = shrink(&knobs, events);
+                let shrunk = shrunk.unwrap_or_else(|| "nothing when played again".into());
+                let events: Vec<String> = events
+                    .iter()
+                    .map(|event| format!("        {event:?},\n"))
+                    .collect();
+                panic!(
+                    "seed {seed} (after {} histories): {why}\n--- shrunk: {shrunk}\n--- {knobs:#?}\n[\n{}]",
+                    seed - first + 1,
+                    events.concat()
+                );
+            }
+        }
+    }
+    println!("{score:?}");
+    // The model must have something to say.
+    if only.is_none() && count >= 100 {
+        assert!(
+            score.must > 5 * count && score.must > score.may,
+            "{score:?}"
+        );
+        assert!(score.must_not > 2 * count, "{score:?}");
+    }
+}
+
+// What earlier seeds found, shrunk.
+
+fn ask(channel: usize) -> support::history::Event {
+    Post {
+        who: Who::Ann,
+        channel,
+        reply: None,
+        late_ms: 0,
+        in_ms: 0,
+        addressed: true,
+        long: false,
+    }
+}
+
+fn stop(down_secs: u64, kept: Kept) -> support::history::Event {
+    Stop {
+        down_secs,
+        kept,
+        scope: None,
+        thread_replies: true,
+    }
+}
+
+#[test]
+fn seed_1630_a_direct_channel_that_is_listed_empty_is_still_watched() {
+    // One channel less and one more in a second: the list's ETag stood still, and nothing said that
+    // it had to be asked for without it.
+    let late = Post {
+        who: Who::Ann,
+        channel: 5,
+        reply: None,
+        late_ms: 2_000,
+        in_ms: 1_000,
+        addressed: true,
+        long: false,
+    };
+    check(
+        Knobs::default(),
+        &[
+            Archive {
+                channel: 3,
+                in_ms: 0,
+            },
+            late,
+        ],
+    );
+}
+
+#[test]
+fn seed_32_a_channel_that_comes_back_does_not_bring_its_history() {
+    // How the bot had come in long before was taken for how it came back.
+    check(
+        Knobs::default(),
+        &[
+            Run { secs: 2 },
+            ask(1),
+            Run { secs: 2 },
+            Remove {
+                channel: 0,
+                in_ms: 0,
+            },
+            Calm,
+            ask(0),
+            Run { secs: 5 },
+            Add {
+                channel: 0,
+                how: How::Silently,
+                in_ms: 0,
+            },
+        ],
+    );
+    check(
+        Knobs::default(),
+        &[
+            Run { secs: 2 },
+            ask(1),
+            Run { secs: 2 },
+            Archive {
+                channel: 0,
+                in_ms: 0,
+            },
+            Calm,
+            Unarchive {
+                channel: 0,
+                in_ms: 0,
+            },
+        ],
+    );
+}
+
+#[test]
+fn seed_2341_a_server_that_restarts_after_it_took_the_answer_gets_no_second() {
+    // The repeat relied on a pending id that the server had forgotten.
+    for after in 1..12 {
+        check(
+            Knobs::default(),
+            &[
+                Run { secs: 3 },
+                Trouble {
+                    after,
+                    kind: 3,
+                    acted: true,
+                },
+                ask(0),
+                Run { secs: 1 },
+                ServerStop { secs: 1 },
+            ],
+        );
+    }
+}
+
+#[test]
+fn what_a_busy_channel_asked_since_the_bot_was_added_is_answered() {
+    // A newer post of another channel in the same list ended the search for how the bot came in.
+    let burst = Burst {
+        channel: 0,
+        count: 250,
+        apart_ms: 1,
+    };
+    check(
+        Knobs::default(),
+        &[
+            Run { secs: 2 },
+            Remove {
+                channel: 0,
+                in_ms: 0,
+            },
+            Run { secs: 3 },
+            stop(3_600, Kept::State),
+            Add {
+                channel: 0,
+                how: How::Added,
+                in_ms: 0,
+            },
+            Run { secs: 1 },
+            ask(0),
+            Run { secs: 10 },
+            burst,
+            Run { secs: 300 },
+            ask(1),
+        ],
+    );
+}
+
+#[test]
+fn half_an_answer_and_an_old_state_do_not_make_one_and_a_half() {
+    // An answer begun anew was believed to have no part on the server.
+    let long = Post {
+        who: Who::Ann,
+        channel: 0,
+        reply: None,
+        late_ms: 0,
+        in_ms: 0,
+        addressed: true,
+        long: true,
+    };
+    for checkpoints in 0..40 {
+        let kill = Kill {
+            checkpoints,
+            down_secs: 3_600,
+        };
+        check(
+            Knobs {
+                max_post_size: 200,
+                ..Knobs::default()
+            },
+            &[
+                Run { secs: 2 },
+                Copy,
+                long.clone(),
+                kill,
+                Run { secs: 2 },
+                stop(5, Kept::Older(1)),
+            ],
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_was_held_up_is_dropped_when_its_question_is_deleted() {
+    // A journaled answer was posted without another look at its question.
+    let reply = Post {
+        who: Who::Ann,
+        channel: 0,
+        reply: Some(0),
+        late_ms: 0,
+        in_ms: 0,
+        addressed: true,
+        long: false,
+    };
+    for checkpoints in 0..40 {
+        let kill = Kill {
+            checkpoints,
+            down_secs: 3_600,
+        };
+        check(
+            Knobs::default(),
+            &[
+                Run { secs: 2 },
+                ask(0),
+                Run { secs: 3 },
+                reply.clone(),
+                kill,
+                Run { secs: 2 },
+                Delete { post: 0, in_ms: 0 },
+                Run { secs: 3_700 },
+            ],
+        );
+    }
+}
