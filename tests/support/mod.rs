@@ -4,6 +4,7 @@
 
 pub mod bot;
 pub mod clock;
+pub mod footprint;
 pub mod mattermost;
 pub mod model;
 pub mod wire;
