@@ -1,22 +1,21 @@
 //! `cargo bench`: what the program costs, against its goals, in one table; with `--json` for keeping.
 //! It measures the binary of `$PRX_BIN`, else the release build. It fails if a goal is missed or
 //! cannot be measured.
-#![allow(dead_code)] // The tests use the rest of what it stands on.
 
-mod bot;
-mod clock;
-mod footprint;
-mod mattermost;
-mod wire;
+#[path = "mod.rs"]
+mod support;
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use footprint::{Goal, POLL, Process, Rig, Row, Seen, Setup, counts, processor_time, size};
 use prx::http::{Agent, Call};
 use serde_json::{Value, json};
+use support::footprint::{
+    Goal, POLL, Process, Rig, Row, Seen, Setup, counts, processor_time, size,
+};
+use support::wire::lock;
 
 /// Polls that a figure of processor time is the mean of.
 const POLLS: usize = 100;
@@ -322,7 +321,7 @@ fn latency() -> Vec<Row> {
         let question = rig.ask(None);
         rig.stage.wait_for_answer(&question);
         rig.wait_polls(2);
-        let end = wire::lock(&rig.model_ends).last().copied();
+        let end = lock(&rig.model_ends).last().copied();
         let seen = rig.server.take();
         let typing = seen
             .iter()
