@@ -9,7 +9,7 @@ use crate::answer::{self, Answerer, Generated};
 use crate::config::Config;
 use crate::context;
 use crate::filter::{self, Reason, Verdict};
-use crate::inbox::{Inbox, Scope, Waiting};
+use crate::inbox::{Inbox, News, Scope, Waiting};
 use crate::mattermost::client::Client;
 use crate::mattermost::{Post, PostId, User, UserId};
 use crate::outbox::{Delivery, Outbox, Trouble};
@@ -33,6 +33,11 @@ pub struct Bot {
     /// Whose post is being answered, and since when; unknown after a restart.
     asked: Option<(UserId, Duration)>,
     name_checked: Duration,
+    /// Whether the state may differ from what is on disk. Looking would cost as much as writing: it
+    /// grows with the channels, and an idle poll does not.
+    unsaved: bool,
+    /// Whether the last round answered something.
+    busy: bool,
 }
 
 impl Bot {
@@ -59,6 +64,8 @@ impl Bot {
             outbox: Outbox::new(times.clone(), me.id.clone(), settings.allow_unsafe_links),
             name_checked: times.clock.now(),
             asked: None,
+            unsaved: true,
+            busy: false,
             post_limit,
             config,
             client,
@@ -70,9 +77,16 @@ impl Bot {
 
     /// One poll, and the answers to all that it brought: whether there is more to read at once.
     pub fn round(&mut self) -> Result<bool, Trouble> {
+        self.busy = false;
+        self.unsaved |= self.store.state.journal.is_some();
         self.deliver()?;
-        if self.inbox.look(&self.client, &mut self.store.state)? {
-            self.store.save()?;
+        let found = self.inbox.look(&self.client, &mut self.store.state)?;
+        let News { heard, admitted } = self.inbox.take_news();
+        self.unsaved |= heard || found;
+        if found {
+            if admitted {
+                self.store.save()?;
+            }
             self.refresh_name()?;
             let (bot, settings) = (&self.me, &self.config.mattermost);
             let wanted = |post: &Post, direct| match filter::verdict(post, direct, bot, settings) {
@@ -95,10 +109,21 @@ impl Bot {
             .as_ref()
             .map(|journal| journal.post.clone());
         while let Some(waiting) = self.inbox.next(begun.as_ref()) {
+            self.unsaved = true;
             self.answer(waiting)?;
+            self.busy = true;
         }
-        self.store.save()?;
+        if self.unsaved {
+            self.store.save()?;
+            self.unsaved = false;
+        }
         Ok(self.inbox.is_due())
+    }
+
+    /// Whether the last round got ahead: what is left to read then needs no pause. Reading alone is
+    /// no reason, since it may bring the same again.
+    pub fn is_busy(&self) -> bool {
+        self.busy
     }
 
     fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {

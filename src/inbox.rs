@@ -75,6 +75,16 @@ pub struct Inbox {
     looked: bool,
     watched: BTreeMap<ChannelId, Watch>,
     waiting: BTreeMap<(ServerTime, PostId), Waiting>,
+    news: News,
+}
+
+/// What looking did to the state.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The server told something; the state may have changed.
+    pub heard: bool,
+    /// A channel is there with its floor: the state must be on disk before anything else.
+    pub admitted: bool,
 }
 
 /// Whether a new post is to be answered: the filter, as the bot applies it.
@@ -92,17 +102,23 @@ impl Inbox {
             looked: false,
             watched: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            news: News::default(),
         }
     }
 
     /// Asks the server, with one small request (per team), whether there is something to read.
-    /// Floors of channels that are new stand in `state` afterwards: save it before anything else.
+    /// Floors of channels that are new stand in `state` afterwards: `take_news` tells.
     pub fn look(&mut self, client: &Client, state: &mut State) -> Result<bool, ApiError> {
         match self.scope.channel.clone() {
             Some(channel) => self.look_at_one(client, state, &channel)?,
             None => self.look_at_all(client, state)?,
         }
         Ok(self.is_due())
+    }
+
+    /// What `look` did to the state since this was last asked, be it that it failed.
+    pub fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
     }
 
     /// Reads what `look` found. What `wanted` refuses is handled at once; the rest waits.
@@ -217,6 +233,7 @@ impl Inbox {
         let check_membership = known.is_none_or(|watch| watch.closed_until.is_some());
         let channel = match client.channel(id) {
             Err(error) if error.is_closed() => {
+                self.news.heard = true;
                 state.begun = true;
                 self.close(
                     id,
@@ -295,11 +312,13 @@ impl Inbox {
             self.relist_due = now + self.scope.times.relist;
         }
         if first_round && complete {
+            self.news.heard = true;
             state.begun = true;
         }
         if complete && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
             self.looked = true;
+            self.news.heard = true;
             let watched = &self.watched;
             state
                 .channels
@@ -340,6 +359,7 @@ impl Inbox {
         state: &mut State,
         channel: &Channel,
     ) -> Result<bool, ApiError> {
+        self.news.heard = true;
         let shown = (channel.last_post_at, channel.total_msg_count);
         let bot = &self.scope.bot;
         if !state.channels.contains_key(&channel.id) {
@@ -367,6 +387,7 @@ impl Inbox {
                 ..ChannelState::default()
             };
             state.channels.insert(channel.id.clone(), fresh);
+            self.news.admitted = true;
         }
         state.listed_at = state
             .listed_at
@@ -393,6 +414,7 @@ impl Inbox {
         self.watched.retain(|channel, watch| {
             if gone(channel, watch) {
                 info!("the bot is no longer in channel {} ({channel})", watch.name);
+                self.news.heard = true;
                 state.channels.remove(channel);
                 self.waiting
                     .retain(|_, waiting| waiting.post.channel_id != *channel);

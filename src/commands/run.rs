@@ -128,8 +128,11 @@ impl Session {
     pub fn step(&mut self) -> Result<bool, Exit> {
         let pause = match self.bot.round() {
             Ok(more) if self.once && !more => return Ok(true),
-            Ok(_) => {
+            Ok(more) => {
                 self.outage.over();
+                if more && self.bot.is_busy() {
+                    return Ok(false);
+                }
                 self.times.poll
             }
             Err(trouble) if self.once => return Err(Exit::Failure(trouble.to_string())),
