@@ -19,7 +19,7 @@ use super::mattermost::{Joining, Kind};
 use super::wire::{Reply, Request, Wire, lock};
 
 /// Longer than any machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The shortest that the configuration allows is half of it.
 pub const POLL: Duration = Duration::from_millis(100);
 
@@ -380,7 +380,7 @@ impl Rig {
         };
         let text = format!(
             "{provider}{ca_file}[channels_config.mattermost]\nurl = \"{}\"\nbot_token = \"{}\"\n\
-             allowed_users = [\"{}\"]\npoll_interval_secs = {}\nhistory_chars = 16000\n{channel}{ca_file}",
+             allowed_users = [\"{}\"]\npoll_interval_secs = {}\nhistory_posts = 100\nhistory_chars = 16000\n{channel}{ca_file}",
             self.server.url(),
             self.stage.bot.token,
             self.stage.ann.id,
@@ -397,7 +397,7 @@ impl Rig {
             .arg("-q")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::null())
             .spawn();
         Process(child.expect("the binary"))
     }
