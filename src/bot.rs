@@ -35,6 +35,14 @@ pub struct Bot {
     name_checked: Duration,
 }
 
+/// What came of a round.
+pub struct Round {
+    /// There is more to read at once.
+    pub more: bool,
+    /// Something was taken up. Where nothing was, reading at once may bring the same again.
+    pub answered: bool,
+}
+
 impl Bot {
     /// `me`: the bot's own account. `post_limit`: the server's longest post, in characters.
     pub fn new(
@@ -68,8 +76,9 @@ impl Bot {
         }
     }
 
-    /// One poll, and the answers to all that it brought: whether there is more to read at once.
-    pub fn round(&mut self) -> Result<bool, Trouble> {
+    /// One poll, and the answers to all that it brought.
+    pub fn round(&mut self) -> Result<Round, Trouble> {
+        let mut answered = false;
         let mut busy = self.store.state.journal.is_some();
         self.resume()?;
         let looked = self.inbox.look(&self.client, &mut self.store.state)?;
@@ -92,13 +101,16 @@ impl Bot {
         }
         let begun = self.begun_before();
         while let Some(waiting) = self.inbox.next(begun.as_ref()) {
-            busy = true;
+            answered = true;
             self.answer(waiting)?;
         }
-        if busy {
+        if busy || answered {
             self.store.save()?;
         }
-        Ok(self.inbox.is_due())
+        Ok(Round {
+            more: self.inbox.is_due(),
+            answered,
+        })
     }
 
     /// The post whose answer an earlier run began and did not finish.

@@ -127,9 +127,12 @@ impl Session {
     /// One round, and the pause after it: whether the work is done, which it is only with `once`.
     pub fn step(&mut self) -> Result<bool, Exit> {
         let pause = match self.bot.round() {
-            Ok(more) if self.once && !more => return Ok(true),
-            Ok(_) => {
+            Ok(round) if self.once && !round.more => return Ok(true),
+            Ok(round) => {
                 self.outage.over();
+                if round.more && round.answered {
+                    return Ok(false);
+                }
                 self.times.poll
             }
             Err(trouble) if self.once => return Err(Exit::Failure(trouble.to_string())),

@@ -4,6 +4,7 @@
 
 pub mod bot;
 pub mod clock;
+pub mod footprint;
 pub mod history;
 pub mod mattermost;
 pub mod model;

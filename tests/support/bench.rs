@@ -1,0 +1,624 @@
+//! `cargo bench`: what the program costs, against its goals, in one table; with `--json` for keeping.
+//! Words after `--` choose parts of it. It measures the binary of `$PRX_BIN`, else the release build. It fails if a goal is missed or
+//! cannot be measured.
+
+#[path = "mod.rs"]
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use prx::http::{Agent, Call};
+use serde_json::{Value, json};
+use support::footprint::{
+    Goal, POLL, Process, Rig, Row, Seen, Setup, counts, processor_time, size,
+};
+use support::wire::lock;
+
+/// Polls that a figure of processor time is the mean of.
+const POLLS: usize = 60;
+/// Polls after which musl's allocator knows its sizes, and maps and unmaps no more pages.
+const SETTLED: usize = 300;
+
+fn main() {
+    let as_json = std::env::args().any(|argument| argument == "--json");
+    let chosen: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let parts: [(&str, fn() -> Vec<Row>); 8] = [
+        ("size", || vec![size()]),
+        ("memory", memory),
+        ("processor", processor),
+        ("calls", system_calls),
+        ("counts", counts),
+        ("latency", latency),
+        ("backlog", backlog),
+        ("growth", growth),
+    ];
+    let mut rows = Vec::new();
+    for (name, part) in parts {
+        if !chosen.is_empty() && !chosen.iter().any(|chosen| chosen == name) {
+            continue;
+        }
+        for row in part() {
+            if !as_json {
+                print_row(&row);
+            }
+            rows.push(row);
+        }
+    }
+    if as_json {
+        let rows: Vec<Value> = rows.iter().map(to_json).collect();
+        println!("{:#}", Value::from(rows));
+    }
+    let missed = rows.iter().filter(|row| !row.is_met()).count();
+    if missed > 0 {
+        eprintln!("{missed} of {} goals are not met", rows.len());
+        std::process::exit(1);
+    }
+}
+
+fn print_row(row: &Row) {
+    let sign = match row.goal {
+        Goal::AtMost(goal) => format!("≤ {}", number(goal)),
+        Goal::AtLeast(goal) => format!("≥ {}", number(goal)),
+    };
+    let verdict = if row.is_met() { "" } else { "MISSED" };
+    let measured = match &row.measured {
+        Ok(measured) => format!("{} {}", number(*measured), row.unit),
+        Err(why) => format!("not measured: {why}"),
+    };
+    println!(
+        "{:<46} {measured:>18} {sign:>12} {verdict:<7} {}",
+        row.what, row.beside
+    );
+}
+
+fn number(value: f64) -> String {
+    match value {
+        _ if value == value.round() => format!("{value}"),
+        _ if value < 10.0 => format!("{value:.2}"),
+        _ => format!("{value:.1}"),
+    }
+}
+
+fn to_json(row: &Row) -> Value {
+    let (at_most, at_least) = match row.goal {
+        Goal::AtMost(goal) => (Some(goal), None),
+        Goal::AtLeast(goal) => (None, Some(goal)),
+    };
+    json!({
+        "what": row.what,
+        "unit": row.unit,
+        "measured": row.measured.as_ref().ok(),
+        "not_measured": row.measured.as_ref().err(),
+        "at_most": at_most,
+        "at_least": at_least,
+        "met": row.is_met(),
+        "beside": row.beside,
+    })
+}
+
+fn megabytes(what: &'static str, goal: f64, bytes: Option<f64>) -> Row {
+    let measured = bytes.map(|bytes| bytes / 1e6);
+    Row {
+        measured: measured.ok_or_else(|| "/proc does not tell".into()),
+        ..Row::at_most(what, "MB", goal, 0.0)
+    }
+}
+
+fn memory() -> Vec<Row> {
+    let after_answers = |what, goal, channels| {
+        let rig = Rig::new(&Setup {
+            tls: true,
+            model: true,
+            channels,
+            poll: POLL / 2,
+            ..Setup::default()
+        });
+        let process = rig.spawn();
+        rig.settle();
+        let fresh = process.resident().unwrap_or_default() / 1e6;
+        for round in 0..20 {
+            // A minute and more for the server, so that what was handled can be forgotten.
+            rig.stage.world().clock_offset_ms += 61_000;
+            let mut last = String::new();
+            for number in 0..50 {
+                let channel = &rig.channels[(round * 50 + number) % rig.channels.len()];
+                let text = format!("message {round} {number}");
+                last = rig.stage.world().post(&rig.stage.ann.id, channel, &text);
+            }
+            rig.stage.wait_for_answer(&last);
+        }
+        rig.wait_polls(5);
+        megabytes(what, goal, process.resident())
+            .beside(format!("{fresh:.2} before the first message"))
+    };
+    vec![
+        after_answers("resident, TLS, after 1000 answers", 2.0, 1),
+        after_answers("the same in 200 channels", 2.5, 200),
+        peak(),
+    ]
+}
+
+fn peak() -> Row {
+    let rig = Rig::new(&Setup {
+        tls: true,
+        model: true,
+        answer_chars: 16_000,
+        ..Setup::default()
+    });
+    let process = rig.spawn();
+    rig.settle();
+    let root = rig.ask(None);
+    rig.stage.wait_for_answer(&root);
+    let mut world = rig.stage.world();
+    for _ in 0..8 {
+        let draft = world.draft(&rig.stage.ann.id, &rig.stage.channel, &"word ".repeat(200));
+        draft.root(&root).post();
+        let draft = world.draft(&rig.stage.bot.id, &rig.stage.channel, &"word ".repeat(200));
+        draft.root(&root).post();
+    }
+    drop(world);
+    rig.model.take();
+    let question = rig.ask(Some(&root));
+    rig.stage.wait_for_answer(&question);
+    let asked = rig.model.take();
+    let asked = asked.last().map_or(0, |seen| seen.request.body.len());
+    megabytes(
+        "peak, a thread of 16,000 characters, streamed",
+        4.0,
+        process.peak(),
+    )
+    .beside(format!("the model was asked with {asked} bytes"))
+}
+
+/// Per idle poll at the default interval: of the program, and of a bare socket that sends the same
+/// bytes as often, at the same time.
+fn processor() -> Vec<Row> {
+    const WHAT: &str = "processor time per idle poll, in a bare socket's";
+    const INTERVAL: Duration = Duration::from_secs(1);
+    let setup = Setup {
+        poll: INTERVAL,
+        ..Setup::default()
+    };
+    let rig = Rig::new(&setup);
+    let process = rig.spawn();
+    rig.settle();
+    let bytes = raw_request(&rig.server.take().pop().expect("a poll"));
+    let other = Rig::new(&setup);
+    let both = std::thread::scope(|scope| {
+        let raw = scope.spawn(|| raw_polls(&other, &bytes, INTERVAL));
+        let poll = idle_poll(&rig, &process);
+        (poll, raw.join().expect("no panic"))
+    });
+    let (Some(poll), Some(raw)) = both else {
+        return vec![missing(WHAT, 2.5)];
+    };
+    let ratio = poll.as_secs_f64() / raw.as_secs_f64();
+    vec![Row::at_most(WHAT, "", 2.5, ratio).beside(format!("{poll:.0?} against {raw:.0?}"))]
+}
+
+fn missing(what: &'static str, goal: f64) -> Row {
+    Row {
+        measured: Err("/proc/PID/schedstat does not tell".into()),
+        ..Row::at_most(what, "", goal, 0.0)
+    }
+}
+
+/// The mean processor time of an idle poll.
+fn idle_poll(rig: &Rig, process: &Process) -> Option<Duration> {
+    rig.server.take();
+    let before = process.processor()?;
+    rig.wait_polls(POLLS);
+    let spent = process.processor()? - before;
+    Some(spent / rig.server.polls() as u32)
+}
+
+fn raw_polls(rig: &Rig, request: &[u8], interval: Duration) -> Option<Duration> {
+    let mut stream = TcpStream::connect(rig.server.wire.address).ok()?;
+    stream.set_nodelay(true).ok()?;
+    let mut buffer = vec![0; 16 * 1024];
+    let time = || {
+        let path = "/proc/thread-self/schedstat";
+        processor_time(&std::fs::read_to_string(path).ok()?)
+    };
+    let mut before = None;
+    for number in 0..POLLS + 4 {
+        if number == 4 {
+            before = time();
+        }
+        stream.write_all(request).ok()?;
+        let count = stream.read(&mut buffer).ok()?;
+        assert!(count > 0, "the stand-in answers");
+        std::thread::sleep(interval);
+    }
+    Some((time()? - before?) / POLLS as u32)
+}
+
+/// A request as it stood on the wire, but for its headers' order.
+fn raw_request(seen: &Seen) -> Vec<u8> {
+    let request = &seen.request;
+    let mut text = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
+    for (name, value) in &request.headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    let mut bytes = (text + "\r\n").into_bytes();
+    bytes.extend(&request.body);
+    bytes
+}
+
+/// By `strace`'s count, with a host that has to be looked up.
+fn system_calls() -> Vec<Row> {
+    const WHAT: &str = "system calls per idle poll";
+    let rig = Rig::new(&Setup {
+        poll: POLL / 2,
+        ..Setup::default()
+    });
+    let process = rig.spawn();
+    rig.wait_polls(SETTLED);
+    let table = rig.stage.folder.path().join("strace.txt");
+    let strace = Command::new("strace")
+        .args(["-c", "-f", "-o"])
+        .arg(&table)
+        .args(["-p", &process.0.id().to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut strace = match strace {
+        Ok(strace) => strace,
+        Err(error) => {
+            return vec![Row {
+                measured: Err(format!("strace: {error}")),
+                ..Row::at_most(WHAT, "", 8.0, 0.0)
+            }];
+        }
+    };
+    // Attached: the first poll after this is counted.
+    rig.wait_polls(5);
+    rig.server.take();
+    rig.wait_polls(30);
+    let polls = rig.server.polls() as f64 + 5.0;
+    let _ = Command::new("kill")
+        .args(["-INT", &strace.id().to_string()])
+        .status();
+    let _ = strace.wait();
+    let text = std::fs::read_to_string(&table).unwrap_or_default();
+    let total = text
+        .lines()
+        .rev()
+        .find(|line| line.trim_end().ends_with("total"));
+    // % time, seconds, usecs/call, calls, errors, syscall
+    let calls = total.and_then(|line| line.split_whitespace().nth(3)?.parse::<f64>().ok());
+    let names: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c == ' ' || c.is_ascii_digit()))
+        .filter_map(|line| line.split_whitespace().last())
+        .collect();
+    vec![
+        Row {
+            measured: calls
+                .map(|calls| calls / polls)
+                .ok_or_else(|| "strace counted nothing; may it trace?".into()),
+            ..Row::at_most(WHAT, "", 8.0, 0.0)
+        }
+        .beside(names.join(" ")),
+    ]
+}
+
+fn latency() -> Vec<Row> {
+    let mut rows = vec![
+        first_request("start to first request, http", false),
+        first_request("start to first request, TLS", true),
+    ];
+    let rig = Rig::new(&Setup {
+        model: true,
+        poll: POLL / 2,
+        ..Setup::default()
+    });
+    let _process = rig.spawn();
+    rig.settle();
+    let (mut to_typing, mut to_post) = (Vec::new(), Vec::new());
+    for _ in 0..40 {
+        rig.server.take();
+        let question = rig.ask(None);
+        rig.stage.wait_for_answer(&question);
+        rig.wait_polls(2);
+        let end = lock(&rig.model_ends).last().copied();
+        let seen = rig.server.take();
+        let typing = seen
+            .iter()
+            .position(|seen| seen.is("POST", "/users/me/typing"))
+            .expect("typing is shown");
+        let poll = seen[..typing]
+            .iter()
+            .rposition(Seen::is_probe)
+            .expect("a poll");
+        // The read in between is the server's time, not the program's.
+        let reads = seen[poll + 1..typing]
+            .iter()
+            .map(|seen| seen.answered - seen.arrived)
+            .sum();
+        let between = seen[typing].arrived - seen[poll].answered;
+        to_typing.push(between.saturating_sub(reads));
+        let post = seen.iter().find(|seen| seen.is("POST", "/posts"));
+        to_post.push(post.expect("an answer").arrived - end.expect("a model's answer"));
+    }
+    let round_trip = round_trip(&rig);
+    rows.push(
+        milliseconds("poll's response to typing, with the read", 1.0, to_typing)
+            .beside(format!("a bare socket's exchange takes {round_trip:.0?}")),
+    );
+    rows.push(
+        milliseconds("model's last byte to the post", 1.0, to_post)
+            .beside(format!("a bare socket's exchange takes {round_trip:.0?}")),
+    );
+    rows
+}
+
+fn first_request(what: &'static str, tls: bool) -> Row {
+    let rig = Rig::new(&Setup {
+        tls,
+        ..Setup::default()
+    });
+    let mut times = Vec::new();
+    for _ in 0..11 {
+        let started = Instant::now();
+        let _process = rig.spawn();
+        rig.wait_polls(1);
+        let seen = rig.server.take();
+        times.push(seen[0].arrived - started);
+    }
+    milliseconds(what, 5.0, times)
+}
+
+fn milliseconds(what: &'static str, goal: f64, times: Vec<Duration>) -> Row {
+    Row::at_most(what, "ms", goal, median(times).as_secs_f64() * 1000.0)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// A bare socket's idle poll, its median.
+fn round_trip(rig: &Rig) -> Duration {
+    let seen = rig.server.take();
+    let Some(request) = seen.iter().rfind(|seen| seen.is_probe()).map(raw_request) else {
+        rig.wait_polls(1);
+        return round_trip(rig);
+    };
+    let mut stream = TcpStream::connect(rig.server.wire.address).expect("a connection");
+    stream.set_nodelay(true).expect("an open socket");
+    let mut buffer = vec![0; 16 * 1024];
+    let times = (0..40).map(|_| {
+        std::thread::sleep(POLL / 10);
+        let started = Instant::now();
+        stream.write_all(&request).expect("an open socket");
+        let _ = stream.read(&mut buffer).expect("an answer");
+        started.elapsed()
+    });
+    median(times.collect())
+}
+
+/// What a request takes in the stand-in, in ms. A real server's takes longer.
+const SERVER_TAKES_MS: u64 = 5;
+
+/// 1000 messages that came while the program was away, answered by "echo"; then the same requests
+/// once more, to a server in the same state, by the program's own HTTP client and by a bare socket.
+fn backlog() -> Vec<Row> {
+    const WHAT: &str = "backlog of 1000, in its requests' own speed";
+    let rig = with_backlog();
+    let process = rig.spawn();
+    let last = rig.stage.world().posts_in(&rig.stage.channel);
+    let last = last.last().expect("a backlog").id.clone();
+    rig.stage.wait_for_answer(&last);
+    let peak = process.peak().unwrap_or_default() / 1e6;
+    drop(process);
+    let seen = rig.server.take();
+    let end = seen.iter().rposition(|seen| seen.is("POST", "/posts"));
+    let seen = &seen[..=end.expect("answers")];
+    let took = seen[seen.len() - 1].answered - seen[0].arrived;
+    let answers = seen.iter().filter(|seen| seen.is("POST", "/posts")).count();
+    let by_client = again(seen, by_client);
+    let by_socket = again(seen, by_socket);
+    let row = match (by_client, by_socket) {
+        (Ok(client), Ok(socket)) => {
+            let ratio = client.as_secs_f64() / took.as_secs_f64();
+            let own = took.saturating_sub(client) / answers as u32;
+            Row::at_most(WHAT, "", 0.0, ratio).beside(format!(
+                "{own:.0?} of its own per answer, {SERVER_TAKES_MS} ms the server's per request; {answers} answers, {} requests: {took:.2?}; its client alone {client:.2?}, a bare socket {socket:.2?}; peak {peak:.2} MB",
+                seen.len()
+            ))
+        }
+        (Err(why), _) | (_, Err(why)) => Row {
+            measured: Err(why),
+            ..Row::at_most(WHAT, "", 0.0, 0.0)
+        },
+    };
+    vec![Row {
+        goal: Goal::AtLeast(0.9),
+        ..row
+    }]
+}
+
+/// Each time the same: a bot that has seen the channel, was stopped, and has 1000 posts to answer.
+fn with_backlog() -> Rig {
+    let rig = Rig::new(&Setup::default());
+    let process = rig.spawn();
+    rig.settle();
+    drop(process);
+    let mut world = rig.stage.world();
+    world.seed(1000);
+    // All of them after the bot came.
+    world.clock_offset_ms += 2000;
+    world.knobs.request_takes_ms = SERVER_TAKES_MS;
+    world.post_many(&rig.stage.ann.id, &rig.stage.channel, 1000, 1);
+    drop(world);
+    rig.server.take();
+    rig
+}
+
+/// The same requests back to back on one connection: how long they take.
+fn again(
+    seen: &[Seen],
+    start: fn(&Rig) -> Box<dyn FnMut(&Seen) -> Result<u16, String>>,
+) -> Result<Duration, String> {
+    let rig = with_backlog();
+    let mut send = start(&rig);
+    let started = Instant::now();
+    for seen in seen {
+        let status = send(seen)?;
+        if status != seen.status {
+            let target = &seen.request.target;
+            return Err(format!("{target} gave {status} the second time"));
+        }
+    }
+    Ok(started.elapsed())
+}
+
+fn by_client(rig: &Rig) -> Box<dyn FnMut(&Seen) -> Result<u16, String>> {
+    let agent = Agent::with_environment(None, &|_| None).expect("no file to read");
+    let url = rig.server.url();
+    Box::new(move |seen| {
+        let request = &seen.request;
+        let header = |name: &'static str| Some((name, request.headers.get(name)?.as_str()));
+        let headers: Vec<_> = ["authorization", "if-none-match"]
+            .into_iter()
+            .filter_map(header)
+            .collect();
+        let response = agent.call(&Call {
+            method: if request.method == "GET" {
+                "GET"
+            } else {
+                "POST"
+            },
+            url: &format!("{url}{}", request.target),
+            headers: &headers,
+            body: Some(&request.body[..]).filter(|_| request.method != "GET"),
+            timeout: Duration::from_secs(30),
+        });
+        let response = response.map_err(|failure| failure.to_string())?;
+        let status = response.status;
+        io::copy(&mut response.reader(16 << 20), &mut io::sink())
+            .map_err(|error| error.to_string())?;
+        Ok(status)
+    })
+}
+
+fn by_socket(rig: &Rig) -> Box<dyn FnMut(&Seen) -> Result<u16, String>> {
+    let mut stream = TcpStream::connect(rig.server.wire.address).expect("a connection");
+    stream.set_nodelay(true).expect("an open socket");
+    let mut buffer = vec![0; 64 * 1024];
+    Box::new(move |seen| {
+        let failed = |error: io::Error| error.to_string();
+        stream.write_all(&raw_request(seen)).map_err(failed)?;
+        let mut filled = 0;
+        loop {
+            if filled == buffer.len() {
+                buffer.resize(filled * 2, 0);
+            }
+            let count = stream.read(&mut buffer[filled..]).map_err(failed)?;
+            filled += count;
+            let got = &buffer[..filled];
+            if count == 0 {
+                return Err("the connection was closed".into());
+            }
+            if is_whole(got) {
+                let status = std::str::from_utf8(&got[9..12]).unwrap_or_default();
+                return status.parse().map_err(|_| "no status".into());
+            }
+        }
+    })
+}
+
+/// Whether a response has come to its end.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    if head.contains("transfer-encoding") {
+        return bytes.ends_with(b"\r\n0\r\n\r\n");
+    }
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+    bytes.len() - end - 4 >= length
+}
+
+/// What more channels cost.
+fn growth() -> Vec<Row> {
+    const FLAT: &str = "idle poll with 1000 channels, in that with 1";
+    const LINEAR: &str = "message per list byte, 1000 channels by 500";
+    let costs: Vec<_> = [1, 10, 100, 500, 1000].map(costs_with).into();
+    let Some(costs) = costs.into_iter().collect::<Option<Vec<_>>>() else {
+        return vec![missing(FLAT, 1.25), missing(LINEAR, 1.5)];
+    };
+    let polls: Vec<String> = costs
+        .iter()
+        .map(|cost| format!("{} channels {:.0?}", cost.channels, cost.poll))
+        .collect();
+    let messages: Vec<String> = costs
+        .iter()
+        .map(|cost| format!("{} kB {:.1?}", cost.list_bytes / 1000, cost.message))
+        .collect();
+    let (one, half, all) = (&costs[0], &costs[3], &costs[4]);
+    let slope = |from: &Costs, to: &Costs| {
+        let more = to.message.as_secs_f64() - from.message.as_secs_f64();
+        more / (to.list_bytes - from.list_bytes) as f64
+    };
+    vec![
+        Row::at_most(
+            FLAT,
+            "",
+            1.25,
+            all.poll.as_secs_f64() / one.poll.as_secs_f64(),
+        )
+        .beside(polls.join(", ")),
+        Row::at_most(LINEAR, "", 1.5, slope(half, all) / slope(one, half))
+            .beside(messages.join(", ")),
+    ]
+}
+
+struct Costs {
+    channels: usize,
+    list_bytes: usize,
+    poll: Duration,
+    message: Duration,
+}
+
+fn costs_with(channels: usize) -> Option<Costs> {
+    let rig = Rig::new(&Setup {
+        channels,
+        ..Setup::default()
+    });
+    let process = rig.spawn();
+    rig.settle();
+    let poll = idle_poll(&rig, &process)?;
+    let mut messages = Vec::new();
+    let mut list_bytes = 0;
+    for _ in 0..15 {
+        rig.server.take();
+        let before = process.processor()?;
+        let question = rig.ask(None);
+        rig.stage.wait_for_answer(&question);
+        rig.wait_polls(3);
+        let spent = process.processor()? - before;
+        let seen = rig.server.take();
+        let polls = seen.iter().filter(|seen| seen.status == 304).count();
+        let bodies = seen.iter().filter(|seen| seen.is_probe());
+        list_bytes = bodies.map(|seen| seen.body_bytes).max()?.max(list_bytes);
+        messages.push(spent.saturating_sub(poll * polls as u32));
+    }
+    Some(Costs {
+        channels,
+        list_bytes,
+        poll,
+        message: median(messages),
+    })
+}
