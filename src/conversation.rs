@@ -250,24 +250,36 @@ fn choose<'a>(earlier: Vec<Turn<'a>>, room: usize, several: bool, input: &Input)
     for turn in others.into_iter().rev().take(posts_left) {
         let length = turn.length(several, input);
         if length > room_left {
+            // Of what was said last, the beginning is better than nothing.
+            if chosen.is_empty() {
+                chosen.extend(shortened(turn, room_left, several, input));
+                room_left = 0;
+            }
             break;
         }
         room_left -= length;
         chosen.push(turn);
     }
-    if let Some(mut root) = root {
-        let prefix = characters(&root.prefix(several, input));
-        let space = (room_left + kept_for_root).saturating_sub(prefix);
-        if characters(&root.text) > space {
-            root.text = root.text.chars().take(space.saturating_sub(1)).collect();
-            root.text.push('…');
-        }
-        if space > 1 {
-            chosen.push(root);
-        }
+    if let Some(root) = root {
+        chosen.extend(shortened(root, room_left + kept_for_root, several, input));
     }
     chosen.reverse();
     chosen
+}
+
+/// `turn` within `room` characters, if there is room for anything of it.
+fn shortened<'a>(
+    mut turn: Turn<'a>,
+    room: usize,
+    several: bool,
+    input: &Input,
+) -> Option<Turn<'a>> {
+    let space = room.saturating_sub(characters(&turn.prefix(several, input)));
+    if characters(&turn.text) > space {
+        turn.text = turn.text.chars().take(space.saturating_sub(1)).collect();
+        turn.text.push('…');
+    }
+    (space > 1).then_some(turn)
 }
 
 /// Who the model is and where.
@@ -623,7 +635,8 @@ mod tests {
             (20, 35, 6),
             (20, 34, 5),
             (20, 10, 1),
-            (20, 9, 0),
+            (20, 9, 1),
+            (20, 6, 0),
             (20, 1, 0),
         ] {
             let mut case = Case::new(posts.clone(), post(9, "alice", "54321"));
@@ -637,13 +650,17 @@ mod tests {
         let mut case = Case::new(gap, post(9, "alice", "q"));
         case.history_chars = 50;
         assert_eq!(case.told(), ["U 12345", "U q"], "nothing from before a gap");
+        case.posts = vec![answer(3, "p1", 0, 1, &"1".repeat(100))];
+        case.history_chars = 11;
+        let told = ["A 111111111…", "U q"];
+        assert_eq!(case.told(), told, "of a long last answer, the beginning");
     }
 
     #[test]
     fn names_count_as_characters() {
         let posts = vec![post(1, "bob", "12345"), post(2, "bob", "12345")];
         let mut case = Case::new(posts, post(9, "alice", "123"));
-        for (history_chars, earlier) in [(30, 2), (29, 1), (20, 1), (19, 0)] {
+        for (history_chars, earlier) in [(30, 2), (29, 1), (20, 1), (17, 1), (16, 0)] {
             case.history_chars = history_chars;
             assert_eq!(case.told().len(), earlier + 1, "{history_chars}");
         }

@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 
 /// How often to look. A change is acted upon when two looks see the same, so that a file that is
 /// still being written is left alone.
-const PERIOD: Duration = Duration::from_secs(15);
+const PERIOD: Duration = Duration::from_secs(5);
 
 /// What the program was started from.
 pub struct Reload {

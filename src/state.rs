@@ -235,6 +235,21 @@ pub enum LockError {
 }
 
 impl Lock {
+    /// Whether another process has the lock, without taking it from one that starts meanwhile: an
+    /// error says so.
+    pub fn look(path: &Path) -> Result<(), LockError> {
+        let path = sibling(path, "lock");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file.map_err(|error| LockError::Io(path.clone(), error))?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(LockError::Taken(holder(&path))),
+            Err(TryLockError::Error(error)) => Err(LockError::Io(path, error)),
+        }
+    }
+
     /// Takes the lock beside the state file `path`, at once or not at all, and leaves this process's
     /// id in it.
     pub fn take(path: &Path) -> Result<Lock, LockError> {
@@ -250,12 +265,7 @@ impl Lock {
         let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = fs::read_to_string(&path).ok();
-                return Err(LockError::Taken(
-                    holder.and_then(|id| id.trim().parse().ok()),
-                ));
-            }
+            Err(TryLockError::WouldBlock) => return Err(LockError::Taken(holder(&path))),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         // For the person who asks which process it is; a full disk is no reason not to run.
@@ -264,6 +274,11 @@ impl Lock {
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Lock(file))
     }
+}
+
+/// The process that the lock file names.
+fn holder(lock: &Path) -> Option<u32> {
+    fs::read_to_string(lock).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -379,7 +394,9 @@ mod tests {
             _ => panic!("taken twice"),
         };
         assert_eq!(holder, Some(std::process::id()));
+        assert!(matches!(Lock::look(&path), Err(LockError::Taken(Some(_)))));
         drop(lock);
+        assert!(Lock::look(&path).is_ok());
         assert!(Lock::take(&path).is_ok());
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use support::bot::{Bot, Stage};
+use support::bot::{Bot, Stage, binary_at, binary_path};
 use support::clock::{SimClock, Time};
 use support::mattermost::{Act, Fault, Joining, Kind, Logged, Post, Version, World, api_path};
 use support::model::{Model, ModelReply};
@@ -1532,4 +1532,60 @@ fn a_followed_thread_that_is_deleted_troubles_nobody() {
     assert!(play.world().post_by_id(&root).delete_at > 0);
     let log = play.bot.log();
     assert!(!log.contains("trying again"), "{log}");
+}
+
+// A new config, a new program.
+
+/// How often the log has the line of a start.
+fn starts(bot: &Bot) -> usize {
+    bot.log().matches(" answers as @").count()
+}
+
+#[test]
+fn a_changed_config_takes_effect_in_place_and_a_broken_one_changes_nothing() {
+    let play = Play::echo("");
+    let process = play.bot.child.id();
+    let good = fs::read_to_string(play.config_path()).unwrap();
+    fs::write(play.config_path(), good.replace("url =", "url = 7 #")).unwrap();
+    play.wait("a word about the config", |_| {
+        play.bot.log().contains("does not load")
+    });
+    let first = play.world().post(&play.ann.id, &play.channel, "first");
+    play.wait_for_answer(&first);
+    assert_eq!(
+        (play.world().replies_to(&first).len(), starts(&play.bot)),
+        (1, 1)
+    );
+
+    fs::write(
+        play.config_path(),
+        format!("{good}thread_replies = false\n"),
+    )
+    .unwrap();
+    play.wait("another start", |_| starts(&play.bot) == 2);
+    let second = play.world().post(&play.ann.id, &play.channel, "second");
+    play.wait_for_answer(&second);
+    assert!(play.world().replies_to(&second).is_empty());
+    assert_eq!(play.answers(&first).len(), 1);
+    assert_eq!(play.bot.child.id(), process);
+    assert!(std::path::Path::new(&format!("/proc/{process}")).exists());
+}
+
+#[test]
+fn a_replaced_program_takes_over_in_place() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "poll_interval_secs = 0.05");
+    let program = stage.folder.path().join("prx");
+    fs::copy(binary_path(), &program).unwrap();
+    let bot = stage.spawn_as(binary_at(&program), |_| {});
+    wait_for_first_look(&stage);
+    let first = stage.world().post(&stage.ann.id, &stage.channel, "first");
+    stage.wait_for_answer(&first);
+    let newer = stage.folder.path().join("prx.new");
+    fs::copy(binary_path(), &newer).unwrap();
+    fs::rename(&newer, &program).unwrap();
+    stage.wait("another start", |_| starts(&bot) == 2);
+    let second = stage.world().post(&stage.ann.id, &stage.channel, "second");
+    stage.wait_for_answer(&second);
+    assert_eq!(stage.answers(&first).len(), 1);
 }

@@ -153,10 +153,10 @@ fn check_state(report: &mut Report, config: &Config) -> bool {
         report.fail("state", format!("{shown} cannot be written: {error}"), fix);
         return false;
     }
-    let lock = Lock::take(path);
+    let lock = Lock::look(path);
     let is_running = matches!(lock, Err(LockError::Taken(_)));
     let instance = match lock {
-        Ok(_) => "no instance is running".to_owned(),
+        Ok(()) => "no instance is running".to_owned(),
         Err(LockError::Taken(Some(id))) => format!("the bot is running as process {id}"),
         Err(LockError::Taken(None)) => "the bot is running".to_owned(),
         Err(LockError::Io(lock, error)) => {

@@ -86,8 +86,8 @@ impl Why<'_> {
                     }
                 }
             }
-            (None, None) => match Lock::take(&self.config.state_path) {
-                Ok(_) => "Would be answered, but the bot is not running: start it with `prx run`.",
+            (None, None) => match Lock::look(&self.config.state_path) {
+                Ok(()) => "Would be answered, but the bot is not running: start it with `prx run`.",
                 Err(_) => "Would be answered: nothing stands against it.",
             }
             .into(),

@@ -135,13 +135,17 @@ impl Stage {
 
     /// The same, with other arguments or variables.
     pub fn spawn_with(&self, change: impl FnOnce(&mut Command)) -> Bot {
+        self.spawn_as(binary(), change)
+    }
+
+    /// The same, with a command of `binary_at`.
+    pub fn spawn_as(&self, mut command: Command, change: impl FnOnce(&mut Command)) -> Bot {
         let log = self.folder.path().join("log.txt");
         let output = fs::File::options()
             .create(true)
             .append(true)
             .open(&log)
             .expect("a log file");
-        let mut command = binary();
         command.arg("--config").arg(self.config_path());
         change(&mut command);
         let child = command
@@ -183,7 +187,17 @@ impl Stage {
 
 /// A command of the built binary, without this machine's proxies and keys.
 pub fn binary() -> Command {
-    let path = std::env::var_os("PRX_BIN").unwrap_or(env!("CARGO_BIN_EXE_prx").into());
+    binary_at(&binary_path())
+}
+
+/// Where the built binary is.
+pub fn binary_path() -> PathBuf {
+    let given = std::env::var_os("PRX_BIN").map(PathBuf::from);
+    given.unwrap_or_else(|| env!("CARGO_BIN_EXE_prx").into())
+}
+
+/// `binary` of a copy.
+pub fn binary_at(path: &Path) -> Command {
     let mut command = Command::new(path);
     for (name, _) in std::env::vars() {
         let name = name.to_lowercase();

@@ -65,6 +65,8 @@ pub struct Wire {
     pub address: SocketAddr,
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
+    /// Keeps the port of a stopped server from others: bound, it refuses connections.
+    held: Mutex<Option<socket2::Socket>>,
 }
 
 /// What the server's threads share.
@@ -112,6 +114,7 @@ impl Wire {
             address,
             shared,
             running,
+            held: Mutex::default(),
         }
     }
 
@@ -139,6 +142,7 @@ impl Wire {
         let _ = TcpStream::connect(self.address);
         let _ = running.listener.join();
         drop_all(&running.connections);
+        *lock(&self.held) = hold(self.address).ok();
     }
 
     /// Drops the open connections and goes on listening.
@@ -151,6 +155,7 @@ impl Wire {
     /// Listens again on the same port.
     pub fn restart(&self) {
         self.stop();
+        *lock(&self.held) = None;
         let mut listener = TcpListener::bind(self.address);
         for _ in 0..100 {
             if listener.is_ok() {
@@ -174,6 +179,14 @@ impl Drop for Wire {
 /// The guard, also after a test's panic: what it held is looked at, not continued.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hold(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn listen() -> TcpListener {
