@@ -1,0 +1,79 @@
+//! The record on the server: which questions the bot's own posts answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::pages::{PAGE, next_anchor, paged};
+use super::read::SINCE_LIMIT;
+use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
+
+/// By question, which parts of how many the bot has posted.
+pub type Parts = BTreeMap<PostId, (u32, BTreeSet<u32>)>;
+
+pub fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
+    // A part that somebody deleted was posted all the same.
+    for post in posts.iter().filter(|post| post.user_id == *bot) {
+        if let Some(prx) = &post.props.prx {
+            let entry = parts.entry(prx.in_reply_to.clone()).or_default();
+            entry.0 = prx.of;
+            entry.1.insert(prx.part);
+        }
+    }
+}
+
+/// The questions whose every part is there.
+pub fn complete(parts: Parts) -> BTreeSet<PostId> {
+    let whole = |(of, there): &(u32, BTreeSet<u32>)| (0..*of).all(|part| there.contains(&part));
+    parts
+        .into_iter()
+        .filter(|(_, parts)| whole(parts))
+        .map(|(question, _)| question)
+        .collect()
+}
+
+/// The questions that the bot's own posts among `posts` answer.
+pub fn answered(posts: &[Post], bot: &UserId) -> BTreeSet<PostId> {
+    let mut parts = Parts::new();
+    collect_parts(posts, bot, &mut parts);
+    complete(parts)
+}
+
+/// Which parts of the answer to `question` the server shows.
+///
+/// A busy channel's newest posts may lie far after the answer, so it is looked for from the question on.
+pub fn parts_of(
+    client: &Client,
+    bot: &UserId,
+    channel: &ChannelId,
+    question: &PostId,
+    created: ServerTime,
+) -> Result<BTreeSet<u32>, ApiError> {
+    let mut parts = Parts::new();
+    match client.posts_since(channel, ServerTime(created.0.saturating_sub(1).max(1))) {
+        Ok(list) if list.order.len() < SINCE_LIMIT => collect_parts(&list.posts, bot, &mut parts),
+        Ok(_) | Err(ApiError::TooLarge) => {
+            // From the post before the question on: pages leave out their first millisecond.
+            let before = client.posts_before(channel, question, 1)?.order;
+            let mut after = before
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| question.clone());
+            let mut size = PAGE;
+            loop {
+                let page = paged(&mut size, |count| {
+                    client.posts_after(channel, &after, count)
+                })?;
+                collect_parts(&page.posts, bot, &mut parts);
+                match next_anchor(&page.posts) {
+                    Some(next) if page.order.len() >= size => after = next,
+                    _ => break,
+                }
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(parts
+        .remove(question)
+        .map(|(_, there)| there)
+        .unwrap_or_default())
+}
