@@ -188,8 +188,9 @@ impl Inbox {
         }
     }
 
-    /// Leaves a channel alone for a while: the server refused to let the bot read or write there.
-    /// Said once, until it is open again.
+    /// Leaves a channel alone for a while: the server refused to let the bot read or write there. That
+    /// is said once, until it is open again. After a first refusal the next look comes soon, since a
+    /// second one is believed more.
     pub fn close(&mut self, channel: &ChannelId, why: &str) {
         let now = self.now();
         let times = &self.scope.times;

@@ -1,0 +1,196 @@
+//! One message, from its turn to its answer on the server.
+
+use log::{debug, info, warn};
+
+use super::Bot;
+use crate::answer::{self, Generated};
+use crate::context;
+use crate::filter::{self, Reason, Verdict};
+use crate::inbox::Waiting;
+use crate::mattermost::{Post, PostId};
+use crate::outbox::{Delivery, Outbox, Trouble};
+use crate::reply::{self, ReplyOptions};
+use crate::state::{Draft, Journal};
+
+impl Bot {
+    /// Posts an answer that was held up, unless its question is gone.
+    pub(super) fn resume(&mut self) -> Result<(), Trouble> {
+        if let Some(journal) = self.store.state.journal.as_ref()
+            && journal.draft.is_some()
+            && self.look_again(&journal.post)?.is_none()
+        {
+            let question = Post {
+                id: journal.post.clone(),
+                channel_id: journal.channel.clone(),
+                create_at: journal.create_at,
+                ..Post::default()
+            };
+            return self.give_up(&question, "it was deleted while its answer waited");
+        }
+        self.deliver()
+    }
+
+    pub(super) fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {
+        let began = self.times.clock.now();
+        let mut post = waiting.post;
+        if began.saturating_sub(waiting.since) > self.times.stale {
+            match self.look_again(&post.id)? {
+                Some(fresh) => post = fresh,
+                None => return self.give_up(&post, "it was deleted while it waited"),
+            }
+        }
+        let direct = self.inbox.is_direct(&post.channel_id);
+        match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
+            Verdict::Answer => {}
+            Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => {}
+            Verdict::IfFollowed => return self.ignore(&post, Reason::NotAddressed),
+            Verdict::Ignore(reason) => return self.ignore(&post, reason),
+        }
+        self.asked = Some((post.user_id.clone(), began));
+        let before = self.store.state.journal.take();
+        if let Err(trouble) = self.draft(&post, direct, before.as_ref()) {
+            // An attempt that ended with an error is not one that ended with the process.
+            self.store.state.journal = before;
+            return Err(trouble);
+        }
+        self.deliver()
+    }
+
+    /// Has the answer generated, and journals it.
+    fn draft(
+        &mut self,
+        post: &Post,
+        direct: bool,
+        before: Option<&Journal>,
+    ) -> Result<(), Trouble> {
+        let attempts = before
+            .filter(|journal| journal.post == post.id)
+            .map_or(0, |journal| journal.attempts);
+        let journal = Journal {
+            post: post.id.clone(),
+            channel: post.channel_id.clone(),
+            create_at: post.create_at,
+            attempts: attempts + 1,
+            draft: None,
+        };
+        self.store.state.journal = Some(journal.clone());
+        self.store.save()?;
+        let began = self.times.clock.now();
+        let channel_name = self.inbox.name(&post.channel_id).to_owned();
+        let (text, apology) =
+            match self
+                .answerer
+                .generate(post, &self.me, &channel_name, direct, attempts)?
+            {
+                Generated::Answer(text) => (text, false),
+                Generated::Apology(text) => (text, true),
+                Generated::Gone(why) => return self.give_up(post, &why),
+                Generated::Closed(why) => {
+                    self.store.state.journal = None;
+                    self.inbox.close(&post.channel_id, &why);
+                    return Ok(());
+                }
+            };
+        self.inbox.opened(&post.channel_id);
+        let took = self.times.clock.now() - began;
+        if took > self.times.stale && self.look_again(&post.id)?.is_none() {
+            return self.give_up(post, "it was deleted while its answer was on the way");
+        }
+        let options = ReplyOptions {
+            allow_unsafe_links: self.config.mattermost.allow_unsafe_links,
+        };
+        let draft = Draft {
+            root: answer::root(&self.config, post),
+            parts: reply::parts(&text, self.post_limit, &options),
+            nonce: Outbox::nonce(),
+            apology,
+        };
+        // Of several parts some may be there, from a run that this state knows nothing of.
+        if draft.parts.len() == 1 {
+            self.outbox.begin(&draft.nonce);
+        }
+        self.store.state.journal = Some(Journal {
+            draft: Some(draft),
+            ..journal
+        });
+        Ok(())
+    }
+
+    /// Posts what the journal holds, if it holds an answer.
+    fn deliver(&mut self) -> Result<(), Trouble> {
+        let Some(journal) = &self.store.state.journal else {
+            return Ok(());
+        };
+        let Some(draft) = &journal.draft else {
+            return Ok(());
+        };
+        let (post, channel, created) = (
+            journal.post.clone(),
+            journal.channel.clone(),
+            journal.create_at,
+        );
+        let root = draft.root.clone();
+        let (outbox, store, client) = (&mut self.outbox, &mut self.store, &self.client);
+        let deliver = || outbox.deliver(client, store);
+        match answer::typing_while(client, &self.times, &channel, &root, deliver)? {
+            Delivery::Posted => {
+                let place = self.inbox.name(&channel);
+                match self.asked.take() {
+                    Some((user, began)) => {
+                        let took = (self.times.clock.now() - began).as_millis();
+                        info!("answered post {post} by {user} in {place} ({channel}) in {took} ms");
+                    }
+                    None => info!("answered post {post} in {channel}, begun in an earlier run"),
+                }
+            }
+            Delivery::Nothing => return Ok(()),
+            Delivery::Refused { closed, why } => {
+                warn!("post {post} in {channel} gets no answer: {why}");
+                if closed {
+                    self.inbox.close(&channel, &why);
+                }
+            }
+        }
+        self.store.state.journal = None;
+        self.inbox
+            .done(&mut self.store.state, &post, &channel, created);
+        Ok(())
+    }
+
+    /// Ends with a post that gets no answer though it should have had one.
+    fn give_up(&mut self, post: &Post, why: &str) -> Result<(), Trouble> {
+        info!("post {} by {} gets no answer: {why}", post.id, post.user_id);
+        self.handled(post)
+    }
+
+    fn ignore(&mut self, post: &Post, reason: Reason) -> Result<(), Trouble> {
+        tell_ignored(post, reason);
+        self.handled(post)
+    }
+
+    fn handled(&mut self, post: &Post) -> Result<(), Trouble> {
+        let state = &mut self.store.state;
+        state.journal = None;
+        self.inbox
+            .done(state, &post.id, &post.channel_id, post.create_at);
+        Ok(())
+    }
+
+    /// The post as it is at present; nothing if it was deleted or cannot be read any more.
+    fn look_again(&self, post: &PostId) -> Result<Option<Post>, Trouble> {
+        match self.client.post(post) {
+            Ok(post) if post.delete_at.0 == 0 => Ok(Some(post)),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_closed() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Most posts are not for the bot: that is no news.
+pub fn tell_ignored(post: &Post, reason: Reason) {
+    debug!(
+        "post {} by {} gets no answer: {reason}",
+        post.id, post.user_id
+    );
+}
