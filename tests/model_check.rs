@@ -281,3 +281,32 @@ fn an_answer_that_was_held_up_is_dropped_when_its_question_is_deleted() {
         );
     }
 }
+
+#[test]
+fn a_question_deleted_while_it_waited_is_not_answered() {
+    let reply = Post {
+        who: Who::Ann,
+        channel: 0,
+        reply: Some(0),
+        late_ms: 0,
+        in_ms: 0,
+        addressed: true,
+        long: false,
+    };
+    for first in 1..8 {
+        let mut events = vec![Run { secs: 2 }, ask(0), Run { secs: 3 }, reply.clone()];
+        // Back-off makes minutes of these.
+        let refused = (first..first + 8).map(|after| Trouble {
+            after,
+            kind: 8,
+            acted: false,
+        });
+        events.extend(refused);
+        events.extend([
+            Run { secs: 2 },
+            Delete { post: 0, in_ms: 0 },
+            Run { secs: 300 },
+        ]);
+        check(Knobs::default(), &events);
+    }
+}
