@@ -76,6 +76,9 @@ pub struct Inbox {
     watched: BTreeMap<ChannelId, Watch>,
     waiting: BTreeMap<(ServerTime, PostId), Waiting>,
     news: News,
+    /// No channel is due, and none will be before a list says so: an idle poll need not go through
+    /// them all.
+    quiet: bool,
 }
 
 /// What looking did to the state.
@@ -103,6 +106,7 @@ impl Inbox {
             watched: BTreeMap::new(),
             waiting: BTreeMap::new(),
             news: News::default(),
+            quiet: false,
         }
     }
 
@@ -175,6 +179,7 @@ impl Inbox {
     /// Said once, until it is open again.
     pub fn close(&mut self, channel: &ChannelId, why: &str) {
         let until = self.now() + self.scope.times.recheck;
+        self.quiet = false;
         let watch = self.watched.entry(channel.clone()).or_default();
         watch.closed_until = Some(until);
         if !std::mem::replace(&mut watch.closed_told, true) {
@@ -200,9 +205,18 @@ impl Inbox {
     }
 
     /// Whether there is more to read without the server showing anything new.
-    pub fn is_due(&self) -> bool {
+    pub fn is_due(&mut self) -> bool {
+        if self.quiet {
+            return false;
+        }
         let now = self.now();
-        self.watched.values().any(|watch| watch.is_due(now))
+        let due = self.watched.values().any(|watch| watch.is_due(now));
+        self.quiet = !due
+            && self
+                .watched
+                .values()
+                .all(|watch| watch.closed_until.is_none());
+        due
     }
 
     pub fn is_direct(&self, channel: &ChannelId) -> bool {
@@ -360,6 +374,7 @@ impl Inbox {
         channel: &Channel,
     ) -> Result<bool, ApiError> {
         self.news.heard = true;
+        self.quiet = false;
         let shown = (channel.last_post_at, channel.total_msg_count);
         let bot = &self.scope.bot;
         if !state.channels.contains_key(&channel.id) {
