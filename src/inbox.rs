@@ -79,6 +79,8 @@ pub struct Inbox {
     /// The newest moment that a list showed since all of them were seen together.
     listing: ServerTime,
     watched: BTreeMap<ChannelId, Watch>,
+    /// No channel is due before a list says so: an idle poll need not go through them all.
+    quiet: bool,
     waiting: BTreeMap<(ServerTime, PostId), Waiting>,
 }
 
@@ -107,6 +109,7 @@ impl Inbox {
             changed: false,
             listing: ServerTime(0),
             watched: BTreeMap::new(),
+            quiet: false,
             waiting: BTreeMap::new(),
             scope,
         }
@@ -125,9 +128,16 @@ impl Inbox {
             None => self.look_at_all(client, state)?,
         }
         self.looked_at = now;
+        let due = self.is_due();
+        self.quiet = self.quiet
+            || !due
+                && self
+                    .watched
+                    .values()
+                    .all(|watch| watch.closed_until.is_none());
         Ok(Looked {
             changed: std::mem::take(&mut self.changed),
-            due: self.is_due(),
+            due,
         })
     }
 
@@ -192,6 +202,7 @@ impl Inbox {
     /// is said once, until it is open again. After a first refusal the next look comes soon, since a
     /// second one is believed more.
     pub fn close(&mut self, channel: &ChannelId, why: &str) {
+        self.quiet = false;
         let now = self.now();
         let times = &self.scope.times;
         let confirmed = self.refused_since != Some(now);
@@ -230,9 +241,18 @@ impl Inbox {
     }
 
     /// Whether there is more to read without the server showing anything new.
-    pub fn is_due(&self) -> bool {
+    pub fn is_due(&mut self) -> bool {
+        if self.quiet {
+            return false;
+        }
         let now = self.now();
-        self.watched.values().any(|watch| watch.is_due(now))
+        let due = self.watched.values().any(|watch| watch.is_due(now));
+        self.quiet = !due
+            && self
+                .watched
+                .values()
+                .all(|watch| watch.closed_until.is_none());
+        due
     }
 
     pub fn is_direct(&self, channel: &ChannelId) -> bool {
@@ -422,6 +442,7 @@ impl Inbox {
         state: &mut State,
         channel: &Channel,
     ) -> Result<bool, ApiError> {
+        self.quiet = false;
         let shown = (channel.last_post_at, channel.total_msg_count);
         let bot = &self.scope.bot;
         if !state.channels.contains_key(&channel.id) {

@@ -22,13 +22,16 @@ const POLLS: usize = 60;
 /// Polls after which musl's allocator knows its sizes, and maps and unmaps no more pages.
 const SETTLED: usize = 300;
 
+/// A part of the table.
+type Part = fn() -> Vec<Row>;
+
 fn main() {
     let as_json = std::env::args().any(|argument| argument == "--json");
     let chosen: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let parts: [(&str, fn() -> Vec<Row>); 8] = [
+    let parts: [(&str, Part); 8] = [
         ("size", || vec![size()]),
         ("memory", memory),
         ("processor", processor),
@@ -151,19 +154,15 @@ fn peak() -> Row {
         answer_chars: 16_000,
         ..Setup::default()
     });
-    let process = rig.spawn();
-    rig.settle();
     let root = rig.ask(None);
-    rig.stage.wait_for_answer(&root);
     let mut world = rig.stage.world();
-    for _ in 0..8 {
-        let draft = world.draft(&rig.stage.ann.id, &rig.stage.channel, &"word ".repeat(200));
-        draft.root(&root).post();
-        let draft = world.draft(&rig.stage.bot.id, &rig.stage.channel, &"word ".repeat(200));
+    for author in [&rig.stage.ann.id, &rig.stage.bot.id].repeat(8) {
+        let draft = world.draft(author, &rig.stage.channel, &"word ".repeat(200));
         draft.root(&root).post();
     }
     drop(world);
-    rig.model.take();
+    let process = rig.spawn();
+    rig.settle();
     let question = rig.ask(Some(&root));
     rig.stage.wait_for_answer(&question);
     let asked = rig.model.take();
@@ -462,11 +461,11 @@ fn with_backlog() -> Rig {
     rig
 }
 
+/// Sends a request once more: the status that it gives.
+type Send = Box<dyn FnMut(&Seen) -> Result<u16, String>>;
+
 /// The same requests back to back on one connection: how long they take.
-fn again(
-    seen: &[Seen],
-    start: fn(&Rig) -> Box<dyn FnMut(&Seen) -> Result<u16, String>>,
-) -> Result<Duration, String> {
+fn again(seen: &[Seen], start: fn(&Rig) -> Send) -> Result<Duration, String> {
     let rig = with_backlog();
     let mut send = start(&rig);
     let started = Instant::now();
@@ -480,7 +479,7 @@ fn again(
     Ok(started.elapsed())
 }
 
-fn by_client(rig: &Rig) -> Box<dyn FnMut(&Seen) -> Result<u16, String>> {
+fn by_client(rig: &Rig) -> Send {
     let agent = Agent::with_environment(None, &|_| None).expect("no file to read");
     let url = rig.server.url();
     Box::new(move |seen| {
@@ -509,7 +508,7 @@ fn by_client(rig: &Rig) -> Box<dyn FnMut(&Seen) -> Result<u16, String>> {
     })
 }
 
-fn by_socket(rig: &Rig) -> Box<dyn FnMut(&Seen) -> Result<u16, String>> {
+fn by_socket(rig: &Rig) -> Send {
     let mut stream = TcpStream::connect(rig.server.wire.address).expect("a connection");
     stream.set_nodelay(true).expect("an open socket");
     let mut buffer = vec![0; 64 * 1024];
