@@ -128,16 +128,9 @@ impl Inbox {
             None => self.look_at_all(client, state)?,
         }
         self.looked_at = now;
-        let due = self.is_due();
-        self.quiet = self.quiet
-            || !due
-                && self
-                    .watched
-                    .values()
-                    .all(|watch| watch.closed_until.is_none());
         Ok(Looked {
             changed: std::mem::take(&mut self.changed),
-            due,
+            due: self.is_due(),
         })
     }
 
