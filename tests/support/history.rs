@@ -1026,7 +1026,9 @@ impl Play<'_> {
         (troubles.storm, troubles.outage) = (None, None);
         troubles.next.clear();
         drop(troubles);
-        self.start_at = self.start_at.min(self.now() + 1000);
+        // Not before an answer that a state of old cannot expect is there.
+        let soon = self.now() + self.knobs.commit_delay_ms + 1000;
+        self.start_at = self.start_at.min(soon);
     }
 
     fn settle(&mut self) {
