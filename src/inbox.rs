@@ -68,7 +68,8 @@ pub struct Inbox {
     scope: Scope,
     teams: Vec<(TeamId, Option<String>)>,
     teams_due: Duration,
-    /// After a change: until when, and when next, the lists are asked for without their ETags.
+    /// After a change: until when, at least and once after, and when next, the lists are asked for
+    /// without their ETags. Zero: not at all.
     relist_until: Duration,
     relist_due: Duration,
     /// Whether this run saw all lists once.
@@ -262,7 +263,7 @@ impl Inbox {
                 !watch.team.is_empty() && !teams.contains(&watch.team)
             });
         }
-        let relist = now < self.relist_until && now >= self.relist_due;
+        let relist = !self.relist_until.is_zero() && now >= self.relist_due;
         if relist {
             self.relist_due = now + self.scope.times.relist;
         }
@@ -301,6 +302,10 @@ impl Inbox {
         }
         if first_round && complete {
             state.begun = true;
+        }
+        if complete && relist && now >= self.relist_until {
+            // Not before: an outage or a long answer may take up all of the window.
+            self.relist_until = Duration::ZERO;
         }
         if complete {
             // Only now: until then a list may yet show a channel that the bot came into before.
