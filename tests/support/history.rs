@@ -336,6 +336,7 @@ impl Truth {
             let settled = self.settled;
             let at = &mut self.places[place];
             let whole = at.member && !at.archived && !at.unsettled;
+            at.seen_out = false;
             at.continues = !forgets && stays && whole && (settled || at.continues);
             if !at.continues {
                 let why = "the configuration or the state was lost";
