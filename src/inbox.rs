@@ -65,7 +65,8 @@ pub struct Inbox {
     scope: Scope,
     teams: Vec<(TeamId, Option<String>)>,
     teams_due: Duration,
-    /// After a change: until when, and when next, the lists are asked for without their ETags.
+    /// After a change: until when, at least and once after, and when next, the lists are asked for
+    /// without their ETags. Zero: not at all.
     relist_until: Duration,
     relist_due: Duration,
     /// When the server last said what there is.
@@ -332,7 +333,7 @@ impl Inbox {
         }
         // The lists' ETags are blind to what is committed late, and to anything while the server's clock
         // is behind what it was.
-        let recent = now < self.relist_until;
+        let recent = !self.relist_until.is_zero();
         let newest = state.listed_at.before(self.scope.times.window);
         let hidden = client.date_ms().is_some_and(|present| present < newest.0);
         let relist = (recent || hidden) && now >= self.relist_due;
@@ -359,9 +360,8 @@ impl Inbox {
                     // things, or a channel that is still empty.
                     let changed = self.take_list(client, state, &team, &channels)?;
                     if changed || etag != self.teams[at].1 {
-                        // Once more after the window, for what its last moments bring.
                         let times = &self.scope.times;
-                        self.relist_until = now + times.window + times.relist;
+                        self.relist_until = now + times.window;
                         self.relist_due = now + times.relist;
                     }
                     self.teams[at].1 = etag;
@@ -381,6 +381,10 @@ impl Inbox {
         // A list that stays refused is one of no channels.
         if shown || now >= refused_since + self.scope.times.recheck {
             self.begin(state);
+        }
+        if shown && relist && now >= self.relist_until {
+            // Not before: an outage or a long answer may take up all of the window.
+            self.relist_until = Duration::ZERO;
         }
         if shown {
             // Only now: until then a list may yet show a channel that the bot came into before.

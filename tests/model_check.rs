@@ -310,3 +310,32 @@ fn a_question_deleted_while_it_waited_is_not_answered() {
         check(Knobs::default(), &events);
     }
 }
+
+#[test]
+fn seed_45743_a_late_post_is_found_after_an_outage_that_took_up_the_window() {
+    // The lists were asked for without their ETags for a minute in which none could be asked for.
+    let late = Post {
+        who: Who::Ann,
+        channel: 0,
+        reply: None,
+        late_ms: 9_000,
+        in_ms: 0,
+        addressed: true,
+        long: false,
+    };
+    let outage = Outage { secs: 100, kind: 0 };
+    check(
+        Knobs {
+            request_takes_ms: 1,
+            ..Knobs::default()
+        },
+        &[
+            Run { secs: 1 },
+            late,
+            ask(1),
+            Run { secs: 2 },
+            outage,
+            Run { secs: 70 },
+        ],
+    );
+}

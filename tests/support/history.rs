@@ -336,6 +336,7 @@ impl Truth {
             let settled = self.settled;
             let at = &mut self.places[place];
             let whole = at.member && !at.archived && !at.unsettled;
+            at.seen_out = false;
             at.continues = !forgets && stays && whole && (settled || at.continues);
             if !at.continues {
                 let why = "the configuration or the state was lost";
@@ -1026,7 +1027,9 @@ impl Play<'_> {
         (troubles.storm, troubles.outage) = (None, None);
         troubles.next.clear();
         drop(troubles);
-        self.start_at = self.start_at.min(self.now() + 1000);
+        // Not before an answer that a state of old cannot expect is there.
+        let soon = self.now() + self.knobs.commit_delay_ms + 1000;
+        self.start_at = self.start_at.min(soon);
     }
 
     fn settle(&mut self) {
