@@ -1589,3 +1589,36 @@ fn a_replaced_program_takes_over_in_place() {
     stage.wait_for_answer(&second);
     assert_eq!(stage.answers(&first).len(), 1);
 }
+
+#[test]
+fn a_little_memory_and_few_files_are_enough() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "poll_interval_secs = 0.05");
+    // In kB of address space. A debug build maps itself and its libraries as well.
+    let program = fs::metadata(binary_path()).unwrap().len() / 1024;
+    let memory = if program < 4096 {
+        16_384
+    } else {
+        program + 32_768
+    };
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        &format!("ulimit -v {memory}; ulimit -n 12; exec \"$0\" \"$@\""),
+    ]);
+    limited.arg(binary_path());
+    let bot = stage.spawn_as(limited, |_| {});
+    wait_for_first_look(&stage);
+    let long = "word ".repeat(3000);
+    let questions: Vec<String> = (0..100)
+        .map(|_| stage.world().post(&stage.ann.id, &stage.channel, &long))
+        .collect();
+    // In no order: some bear the same millisecond.
+    stage.wait("every answer", |world| {
+        let answered = |question: &&String| !world.own_answers(&stage.bot.id, question).is_empty();
+        questions.iter().filter(answered).count() == questions.len()
+    });
+    for question in &questions {
+        assert_eq!(stage.answers(question).len(), 1, "{}", bot.log());
+    }
+}
