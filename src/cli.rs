@@ -7,11 +7,13 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use log::LevelFilter;
 
 use crate::commands::{doctor, init, print, run, send, why};
 use crate::nearest::nearest;
+use crate::times;
 
 /// What the process was asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -444,7 +446,7 @@ fn start_log(level: LevelFilter) {
     env_logger::Builder::new()
         .parse_filters(&filter)
         .format(|buffer, record| {
-            let time = buffer.timestamp_seconds();
+            let time = times::timestamp(SystemTime::now());
             writeln!(
                 buffer,
                 "{time} {:<5} {}",

@@ -70,6 +70,14 @@ pub fn date(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// `time` in UTC to the second, as `2026-11-22T19:18:38Z`.
+pub fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let second = since.unwrap_or_default().as_secs() % 86_400;
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{}T{hour:02}:{minute:02}:{:02}Z", date(time), second % 60)
+}
+
 /// The durations. `Default` is what the program runs with; the configuration sets only `poll`.
 #[derive(Clone)]
 pub struct Times {
@@ -136,10 +144,13 @@ mod tests {
             (4_107_542_400, "2100-03-01"),
         ];
         for (seconds, expected) in cases {
-            assert_eq!(
-                date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
-                expected
-            );
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(date(time), expected);
         }
+    }
+    #[test]
+    fn moments_have_their_timestamps() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_375_118);
+        assert_eq!(timestamp(time), "2026-11-22T19:18:38Z");
     }
 }
