@@ -1536,3 +1536,25 @@ fn a_post_by_someone_not_allowed_causes_nothing_and_reaches_no_model() {
         }
     }
 }
+
+#[test]
+fn a_first_refusal_is_looked_at_again_soon() {
+    let stage = Stage::simulated();
+    let channel = {
+        let mut world = stage.world();
+        let channel = world.add_channel(&stage.team, "later", Kind::Open);
+        world.add_member(&channel, &stage.ann.id, Joining::Joined);
+        channel
+    };
+    stage.configure(ECHO, &only(&channel));
+    // As on a real clock, no two moments are the same.
+    let clock = stage.clock.clone();
+    stage.mattermost.on_request(move |_, _| {
+        clock.advance(20);
+        Act::Serve
+    });
+    let mut session = stage.start();
+    stage.run_for(&mut session, 10);
+    let asked = |call: &Logged| path(call).ends_with(&format!("channels/{channel}"));
+    assert_eq!(calls(&stage).iter().filter(|call| asked(call)).count(), 2);
+}
