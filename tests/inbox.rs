@@ -1558,3 +1558,24 @@ fn a_first_refusal_is_looked_at_again_soon() {
     let asked = |call: &Logged| path(call).ends_with(&format!("channels/{channel}"));
     assert_eq!(calls(&stage).iter().filter(|call| asked(call)).count(), 2);
 }
+
+#[test]
+fn an_attempt_that_ended_with_an_error_does_not_count_after_a_restart() {
+    let (stage, mut session) = at_work("");
+    let question = ask(&stage, "hello");
+    stage
+        .mattermost
+        .on_request(|request, _| match api_path(request) {
+            "users/me/typing" => Act::Instead(Fault::RateLimited(1)),
+            _ => Act::Serve,
+        });
+    for _ in 0..5 {
+        stage.run_for(&mut session, 3);
+        assert_eq!(state(&stage)["journal"], Value::Null);
+        drop(session);
+        session = stage.start();
+    }
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 70);
+    assert_eq!(stage.answers(&question), ["You said: hello"]);
+}
