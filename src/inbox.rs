@@ -193,18 +193,14 @@ impl Inbox {
     }
 
     /// Leaves a channel alone for a while: the server refused to let the bot read or write there. That
-    /// is said once, until it is open again. After a first refusal the next look comes soon, since a
-    /// second one is believed more.
+    /// is said once, until it is open again.
     pub fn close(&mut self, channel: &ChannelId, why: &str) {
+        self.close_for(channel, why, self.scope.times.recheck);
+    }
+
+    fn close_for(&mut self, channel: &ChannelId, why: &str, pause: Duration) {
         self.quiet = false;
         let now = self.now();
-        let times = &self.scope.times;
-        let confirmed = self.refused_since != Some(now);
-        let pause = if confirmed {
-            times.recheck
-        } else {
-            times.relist
-        };
         if self.scope.channel.is_some() {
             self.watched.entry(channel.clone()).or_default();
         }
@@ -278,22 +274,25 @@ impl Inbox {
         let channel = match client.channel(id) {
             Err(error) if error.is_closed() => {
                 let why = format!("{error}; check channel_id and add the bot to the channel");
-                if self.is_confirmed(now) {
+                let confirmed = self.is_confirmed(now);
+                if confirmed {
                     self.begin(state);
                 }
-                self.close(id, &why);
+                self.close_for(id, &why, self.pause_after_refusal(confirmed));
                 return Ok(());
             }
             result => result?,
         };
         if check_membership && !client.is_member(id)? {
-            if self.is_confirmed(now) {
+            let confirmed = self.is_confirmed(now);
+            if confirmed {
                 self.leave(state, &channel);
                 self.begin(state);
             }
-            self.close(
+            self.close_for(
                 id,
                 "the bot is not in it; add it with /invite in the channel",
+                self.pause_after_refusal(confirmed),
             );
             return Ok(());
         }
@@ -313,6 +312,16 @@ impl Inbox {
     /// said again.
     fn is_confirmed(&mut self, now: Duration) -> bool {
         *self.refused_since.get_or_insert(now) < now
+    }
+
+    /// After a first refusal the next look comes soon, since a second one is believed more.
+    fn pause_after_refusal(&self, confirmed: bool) -> Duration {
+        let times = &self.scope.times;
+        if confirmed {
+            times.recheck
+        } else {
+            times.relist
+        }
     }
 
     fn look_at_all(&mut self, client: &Client, state: &mut State) -> Result<(), ApiError> {

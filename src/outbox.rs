@@ -10,7 +10,7 @@ use log::{debug, warn};
 
 use crate::inbox;
 use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
-use crate::mattermost::{PostId, PrxProps, UserId};
+use crate::mattermost::{Post, PostId, PrxProps, UserId};
 use crate::state::{Journal, Store};
 use crate::times::Times;
 
@@ -193,11 +193,7 @@ impl Outbox {
                 },
             });
             match result {
-                // A plugin may have taken the props away: an own post without them is this one.
-                Ok(post)
-                    if post.user_id == self.bot
-                        && post.props.prx.as_ref().is_none_or(|posted| *posted == prx) =>
-                {
+                Ok(post) if is_it(&post, &self.bot, &prx) => {
                     progress.unclear = None;
                     progress.posted.insert(part);
                 }
@@ -244,6 +240,12 @@ impl Outbox {
             parts => parts,
         }
     }
+}
+
+/// Whether `post`, which the server gave for one that was sent with `prx`, is that one: a pending id
+/// may bring somebody else's. A plugin may have taken the props away: an own post without them is it.
+pub fn is_it(post: &Post, bot: &UserId, prx: &PrxProps) -> bool {
+    post.user_id == *bot && post.props.prx.as_ref().is_none_or(|posted| posted == prx)
 }
 
 /// Gives the draft another nonce, on disk before the server hears of it.

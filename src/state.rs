@@ -167,10 +167,11 @@ impl Store {
             return Ok(());
         }
         let temporary = sibling(&self.path, "new");
+        // One that a crash left, or somebody else's link or file, in a folder that others may write.
+        let _ = fs::remove_file(&temporary);
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&temporary)?;
         file.write_all(&bytes)?;
@@ -346,6 +347,27 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[test]
+    fn what_lies_in_the_temporary_files_place_is_neither_kept_nor_followed() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = folder("temporary");
+        let (path, other) = (folder.join("config.state.json"), folder.join("other"));
+        let temporary = sibling(&path, "new");
+        fs::write(&temporary, "left by a crash").unwrap();
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).unwrap();
+        let mut store = open(&path, "bot", "");
+        store.save().unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        fs::write(&other, "another's").unwrap();
+        symlink(&other, &temporary).unwrap();
+        store.state.begun = true;
+        store.save().unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "another's");
     }
 
     #[test]

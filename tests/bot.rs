@@ -1572,6 +1572,20 @@ fn a_changed_config_takes_effect_in_place_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn a_config_is_mended_while_the_bot_waits_for_a_server_that_is_not_there() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "poll_interval_secs = 0.05");
+    let good = fs::read_to_string(stage.config_path()).unwrap();
+    let wrong = good.replace(&stage.mattermost.url(), "http://127.0.0.1:1");
+    assert_ne!(wrong, good);
+    fs::write(stage.config_path(), wrong).unwrap();
+    let bot = stage.spawn();
+    stage.wait("an outage", |_| bot.log().contains("trying again"));
+    fs::write(stage.config_path(), good).unwrap();
+    stage.wait("a start", |_| starts(&bot) == 1);
+}
+
+#[test]
 fn a_replaced_program_takes_over_in_place() {
     let stage = Stage::real();
     stage.configure(ECHO, "poll_interval_secs = 0.05");

@@ -56,7 +56,7 @@ fn bot_process() {
         clock: Rc::new(Remote::connect(&control)),
         ..Times::default()
     };
-    let mut session = Session::start(config, times, false)
+    let mut session = Session::start(config, times, false, &mut || {})
         .expect("a start")
         .expect("no other instance");
     while !session.step().expect("no reason to exit") {}

@@ -71,7 +71,7 @@ fn try_start(stage: &Stage) -> Result<Session, Exit> {
         call: CALL,
         ..Times::default()
     };
-    Ok(Session::start(config, times, false)?.expect("no other instance"))
+    Ok(Session::start(config, times, false, &mut || {})?.expect("no other instance"))
 }
 
 fn start(stage: &Stage) -> Session {
@@ -1065,7 +1065,7 @@ fn the_local_calendar_decides_nothing() {
         clock: Rc::new(Wrong(stage.clock.clone(), shift.clone())),
         ..Times::default()
     };
-    let session = Session::start(config, times, false).expect("a start");
+    let session = Session::start(config, times, false, &mut || {}).expect("a start");
     let mut session = session.expect("no other instance");
     for wrong in [0, -year, year, 0] {
         shift.store(wrong, Ordering::SeqCst);

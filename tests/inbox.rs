@@ -1536,3 +1536,46 @@ fn a_post_by_someone_not_allowed_causes_nothing_and_reaches_no_model() {
         }
     }
 }
+
+#[test]
+fn a_first_refusal_is_looked_at_again_soon() {
+    let stage = Stage::simulated();
+    let channel = {
+        let mut world = stage.world();
+        let channel = world.add_channel(&stage.team, "later", Kind::Open);
+        world.add_member(&channel, &stage.ann.id, Joining::Joined);
+        channel
+    };
+    stage.configure(ECHO, &only(&channel));
+    // As on a real clock, no two moments are the same.
+    let clock = stage.clock.clone();
+    stage.mattermost.on_request(move |_, _| {
+        clock.advance(20);
+        Act::Serve
+    });
+    let mut session = stage.start();
+    stage.run_for(&mut session, 10);
+    let asked = |call: &Logged| path(call).ends_with(&format!("channels/{channel}"));
+    assert_eq!(calls(&stage).iter().filter(|call| asked(call)).count(), 2);
+}
+
+#[test]
+fn an_attempt_that_ended_with_an_error_does_not_count_after_a_restart() {
+    let (stage, mut session) = at_work("");
+    let question = ask(&stage, "hello");
+    stage
+        .mattermost
+        .on_request(|request, _| match api_path(request) {
+            "users/me/typing" => Act::Instead(Fault::RateLimited(1)),
+            _ => Act::Serve,
+        });
+    for _ in 0..5 {
+        stage.run_for(&mut session, 3);
+        assert_eq!(state(&stage)["journal"], Value::Null);
+        drop(session);
+        session = stage.start();
+    }
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 70);
+    assert_eq!(stage.answers(&question), ["You said: hello"]);
+}

@@ -8,6 +8,7 @@ use prx::commands::send::{Letter, deliver};
 use prx::http::Agent;
 use prx::mattermost::client::Client;
 use prx::times::Times;
+use serde_json::json;
 use support::bot::{Ran, Stage};
 use support::mattermost::{Act, Fault, Kind, api_path};
 
@@ -126,11 +127,29 @@ fn what_goes_wrong_for_a_moment_is_repeated_and_posted_once() {
 }
 
 #[test]
+fn a_post_without_its_props_is_not_sent_again() {
+    let stage = stage();
+    let bare = json!({
+        "id": "p".repeat(26),
+        "user_id": stage.bot.id,
+        "channel_id": stage.channel,
+        "message": "hello",
+    });
+    let act = Act::ServeThen(Fault::Json(bare));
+    stage.mattermost.once("POST", "posts", act);
+    let ran = stage.run(&["send", "--channel", "talk", "hello"], "");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(sent(&stage).len(), 1);
+}
+
+#[test]
 fn what_goes_wrong_for_long_is_given_up_while_a_repeat_is_still_safe() {
-    let cases: [(Fault, bool); 3] = [
+    let anothers = json!({"id": "p", "user_id": "somebody"});
+    let cases: [(Fault, bool); 4] = [
         // Whether the server may have taken it.
         (Fault::Error(500, "app.post.save.app_error"), true),
         (Fault::Close, true),
+        (Fault::Json(anothers), true),
         (Fault::RateLimited(1), false),
     ];
     for (fault, unclear) in cases {

@@ -49,8 +49,10 @@ impl Bot {
         self.asked = Some((post.user_id.clone(), began));
         let before = self.store.state.journal.take();
         if let Err(trouble) = self.draft(&post, direct, before.as_ref()) {
-            // An attempt that ended with an error is not one that ended with the process.
+            // An attempt that ended with an error is not one that ended with the process, neither for
+            // this run nor for the next. If that cannot be written, it counts as one.
             self.store.state.journal = before;
+            let _ = self.store.save();
             return Err(trouble);
         }
         self.deliver()

@@ -297,7 +297,11 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
                 answer.api_url.clone_from(&ollama);
             }
             let mut variables = known.key_variables.iter();
-            from_environment = variables.find_map(|name| std::env::var(name).ok());
+            from_environment = variables.find_map(|name| {
+                std::env::var(name)
+                    .ok()
+                    .filter(|key| !key.trim().is_empty())
+            });
             let base = match known.name {
                 "ollama" => ollama.clone(),
                 _ => known.base.to_owned(),
@@ -389,44 +393,57 @@ fn text(
     if model.provider.is_empty() {
         text += "# default_provider = \"ollama\"\n# default_model = \"qwen3\"\n";
     } else {
-        text += &format!("default_provider = {:?}\n", model.provider);
+        text += &format!("default_provider = {}\n", toml(&model.provider));
         if !model.api_url.is_empty() {
-            text += &format!("api_url = {:?}\n", model.api_url);
+            text += &format!("api_url = {}\n", toml(&model.api_url));
         }
-        text += &format!("default_model = {:?}\n", model.model);
+        text += &format!("default_model = {}\n", toml(&model.model));
         if let Some(key) = &model.key {
-            text += &format!("api_key = {:?}\n", key.reveal());
+            text += &format!("api_key = {}\n", toml(key.reveal()));
         }
     }
     text += &format!(
-        "\n[channels_config.mattermost]\nurl = {:?}\n# Of @{}.\nbot_token = {:?}\n",
-        server.url,
+        "\n[channels_config.mattermost]\nurl = {}\n# Of @{}.\nbot_token = {}\n",
+        toml(&server.url),
         me.username,
-        token.reveal()
+        toml(token.reveal())
     );
     if let Some(file) = &server.ca_file {
         let file = fs::canonicalize(file).unwrap_or_else(|_| file.clone());
-        text += &format!("ca_file = {:?}\n", file.to_string_lossy());
+        text += &format!("ca_file = {}\n", toml(&file.to_string_lossy()));
     }
     match channel {
         Some((id, title)) => {
             let title = comment(title);
             text += &format!(
-                "# Only {title}; without this line, everywhere it is.\nchannel_id = {:?}\n",
-                id.as_str()
+                "# Only {title}; without this line, everywhere it is.\nchannel_id = {}\n",
+                toml(id.as_str())
             );
         }
         None => {
             text += "# Everywhere it is; to answer in one channel only:\n# channel_id = \"…\"\n"
         }
     }
-    let ids: Vec<String> = people.ids.iter().map(|id| format!("{id:?}")).collect();
+    let ids: Vec<String> = people.ids.iter().map(|id| toml(id)).collect();
     text + &format!(
         "# Who may talk to it: {}.\nallowed_users = [{}]\n# true: only when @{} is mentioned.\nmention_only = false\n",
         comment(&people.names),
         ids.join(", "),
         me.username,
     )
+}
+
+/// `text` as a TOML string: Rust's own escapes are others.
+fn toml(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted += &format!("\\u{:04X}", c as u32),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
 }
 
 /// Writes the file for its owner's eyes only; a failure leaves what was there.
@@ -541,4 +558,27 @@ impl Asker {
 
 fn ended() -> Exit {
     Exit::Failure("the answers ended before the questions; nothing was written".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_reads_back_from_the_file_as_it_was() {
+        for text in [
+            "",
+            "plain",
+            "a\"b\\c",
+            "e\u{301}\u{200d}\u{feff}",
+            "\t\n\u{1b}\u{7f}\u{9f}",
+        ] {
+            let line = format!("key = {}", toml(text));
+            let table = ::toml::de::DeTable::parse(&line)
+                .expect("TOML")
+                .into_inner();
+            let value = table.get("key").and_then(|value| value.get_ref().as_str());
+            assert_eq!(value, Some(text), "{line}");
+        }
+    }
 }

@@ -25,7 +25,8 @@ const OLDEST_POST_LIMIT: usize = 4000;
 pub fn run(config_path: Option<&Path>, once: bool) -> Result<(), Exit> {
     let config = config::load(config_path, &|name| std::env::var(name).ok())?;
     let mut reload = Reload::new(&config);
-    let Some(mut session) = Session::start(config, Times::default(), once)? else {
+    let between = &mut || reload.look();
+    let Some(mut session) = Session::start(config, Times::default(), once, between)? else {
         return Ok(());
     };
     while !session.step()? {
@@ -45,8 +46,14 @@ pub struct Session {
 
 impl Session {
     /// Takes the lock, before any request, and finds out who the bot is; waits for a server that
-    /// cannot be reached, unless `once`. Nothing: another instance has the lock.
-    pub fn start(config: Config, mut times: Times, once: bool) -> Result<Option<Session>, Exit> {
+    /// cannot be reached, unless `once`, and calls `between` after each try. Nothing: another instance
+    /// has the lock.
+    pub fn start(
+        config: Config,
+        mut times: Times,
+        once: bool,
+        between: &mut dyn FnMut(),
+    ) -> Result<Option<Session>, Exit> {
         let lock = match Lock::take(&config.state_path) {
             Ok(lock) => lock,
             Err(LockError::Taken(holder)) => {
@@ -80,6 +87,7 @@ impl Session {
                 Err(error) if once => return Err(Exit::Failure(error.to_string())),
                 Err(error) => times.clock.sleep(outage.begins(&Trouble::Api(error))?),
             }
+            between();
         };
         outage.over();
         let scope = settings.channel_id.clone().unwrap_or_default();

@@ -10,7 +10,7 @@ use super::{Exit, connect, lookup, print};
 use crate::config::Config;
 use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
 use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, is_it};
 use crate::reply::{self, ReplyOptions};
 use crate::times::Times;
 
@@ -189,13 +189,10 @@ impl Sender<'_> {
             });
             let mut wait = pause;
             let error = match result {
-                Ok(post) if post.user_id == self.me.id && post.props.prx.as_ref() == Some(&prx) => {
-                    return Ok(post.id);
-                }
-                Ok(_) => {
-                    // Somebody else's, with the same pending id.
+                Ok(post) if is_it(&post, &self.me.id, &prx) => return Ok(post.id),
+                Ok(post) => {
                     pending = Outbox::nonce();
-                    continue;
+                    ApiError::Unclear(format!("the server gave another post, {}", post.id))
                 }
                 Err(error @ (ApiError::Refused { .. } | ApiError::Unauthorized)) => {
                     return Err(format!("{error}{}", self.hint(&error)));
@@ -207,7 +204,7 @@ impl Sender<'_> {
                 ApiError::Unclear(_) | ApiError::TooLarge => unclear = true,
                 _ => {}
             }
-            if clock.now() + wait >= first + self.times.repeat_within {
+            if clock.now().saturating_add(wait) >= first + self.times.repeat_within {
                 return Err(match unclear {
                     true => {
                         format!("{error}; it may be there all the same: look before you repeat it")

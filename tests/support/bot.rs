@@ -115,7 +115,7 @@ impl Stage {
             clock: Rc::new(self.clock.clone()),
             ..Times::default()
         };
-        Session::start(config, times, false)
+        Session::start(config, times, false, &mut || {})
     }
 
     /// Lets the bot work for `secs` of simulated time.

@@ -238,7 +238,8 @@ impl Sandbox {
         let (stop, config) = (Arc::new(AtomicBool::new(false)), self.config.clone());
         let asked_to_stop = stop.clone();
         let thread = thread::spawn(move || {
-            let Some(mut session) = Session::start(config, Times::default(), false)? else {
+            let Some(mut session) = Session::start(config, Times::default(), false, &mut || {})?
+            else {
                 return Err(Exit::Failure("another bot has the lock".into()));
             };
             while !asked_to_stop.load(Ordering::SeqCst) {
