@@ -78,6 +78,7 @@ impl Bot {
     /// One poll, and the answers to all that it brought.
     pub fn round(&mut self) -> Result<Round, Trouble> {
         let mut answered = false;
+        let mut unread = None;
         let mut busy = self.store.state.journal.is_some();
         self.resume()?;
         let looked = self.inbox.look(&self.client, &mut self.store.state)?;
@@ -95,10 +96,11 @@ impl Bot {
                 }
                 _ => true,
             };
-            self.inbox
+            unread = self
+                .inbox
                 .read(&self.client, &mut self.store.state, &wanted)?;
         }
-        let begun = self.begun_before();
+        let begun = self.begun_before(unread.is_none());
         while let Some(waiting) = self.inbox.next(begun.as_ref()) {
             answered = true;
             self.answer(waiting)?;
@@ -106,21 +108,26 @@ impl Bot {
         if busy || answered {
             self.store.save()?;
         }
+        if let Some(error) = unread {
+            return Err(error.into());
+        }
         Ok(Round {
             more: self.inbox.is_due(),
             answered,
         })
     }
 
-    /// The post whose answer an earlier run began and did not finish.
-    fn begun_before(&mut self) -> Option<PostId> {
+    /// The post whose answer an earlier run began and did not finish. `all_read`: if it does not wait,
+    /// it was deleted meanwhile, or is answered.
+    fn begun_before(&mut self, all_read: bool) -> Option<PostId> {
         let post = self.store.state.journal.as_ref()?.post.clone();
-        if !self.inbox.waits(&post) {
-            // It was deleted meanwhile, or is answered.
-            self.store.state.journal = None;
-            return None;
+        if self.inbox.waits(&post) {
+            return Some(post);
         }
-        Some(post)
+        if all_read {
+            self.store.state.journal = None;
+        }
+        None
     }
 
     /// Mentions are by name, and names change.

@@ -69,7 +69,7 @@ pub struct Inbox {
     /// without their ETags. Zero: not at all.
     relist_until: Duration,
     relist_due: Duration,
-    /// When the server last said what there is.
+    /// When the bot was last in touch with the server.
     looked_at: Duration,
     /// Whether this run saw all lists once.
     looked: bool,
@@ -135,23 +135,29 @@ impl Inbox {
         })
     }
 
-    /// Reads what `look` found. What `wanted` refuses is handled at once; the rest waits.
+    /// Reads what `look` found. What `wanted` refuses is handled at once; the rest waits. Also gives
+    /// the error of a channel that could not be read while others could.
     pub fn read(
         &mut self,
         client: &Client,
         state: &mut State,
         wanted: &Wanted,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Option<ApiError>, ApiError> {
         let now = self.now();
         let due = self.watched.iter().filter(|(_, watch)| watch.is_due(now));
         let due: Vec<ChannelId> = due.map(|(channel, _)| channel.clone()).collect();
+        let mut unclear = Vec::new();
         for channel in due {
             match self.read_channel(client, state, &channel, wanted) {
                 Err(error) if error.is_closed() => self.close(&channel, &error.to_string()),
+                // One channel in trouble does not hold up the others; a server in trouble ends this.
+                Err(error @ (ApiError::Unclear(_) | ApiError::TooLarge)) if unclear.len() < 3 => {
+                    unclear.push(error);
+                }
                 result => result?,
             }
         }
-        Ok(())
+        Ok(unclear.pop())
     }
 
     /// Whether `post` waits.
@@ -186,6 +192,8 @@ impl Inbox {
         created: ServerTime,
     ) {
         self.waiting.remove(&(created, post.clone()));
+        // What is written while the bot is at work is not missed.
+        self.looked_at = self.now();
         if let Some(channel_state) = state.channels.get_mut(channel) {
             channel_state.handled.insert(post.clone(), created);
             self.advance(channel_state, channel);

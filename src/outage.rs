@@ -23,7 +23,7 @@ pub struct Outage {
 
 impl Outage {
     pub fn new(times: Times) -> Outage {
-        let pause = times.poll;
+        let pause = times.poll.min(times.backoff_max);
         Outage {
             times,
             since: None,
@@ -38,7 +38,7 @@ impl Outage {
             let lasted = self.times.clock.now().saturating_sub(since).as_secs();
             info!("all is well again after {lasted} s");
         }
-        self.pause = self.times.poll;
+        self.pause = self.times.poll.min(self.times.backoff_max);
         self.unauthorized = None;
     }
 

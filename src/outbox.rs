@@ -21,6 +21,8 @@ pub enum Delivery {
     Posted,
     /// The server will never take it, and why.
     Refused { closed: bool, why: String },
+    /// A part is longer than the server takes.
+    TooLong,
     /// Nothing is being delivered.
     Nothing,
 }
@@ -215,6 +217,10 @@ impl Outbox {
                         None => return Ok(refused(false, "its thread was deleted")),
                     }
                     renew(store, journal, progress)?;
+                }
+                // `model.post.is_valid.message_length.app_error`
+                Err(ApiError::Refused { id, .. }) if id.contains(".message_length.") => {
+                    return Ok(Delivery::TooLong);
                 }
                 Err(error @ ApiError::Refused { status, .. }) => {
                     return Ok(refused(status == 403, &error.to_string()));

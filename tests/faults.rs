@@ -1090,3 +1090,46 @@ fn an_answer_that_the_model_cut_keeps_its_text() {
     assert!(answer.starts_with("the first half"), "{answer}");
     assert!(answer.contains("cut off"), "{answer}");
 }
+
+#[test]
+fn a_channel_that_cannot_be_read_does_not_hold_up_the_others() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    let mut world = stage.world();
+    let broken = world.add_channel(&stage.team, "broken", Kind::Open);
+    world.add_member(&broken, &stage.ann.id, Joining::Joined);
+    world.add_member(&broken, &stage.bot.id, Joining::Joined);
+    drop(world);
+    stage.run_for(&mut session, 3);
+    let path = format!("/channels/{broken}/posts?since");
+    stage
+        .mattermost
+        .on_request(move |request, _| match request.target.contains(&path) {
+            true => Act::Instead(Fault::Error(500, "app.post.get_posts_since.app_error")),
+            false => Act::Serve,
+        });
+    stage.clock.advance(10);
+    let held_up = stage.world().post(&stage.ann.id, &broken, "here?");
+    stage.run_for(&mut session, 30);
+    let question = ask(&stage, "and here?");
+    stage.run_for(&mut session, 90);
+    assert_eq!(stage.answers(&question).len(), 1);
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 90);
+    assert_eq!(stage.answers(&held_up).len(), 1);
+}
+
+#[test]
+fn a_limit_that_was_lowered_meanwhile_splits_the_answer_anew() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    stage.clock.advance(10);
+    let question = ask(&stage, &"word ".repeat(1000));
+    stage.world().knobs.max_post_size = 1500;
+    stage.run_for(&mut session, 30);
+    let parts = stage.answers(&question);
+    assert_eq!(parts.len(), 4, "{parts:?}");
+    assert_eq!(parts.join(" ").matches("word").count(), 1000);
+}

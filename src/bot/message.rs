@@ -12,6 +12,9 @@ use crate::outbox::{Delivery, Outbox, Trouble};
 use crate::reply::{self, ReplyOptions};
 use crate::state::{Draft, Journal};
 
+/// No server's limit is shorter, in characters.
+const SHORTEST_LIMIT: usize = 1000;
+
 impl Bot {
     /// Posts an answer that was held up, unless its question is gone.
     pub(super) fn resume(&mut self) -> Result<(), Trouble> {
@@ -36,7 +39,7 @@ impl Bot {
         if began.saturating_sub(waiting.since) > self.times.stale {
             match self.look_again(&post.id)? {
                 Some(fresh) => post = fresh,
-                None => return self.give_up(&post, "it was deleted while it waited"),
+                None => return self.give_up(&post, "it was deleted or cannot be read any more"),
             }
         }
         let direct = self.inbox.is_direct(&post.channel_id);
@@ -96,11 +99,12 @@ impl Bot {
         self.inbox.opened(&post.channel_id);
         let took = self.times.clock.now() - began;
         if took > self.times.stale && self.look_again(&post.id)?.is_none() {
-            return self.give_up(post, "it was deleted while its answer was on the way");
+            return self.give_up(
+                post,
+                "it was deleted, or cannot be read any more, while its answer was made",
+            );
         }
-        let options = ReplyOptions {
-            allow_unsafe_links: self.config.mattermost.allow_unsafe_links,
-        };
+        let options = self.reply_options();
         let draft = Draft {
             root: answer::root(&self.config, post),
             parts: reply::parts(&text, self.post_limit, &options),
@@ -146,6 +150,8 @@ impl Bot {
                 }
             }
             Delivery::Nothing => return Ok(()),
+            Delivery::TooLong if self.post_limit > SHORTEST_LIMIT => return self.split_again(),
+            Delivery::TooLong => warn!("post {post} in {channel} gets no answer: it is too long"),
             Delivery::Refused { closed, why } => {
                 warn!("post {post} in {channel} gets no answer: {why}");
                 if closed {
@@ -157,6 +163,30 @@ impl Bot {
         self.inbox
             .done(&mut self.store.state, &post, &channel, created);
         Ok(())
+    }
+
+    /// The server's limit is lower than it was at the start: splits the journal's answer anew.
+    fn split_again(&mut self) -> Result<(), Trouble> {
+        let told = self.client.max_post_size()?;
+        let told = told.filter(|limit| *limit < self.post_limit);
+        self.post_limit = told.unwrap_or(self.post_limit / 2).max(SHORTEST_LIMIT);
+        let options = self.reply_options();
+        if let Some(journal) = &mut self.store.state.journal
+            && let Some(draft) = &mut journal.draft
+        {
+            let parts = draft.parts.iter();
+            draft.parts = parts
+                .flat_map(|part| reply::parts(part, self.post_limit, &options))
+                .collect();
+            draft.nonce = Outbox::nonce();
+        }
+        self.deliver()
+    }
+
+    fn reply_options(&self) -> ReplyOptions {
+        ReplyOptions {
+            allow_unsafe_links: self.config.mattermost.allow_unsafe_links,
+        }
     }
 
     /// Ends with a post that gets no answer though it should have had one.
