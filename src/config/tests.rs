@@ -928,7 +928,7 @@ fn a_prx_file_with_many_foreign_sections_loads_unchanged() {
 /// The sections and keys of a PRX file, most of them none of this program's business.
 const PRX_LIKE: &str = r#"
 config_schema_version = 23
-workspace_dir = "/srv/prx/workspace"
+workspace_dir = "/srv/prx/space"
 api_key = "sk-ant-0"
 default_provider = "anthropic"
 default_model = "claude-sonnet-4-6"
