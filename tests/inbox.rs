@@ -1224,6 +1224,24 @@ fn posts_over_the_bound_of_a_body_are_answered_in_smaller_pages() {
 }
 
 #[test]
+fn properties_nested_ever_so_deeply_hold_up_nobody() {
+    let mut nested = json!("true");
+    for _ in 0..200 {
+        nested = json!([{ "in_reply_to": nested }]);
+    }
+    for name in ["prx", "from_bot", "addedUserId", "other"] {
+        let (stage, mut session) = at_work("");
+        let mut world = stage.world();
+        let draft = world.draft(&stage.eve.id, &stage.channel, "deep");
+        draft.prop(name, nested.clone()).post();
+        drop(world);
+        let question = ask(&stage, "Are you there?");
+        stage.run_for(&mut session, 3);
+        assert_once(&stage, [&question]);
+    }
+}
+
+#[test]
 fn a_backlog_is_walked_from_the_newest_handled_post_even_if_that_was_deleted() {
     for deleted in [false, true] {
         let (stage, mut session) = at_work("");

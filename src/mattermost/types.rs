@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -152,25 +152,88 @@ impl<'de> Deserialize<'de> for Props {
                 let mut props = Props::default();
                 while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
                     if let Some(from) = FROM.into_iter().find(|from| *from == key) {
-                        let value: Value = map.next_value()?;
+                        let value = map.next_value_seed(Shallow { levels: 0 })?;
                         if value == "true" || value == true {
                             props.from = Some(from);
                         }
                     } else if key == "prx" {
-                        let value: Value = map.next_value()?;
+                        let value = map.next_value_seed(Shallow { levels: 1 })?;
                         props.has_prx = true;
                         props.prx = PrxProps::deserialize(value).ok();
                     } else if key == "addedUserId" {
-                        let value: Value = map.next_value()?;
+                        let value = map.next_value_seed(Shallow { levels: 0 })?;
                         props.added_user_id = value.as_str().map(UserId::from);
                     } else {
-                        map.next_value::<serde::de::IgnoredAny>()?;
+                        map.next_value::<IgnoredAny>()?;
                     }
                 }
                 Ok(props)
             }
         }
         deserializer.deserialize_map(PropsVisitor)
+    }
+}
+
+/// A JSON value of which lists and what is nested deeper than `levels` objects read as null: anybody
+/// can nest as deep as no parser follows.
+struct Shallow {
+    levels: u8,
+}
+
+impl<'de> DeserializeSeed<'de> for Shallow {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Shallow {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Value, S::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Null)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Value, M::Error> {
+        let Some(levels) = self.levels.checked_sub(1) else {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(Value::Null);
+        };
+        let mut fields = serde_json::Map::new();
+        while let Some(name) = map.next_key()? {
+            fields.insert(name, map.next_value_seed(Shallow { levels })?);
+        }
+        Ok(fields.into())
     }
 }
 
@@ -285,7 +348,7 @@ fn post_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Post>, 
 
         fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Vec<Post>, M::Error> {
             let mut posts = Vec::new();
-            while let Some((_, post)) = map.next_entry::<serde::de::IgnoredAny, Post>()? {
+            while let Some((_, post)) = map.next_entry::<IgnoredAny, Post>()? {
                 posts.push(post);
             }
             Ok(posts)
