@@ -100,7 +100,8 @@ impl Bot {
                 .inbox
                 .read(&self.client, &mut self.store.state, &wanted)?;
         }
-        let begun = self.begun_before(unread.is_none());
+        let all_read = unread.is_none() && !self.inbox.is_due();
+        let begun = self.begun_before(all_read);
         while let Some(waiting) = self.inbox.next(begun.as_ref()) {
             answered = true;
             self.answer(waiting)?;
@@ -135,7 +136,7 @@ impl Bot {
         let now = self.times.clock.now();
         if self.config.mattermost.mentions_matter() && now - self.name_checked > self.times.recheck
         {
-            self.me = self.client.me()?;
+            self.me.username = self.client.me()?.username;
             self.name_checked = now;
         }
         Ok(())

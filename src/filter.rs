@@ -134,6 +134,10 @@ mod tests {
                 json!({"props": null, "metadata": null, "root_id": null}),
                 None,
             ),
+            (
+                json!({"create_at": -1, "update_at": 1.5e300, "delete_at": -0.5}),
+                None,
+            ),
             (json!({"delete_at": 5, "user_id": "bot"}), Some(Deleted)),
             (json!({"user_id": "bot", "type": "system_x"}), Some(Own)),
             (

@@ -19,6 +19,9 @@ use pages::find_entry;
 use read::Behind;
 pub use record::{answered, parts_of};
 
+/// With so many posts waiting no further channel is read.
+const WAITING: usize = 1000;
+
 /// What the inbox is told once.
 pub struct Scope {
     /// The one channel to read; `None`: every channel the bot is in.
@@ -148,6 +151,10 @@ impl Inbox {
         let due: Vec<ChannelId> = due.map(|(channel, _)| channel.clone()).collect();
         let mut unclear = Vec::new();
         for channel in due {
+            if self.waiting.len() >= WAITING {
+                // What waits is in memory; the other channels are read when it is answered.
+                break;
+            }
             match self.read_channel(client, state, &channel, wanted) {
                 Err(error) if error.is_closed() => self.close(&channel, &error.to_string()),
                 // One channel in trouble does not hold up the others; a server in trouble ends this.

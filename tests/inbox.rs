@@ -1224,6 +1224,59 @@ fn posts_over_the_bound_of_a_body_are_answered_in_smaller_pages() {
 }
 
 #[test]
+fn posts_with_giant_properties_hold_up_nobody() {
+    // Over the bound two at a time, and one by itself.
+    for sizes in [[1_200_000, 1_200_000], [10, 3_000_000]] {
+        let (stage, session) = at_work("");
+        let root = stage.world().post(&stage.eve.id, &stage.channel, "root");
+        let mut question = String::new();
+        let mut session = while_down(&stage, session, 0, |stage| {
+            for size in sizes {
+                stage.clock.advance(SECOND);
+                let mut world = stage.world();
+                let giant = world.draft(&stage.eve.id, &stage.channel, "giant");
+                giant.prop("x", "x".repeat(size)).root(&root).post();
+            }
+            stage.clock.advance(SECOND);
+            question = ask(stage, "Are you there?");
+        });
+        let mut left = 300;
+        stage.mattermost.on_request(move |_, _| {
+            left -= 1;
+            match left {
+                0.. => Act::Serve,
+                _ => Act::Instead(Fault::Close),
+            }
+        });
+        stage.run_for(&mut session, 10);
+        assert_once(&stage, [&question]);
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 2 * WINDOW_SECS);
+        let last = ask(&stage, "And now?");
+        stage.run_for(&mut session, 10);
+        assert_once(&stage, [&question, &last]);
+    }
+}
+
+#[test]
+fn properties_nested_ever_so_deeply_hold_up_nobody() {
+    let mut nested = json!("true");
+    for _ in 0..200 {
+        nested = json!([{ "in_reply_to": nested }]);
+    }
+    for name in ["prx", "from_bot", "addedUserId", "other"] {
+        let (stage, mut session) = at_work("");
+        let mut world = stage.world();
+        let draft = world.draft(&stage.eve.id, &stage.channel, "deep");
+        draft.prop(name, nested.clone()).post();
+        drop(world);
+        let question = ask(&stage, "Are you there?");
+        stage.run_for(&mut session, 3);
+        assert_once(&stage, [&question]);
+    }
+}
+
+#[test]
 fn a_backlog_is_walked_from_the_newest_handled_post_even_if_that_was_deleted() {
     for deleted in [false, true] {
         let (stage, mut session) = at_work("");

@@ -1,5 +1,7 @@
 //! Pages of a channel's posts: where a walk begins, and how the bot came in.
 
+use std::collections::BTreeSet;
+
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, PostList, ServerTime, UserId};
 
@@ -76,19 +78,14 @@ pub fn find_anchor(
 }
 
 /// Where the page after this one begins: before the posts of the page's last millisecond, since the
-/// page may have cut through them.
-pub fn next_anchor(posts: &[Post]) -> Option<PostId> {
-    let newest = posts.iter().max_by_key(|post| post.create_at)?;
-    let before = posts
-        .iter()
-        .filter(|post| post.create_at < newest.create_at);
-    Some(
-        before
-            .max_by_key(|post| post.create_at)
-            .unwrap_or(newest)
-            .id
-            .clone(),
-    )
+/// page may have cut through them. Roots that the page dragged along lie behind it.
+pub fn next_anchor(page: &PostList) -> Option<PostId> {
+    let order: BTreeSet<&PostId> = page.order.iter().collect();
+    let posts = || page.posts.iter().filter(|post| order.contains(&post.id));
+    let newest = posts().max_by_key(|post| post.create_at)?;
+    let before = posts().filter(|post| post.create_at < newest.create_at);
+    let anchor = before.max_by_key(|post| post.create_at).unwrap_or(newest);
+    Some(anchor.id.clone())
 }
 
 /// Asks with ever smaller pages while the answer is over the bound.

@@ -153,7 +153,7 @@ impl Inbox {
             {
                 channel.floor = channel.floor.max(post.create_at);
             }
-            match next_anchor(&page.posts) {
+            match next_anchor(&page) {
                 Some(next) if page.order.len() >= size => after = next,
                 _ => break,
             }
@@ -202,7 +202,7 @@ impl Inbox {
         let cap = cap(client.date_ms().map(ServerTime), channel);
         let newest = page.posts.iter().map(|post| post.create_at);
         let newest = newest.filter(|time| *time <= cap).max().unwrap_or_default();
-        let next = next_anchor(&page.posts);
+        let next = next_anchor(&page);
         let more = page.order.len() >= size;
         behind.found += self.take(client, channel, id, page.posts, &behind.answered, wanted);
         if let Some(watch) = self.watched.get_mut(id) {

@@ -64,7 +64,7 @@ pub fn parts_of(
                     client.posts_after(channel, &after, count)
                 })?;
                 collect_parts(&page.posts, bot, &mut parts);
-                match next_anchor(&page.posts) {
+                match next_anchor(&page) {
                     Some(next) if page.order.len() >= size => after = next,
                     _ => break,
                 }

@@ -16,9 +16,10 @@ use crate::times::{Step, Times};
 
 /// "Typing" is sent while a model's stream waits: it may not hold that up for long.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(2);
-/// A body of posts is at most this many bytes; a single post's is far below it.
+/// A body of several posts is at most this many bytes.
 const POSTS_LIMIT: u64 = 2 << 20;
-/// Any other body. Lists of channels have 600 bytes for each and are parsed as they arrive.
+/// Any other body, a single post's too: anybody can put megabytes of properties on one. Lists of
+/// channels have 600 bytes for each. All are parsed as they arrive.
 const BODY_LIMIT: u64 = 16 << 20;
 
 /// Why a call gave no value, by what the caller must do about it.
@@ -247,7 +248,7 @@ impl Client {
         channel: &ChannelId,
         since: ServerTime,
     ) -> Result<PostList, ApiError> {
-        self.posts(channel, &format!("since={}", since.0))
+        self.posts(channel, &format!("since={}", since.0), POSTS_LIMIT)
     }
 
     /// `GET channels/{channel}/posts?after=`: the oldest `count` (200 at most) of the posts that were
@@ -264,6 +265,7 @@ impl Client {
                 "after={}&page=0&per_page={count}&skipFetchThreads=true",
                 encode(post.as_str())
             ),
+            limit(count),
         )
     }
 
@@ -280,6 +282,7 @@ impl Client {
                 "before={}&page=0&per_page={count}&skipFetchThreads=true",
                 encode(post.as_str())
             ),
+            limit(count),
         )
     }
 
@@ -294,19 +297,20 @@ impl Client {
         self.posts(
             channel,
             &format!("page={page}&per_page={count}&skipFetchThreads=true"),
+            limit(count),
         )
     }
 
-    fn posts(&self, channel: &ChannelId, query: &str) -> Result<PostList, ApiError> {
+    fn posts(&self, channel: &ChannelId, query: &str, limit: u64) -> Result<PostList, ApiError> {
         self.get(
             &format!("channels/{}/posts?{query}", encode(channel.as_str())),
-            POSTS_LIMIT,
+            limit,
         )
     }
 
     /// `GET posts/{post}`. A deleted post: 404.
     pub fn post(&self, post: &PostId) -> Result<Post, ApiError> {
-        self.get(&format!("posts/{}", encode(post.as_str())), POSTS_LIMIT)
+        self.get(&format!("posts/{}", encode(post.as_str())), BODY_LIMIT)
     }
 
     /// `GET posts/{root}/thread`: the root and its newest `count` replies; an old server may send all.
@@ -325,7 +329,7 @@ impl Client {
             serde_json::to_vec(post).map_err(|error| ApiError::Unclear(error.to_string()))?;
         parse(
             self.send("POST", "posts", Some(&body), &[], self.times.call)?,
-            POSTS_LIMIT,
+            BODY_LIMIT,
         )
     }
 
@@ -445,6 +449,11 @@ impl Client {
             status => Err(refusal(status, method, path, response)),
         }
     }
+}
+
+/// Of a body of `count` posts. A page of one cannot be made smaller.
+fn limit(count: usize) -> u64 {
+    if count > 1 { POSTS_LIMIT } else { BODY_LIMIT }
 }
 
 /// `11.6.0` of an `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`.

@@ -63,11 +63,15 @@ pub fn is_id(text: &str) -> bool {
 
 /// A moment as the server stamped it: milliseconds since 1970 by the server's clock, which is never
 /// compared with the local one.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ServerTime(pub u64);
+
+impl<'de> Deserialize<'de> for ServerTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        whole(deserializer).map(ServerTime)
+    }
+}
 
 impl ServerTime {
     /// This moment less `duration`, or the beginning of time.
@@ -249,11 +253,12 @@ pub struct Metadata {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct FileInfo {
+    #[serde(deserialize_with = "nullable")]
     pub id: String,
     #[serde(deserialize_with = "nullable")]
     pub name: String,
     /// In bytes.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "whole")]
     pub size: u64,
     #[serde(deserialize_with = "nullable")]
     pub mime_type: String,
@@ -278,7 +283,7 @@ pub struct Channel {
     pub delete_at: ServerTime,
     #[serde(default, deserialize_with = "nullable")]
     pub last_post_at: ServerTime,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "whole")]
     pub total_msg_count: u64,
 }
 
@@ -322,6 +327,16 @@ pub struct PostList {
     pub order: Vec<PostId>,
     #[serde(default, deserialize_with = "post_values")]
     pub posts: Vec<Post>,
+}
+
+/// A number, also one that no server should give: a fraction without its rest, what is negative or
+/// null as 0. One odd number does not make a whole list unreadable.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = Option::<serde_json::Number>::deserialize(deserializer)?;
+    Ok(number.map_or(0, |number| {
+        let fraction = || number.as_f64().unwrap_or_default() as u64;
+        number.as_u64().unwrap_or_else(fraction)
+    }))
 }
 
 fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>

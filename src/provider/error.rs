@@ -193,10 +193,16 @@ impl Asked<'_> {
     fn harmless(&self, said: &str) -> String {
         // Looked for in more than is shown, so that cutting hides nothing from the search.
         let said = one_line(said, 2 * SAID);
+        let once = one_line(&unescaped(&said), usize::MAX);
+        let twice = one_line(&unescaped(&once), usize::MAX);
+        let quoted = |content: &str| {
+            let forms = [&said, &once, &twice];
+            forms.into_iter().any(|said| quotes(said, content))
+        };
         if self
             .conversation
             .iter()
-            .any(|message| quotes(&said, &message.content))
+            .any(|message| quoted(&message.content))
         {
             return "its message quotes the conversation".into();
         }
@@ -290,6 +296,32 @@ fn quotes(said: &str, content: &str) -> bool {
         .any(|window| content.contains(&said[window[0]..window[QUOTED]]))
 }
 
+/// `text` without the escapes of a JSON or Python string: `\n`, `\"`, `\u00fc`, `\xfc`.
+fn unescaped(text: &str) -> String {
+    let mut units: Vec<u16> = Vec::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let escape = (c == '\\').then(|| rest.next()).flatten();
+        let digits = match escape {
+            Some('u') => 4,
+            Some('x') => 2,
+            _ => 0,
+        };
+        let code: String = rest.clone().take(digits).collect();
+        match (u16::from_str_radix(&code, 16), escape) {
+            (Ok(unit), _) => {
+                units.push(unit);
+                rest.by_ref().take(digits).for_each(drop);
+            }
+            (_, Some('n' | 'r' | 't')) => units.push(u16::from(b' ')),
+            (_, escaped) => {
+                units.extend_from_slice(escaped.unwrap_or(c).encode_utf16(&mut [0; 2]));
+            }
+        }
+    }
+    String::from_utf16_lossy(&units)
+}
+
 /// Servers quote the key they refuse, whole or with its middle masked.
 fn looks_like_key(word: &str, key: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '*');
@@ -332,6 +364,7 @@ pub fn one_line(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::{Message, Role};
 
     #[test]
     fn words_that_look_like_keys_are_known_and_others_left_alone() {
@@ -383,6 +416,31 @@ mod tests {
         ] {
             assert_eq!(one_line(text, limit), cut);
         }
+    }
+
+    #[test]
+    fn a_quotation_is_noticed_through_escapes() {
+        let content = "pin: 1\npw: \"sesame\"\nGrüße \u{1F600} Пароль: сезам, откройся";
+        let conversation = [Message {
+            role: Role::User,
+            content: content.into(),
+        }];
+        let asked = Asked {
+            name: "x",
+            key: "",
+            key_variable: "",
+            conversation: &conversation,
+        };
+        for said in [
+            r#"input: 'pin: 1\npw: "sesame"\n'"#,
+            r#"input: {\"content\":\"pin: 1\\npw: \\\"sesame\\\"\\n\"}"#,
+            r"'\n\u041f\u0430\u0440\u043e\u043b\u044c: \u0441\u0435\u0437\u0430\u043c, \u043e'",
+            r"\nGr\xfc\xdfe \ud83d\ude00 \u041f\u0430\u0440\u043e\u043b\u044c: \u0441",
+        ] {
+            assert!(asked.line("", said).contains("quotes the"), "{said}");
+        }
+        let said = r"C:\new\x \u12 \ud83d \";
+        assert!(asked.line("", said).contains(said), "left as it is");
     }
 
     #[test]
