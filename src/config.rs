@@ -291,8 +291,8 @@ fn no_file(path: &Path, environment: Environment) -> ConfigError {
         ""
     };
     ConfigError(format!(
-        "{}: there is no such file{note}; write these five lines into it, or name another with \
-         --config FILE:{EXAMPLE}",
+        "{}: there is no such file{note}; `prx init` writes one; or write these five lines into it, \
+         or name another with --config FILE:{EXAMPLE}",
         path.display()
     ))
 }

@@ -469,7 +469,7 @@ fn a_configuration_that_cannot_be_used_is_exit_code_2() {
         check["fix"]
             .as_str()
             .expect("a text")
-            .ends_with("\n  prx init"),
+            .contains("\n  prx init --config /"),
         "{check}"
     );
 

@@ -95,7 +95,7 @@ fn without_input_it_shows_what_the_bot_does() {
 
 #[test]
 fn every_line_of_the_input_is_a_message() {
-    let input = "hello\n\n/dm\nhello again\n/thread\nonce more\n/restart\n/as eve\npsst\n/channel lobby\n\
+    let input = "hello\n\n/dm\nhello again\n/thread\nonce more\n/restart\n/as\n/as eve\npsst\n/channel lobby\n\
                  /as ann\n/channel lobby\nnobody\n@prxbot somebody";
     let (code, output, errors) = sandbox(&[], input);
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
@@ -112,6 +112,7 @@ fn every_line_of_the_input_is_a_message() {
         "prxbot is typing…",
         "└ thread prxbot You said: once more",
         "The bot was stopped and started.",
+        "As whom? Write /as NAME.",
         "~talk eve psst",
         "prxbot stays silent: its author is not in allowed_users",
         "~lobby ann nobody",
@@ -137,6 +138,13 @@ fn the_model_of_a_config_file_answers() {
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
     let answer = "└ thread prxbot From a program.";
     assert!(lines(&output).iter().any(|line| line == answer), "{output}");
+}
+
+#[test]
+fn the_show_is_not_played_by_a_model() {
+    let (code, output, errors) = sandbox(&["--config", "config.toml"], "");
+    assert_eq!((code, output.as_str()), (Some(2), ""));
+    assert!(errors.contains("the show is played by echo"), "{errors}");
 }
 
 #[test]

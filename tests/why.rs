@@ -260,7 +260,7 @@ fn what_was_written_before_the_first_run_or_look_is_history() {
     decides(
         &stage,
         &post,
-        "Not answered: it is from before the bot came into the channel.",
+        "Not answered: it is from before the bot's first look at the channel.",
         "✗ in time ",
     );
     // Looking changed nothing.

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::check::Report;
+use super::init::quoted;
 use super::lookup::{self, NoPong};
 use super::{Exit, print};
 use crate::config::{self, ChannelSettings, Config};
@@ -33,14 +34,21 @@ pub fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit
         Err(error) => {
             let error = error.to_string();
             // What follows a line's end is an example to copy, which `prx init` does better.
-            let (detail, fix) = match error.contains('\n') {
-                true => (
-                    error.split("; ").next().unwrap_or_default(),
-                    "answer its questions, and it is written:\n  prx init",
-                ),
-                false => split(&error),
-            };
-            report.fail("config", detail, fix);
+            match error.contains('\n') {
+                true => {
+                    let detail = error.split("; ").next().unwrap_or_default();
+                    let option = config_path
+                        .map(|path| format!(" --config {}", quoted(path)))
+                        .unwrap_or_default();
+                    let fix =
+                        format!("this asks what is needed and writes it:\n  prx init{option}");
+                    report.fail("config", detail, fix);
+                }
+                false => {
+                    let (detail, fix) = split(&error);
+                    report.fail("config", detail, fix);
+                }
+            }
             report.finish()?;
             return Err(Exit::Config("the configuration cannot be used".into()));
         }

@@ -181,7 +181,7 @@ fn ask_channel(
                 return Ok(Some((id.clone(), title.clone())));
             }
             [(_, title)] => print(&format!(
-                "@{} is not in {title} yet: write there /invite @{0} and answer again\n",
+                "@{} is not in {title} yet: write there /invite @{0}\nand answer again\n",
                 me.username
             ))?,
             several => {
@@ -316,7 +316,7 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
             continue;
         };
         if needs_key {
-            let key = asker.ask_secret("Key of the provider (empty if it needs none)")?;
+            let key = asker.ask_secret("Key of the provider, empty if it needs none")?;
             match config::secret(&key) {
                 Ok(key) => answer.key = Some(key),
                 Err(_) if key.trim().is_empty() && name == "custom" => {}
@@ -470,7 +470,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// For a shell.
-fn quoted(path: &Path) -> String {
+pub fn quoted(path: &Path) -> String {
     let path = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     match path.chars().all(plain) {

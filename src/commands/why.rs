@@ -252,7 +252,7 @@ impl Why<'_> {
                 format!("it is older than the bot's first look at {title}, or its coming into it"),
                 "write the message again: history is never answered",
             );
-            return Some("it is from before the bot came into the channel".into());
+            return Some("it is from before the bot's first look at the channel".into());
         }
         if let Some(journal) = state.journal.filter(|journal| journal.post == post.id) {
             self.report.ok(

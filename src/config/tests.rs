@@ -796,8 +796,8 @@ fn a_file_that_cannot_be_read_is_an_error_that_says_what_to_do() {
     }
     fs::remove_file(setup.path("config.toml")).expect("a file");
     let error = setup.plain(&setup.load().expect_err("an error"));
-    let expected = "config.toml: there is no such file; write these five lines into it, or name \
-                    another with --config FILE:\n    [channels_config.mattermost]\n    url = ";
+    let expected = "config.toml: there is no such file; `prx init` writes one; or write these five \
+                    lines into it, or name another with --config FILE:\n    [channels_config.mattermost]\n    url = ";
     assert!(error.starts_with(expected), "{error}");
     fs::create_dir(setup.path("config.toml")).expect("a folder");
     let expected = "config.toml: is a directory; name the file in it";

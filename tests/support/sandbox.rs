@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ const USAGE: &str = "\
 Usage: cargo run --example sandbox [-- [--config FILE] [--model NAME]]
 
   --config FILE  answer with the model of this prx config file
-  --model NAME   answer with this model of the provider whose key is in the
-                 environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, …)
+  --model NAME   answer with this model of that file's provider, or else of the
+                 one whose key is in the environment (OPENAI_API_KEY, …)
 
 Without either, `echo` answers: it repeats what it hears.
 Lines on standard input become messages; with none, a short show is played.
@@ -83,6 +83,10 @@ fn run() -> Result<(), Exit> {
     let mut lines = lines.filter(|line| !line.trim().is_empty());
     match lines.next() {
         Some(first) => Sandbox::start(&arguments)?.answer_all(std::iter::once(first).chain(lines)),
+        None if arguments.names_model() => Err(Exit::Config(
+            "the show is played by echo; with --config or --model, write lines to standard input"
+                .into(),
+        )),
         None => Sandbox::start(&Arguments::default())?.show(),
     }
 }
@@ -122,6 +126,10 @@ impl Arguments {
             return Err(Exit::Config(hint.into()));
         }
         Ok(Some(arguments))
+    }
+
+    fn names_model(&self) -> bool {
+        self.config.is_some() || self.model.is_some()
     }
 }
 
@@ -394,12 +402,22 @@ impl Sandbox {
             .note("Write something. /help shows the commands, Ctrl-D ends.");
         print_line("");
         let mut here = Here::new(self);
-        let mut lines = io::stdin().lines();
+        let typed = typed_lines();
         loop {
-            self.screen.prompt(here.place.label, &here.name);
-            let Some(Ok(line)) = lines.next() else {
-                print_line("\n");
-                return self.count();
+            let line = match typed.try_recv() {
+                // Typed before it was asked for: the terminal does not show it again.
+                Ok(line) => {
+                    self.screen.say(here.place.label, &here.name, &line, false);
+                    line
+                }
+                Err(_) => {
+                    self.screen.prompt(here.place.label, &here.name);
+                    let Ok(line) = typed.recv() else {
+                        print_line("\n");
+                        return self.count();
+                    };
+                    line
+                }
             };
             match (line.trim(), line.strip_prefix('/')) {
                 ("", _) => {}
@@ -442,6 +460,7 @@ impl Sandbox {
                     here.place = self.talk.clone();
                 }
             }
+            ("as", None) => self.screen.note("As whom? Write /as NAME."),
             ("restart", None) => {
                 self.stop_bot()?;
                 self.start_bot()?;
@@ -658,6 +677,9 @@ fn configure(
         let theirs = config::load(Some(Path::new(file)), &environment)?;
         config.message_timeout = theirs.message_timeout;
         config.provider = theirs.provider;
+        if let Some(model) = &arguments.model {
+            config.provider.model.clone_from(model);
+        }
     }
     Ok(config)
 }
@@ -772,6 +794,16 @@ impl Screen {
             false => text.to_owned(),
         }
     }
+}
+
+/// What is typed on standard input, line by line, also while nobody waits for it.
+fn typed_lines() -> mpsc::Receiver<String> {
+    let (sender, typed) = mpsc::channel();
+    thread::spawn(move || {
+        let mut lines = io::stdin().lines().map_while(Result::ok);
+        lines.try_for_each(|line| sender.send(line))
+    });
+    typed
 }
 
 /// Prints a line. That nobody reads it is no failure.
