@@ -26,6 +26,8 @@ pub struct Behind {
     shown: (ServerTime, u64),
     /// How many posts on the way were not known.
     found: usize,
+    /// How many posts the last page was asked for, so as not to be over the bound.
+    size: usize,
 }
 
 impl Inbox {
@@ -169,6 +171,7 @@ impl Inbox {
                 answered,
                 shown: watch.shown,
                 found: 0,
+                size,
             });
         }
         Ok(())
@@ -188,7 +191,7 @@ impl Inbox {
         let Some(mut behind) = watch.behind.take() else {
             return Ok(());
         };
-        let mut size = PAGE;
+        let mut size = (behind.size * 2).min(PAGE);
         let page = paged(&mut size, |count| {
             client.posts_after(id, &behind.after, count)
         });
@@ -204,6 +207,7 @@ impl Inbox {
         let newest = newest.filter(|time| *time <= cap).max().unwrap_or_default();
         let next = next_anchor(&page);
         let more = page.order.len() >= size;
+        behind.size = size;
         behind.found += self.take(client, channel, id, page.posts, &behind.answered, wanted);
         if let Some(watch) = self.watched.get_mut(id) {
             watch.newest = watch.newest.max(newest);
