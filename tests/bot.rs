@@ -575,7 +575,7 @@ fn a_restarted_bot_goes_on_where_it_was() {
 
 #[test]
 fn very_many_posts_at_once_are_all_answered_once() {
-    const COUNT: u64 = 1200;
+    const COUNT: u64 = 2500;
     let play = Play::echo("");
     // Each a millisecond after the other, and none from before the bot.
     play.world().clock_offset_ms += COUNT as i64;
