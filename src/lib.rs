@@ -15,6 +15,7 @@ pub mod conversation;
 pub mod filter;
 pub mod http;
 pub mod inbox;
+pub mod json;
 pub mod mattermost;
 pub mod nearest;
 pub mod outage;

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use log::warn;
 use serde::{Deserialize, Serialize};
 
+use crate::json;
 use crate::mattermost::{ChannelId, PostId, ServerTime, UserId};
 use crate::times::{Clock, Step};
 
@@ -204,7 +205,7 @@ fn understand(bytes: &[u8]) -> Result<State, String> {
     struct Versioned {
         version: u32,
     }
-    match serde_json::from_slice::<Versioned>(bytes) {
+    match json::parse::<Versioned>(Box::new(bytes)) {
         Ok(Versioned { version }) if version > VERSION => {
             return Err(format!(
                 "it is from a newer version of prx (format {version})"
@@ -212,7 +213,7 @@ fn understand(bytes: &[u8]) -> Result<State, String> {
         }
         _ => {}
     }
-    serde_json::from_slice(bytes).map_err(|error| format!("it is not a state file ({error})"))
+    json::parse(Box::new(bytes)).map_err(|error| format!("it is not a state file ({error})"))
 }
 
 /// `name.json` → `name.json.SUFFIX`, in the same folder.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::http::{Agent, Call, Failure};
+use crate::json;
 use crate::mattermost::client::{ApiError, ChannelList, Client, version};
 use crate::mattermost::{Channel, PostId, User, is_id};
 
@@ -87,7 +88,7 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     let is_page = response
         .header("Content-Type")
         .is_some_and(|kind| kind.starts_with("text/html"));
-    let ping = serde_json::from_reader::<_, Ping>(response.reader(64 << 10));
+    let ping = json::parse::<Ping>(response.reader(64 << 10));
     match ping {
         Ok(_) if status == 200 => Ok(Pong {
             version,

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::time::Duration;
 
 use log::debug;
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::types::*;
 use crate::config::Secret;
 use crate::http::{self, Agent, Call, Failure, Response};
+use crate::json;
 use crate::times::{Step, Times};
 
 /// "Typing" is sent while a model's stream waits: it may not hold that up for long.
@@ -496,7 +497,7 @@ fn refusal(status: u16, method: &str, path: &str, response: Response) -> ApiErro
 
 /// Parses a body as it arrives, to its end, so that the connection can be used again.
 fn parse<T: DeserializeOwned>(response: Response, limit: u64) -> Result<T, ApiError> {
-    serde_json::from_reader(BufReader::with_capacity(4096, response.reader(limit))).map_err(|error| {
+    json::parse(response.reader(limit)).map_err(|error| {
         if error.is_io() {
             http::failure(io::Error::from(error)).into()
         } else {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::json;
+
 /// By what the caller must do. Each carries its line for the log: what happened, at which provider,
 /// what to do next; no key, no prompt, no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +128,7 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// The error for a response with `status` and `body`; status 200 is an error inside an answer.
     pub fn refused(&self, status: u16, body: &str, after: Option<Duration>) -> ProviderError {
-        let json = serde_json::from_str::<Value>(body).ok();
+        let json = json::parse::<Value>(Box::new(body.as_bytes())).ok();
         // Written anew: escapes would hide both signs and quotations.
         let body = json.as_ref().map_or(body.to_owned(), Value::to_string);
         let text = body.to_lowercase();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::error::{Asked, ProviderError};
 use crate::config::{ProviderKind, ProviderSettings, Secret};
 use crate::http::{Agent, Call, Failure};
+use crate::json;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a list. OpenRouter's, with its hundreds of models, is far below it.
@@ -101,7 +102,7 @@ fn get(
     let (status, after) = (response.status, response.retry_after());
     let mut body = String::new();
     let read = response.reader(LIST).read_to_string(&mut body);
-    let list = serde_json::from_str(&body).ok();
+    let list = json::parse(Box::new(body.as_bytes())).ok();
     match (status, list) {
         (200, Some(list)) if read.is_ok() && !super::error::is_error(&list) => Ok(list),
         (200, None) | (404 | 405 | 501, _) => Err(NoModels::NoList),

@@ -9,6 +9,7 @@ use super::server::{Exchange, Seen, Server, append};
 use super::sse::Event;
 use super::{Answer, Message, Provider, ProviderError, Question, Role, chat};
 use crate::config::ProviderSettings;
+use crate::json;
 
 const PATH: &str = "/chat/completions";
 
@@ -132,7 +133,7 @@ impl Reply {
         if event.name == "error" {
             return Err(exchange.asked.refused(200, &event.data, None));
         }
-        match serde_json::from_str(&event.data) {
+        match json::parse(Box::new(event.data.as_bytes())) {
             Ok(chunk) => self.chunk(&chunk, &event.data, exchange),
             Err(_) => Ok(Seen::Nothing),
         }
@@ -171,7 +172,7 @@ impl Reply {
 
     /// What came in place of the rest of a stream: an answer in one piece, an error, or nothing.
     fn plain(&mut self, body: &str, exchange: &Exchange) -> Result<(), ProviderError> {
-        let Ok(json) = serde_json::from_str::<Value>(body) else {
+        let Ok(json) = json::parse::<Value>(Box::new(body.as_bytes())) else {
             return Err(exchange.again(match body.trim() {
                 "" => "the answer broke off",
                 _ => "the answer is not JSON: is the URL right?",

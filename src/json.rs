@@ -1,0 +1,10 @@
+//! JSON as it is read everywhere: by one type of reader, so that serde's code is in the binary once.
+
+use std::io::{BufReader, Read};
+
+use serde::de::DeserializeOwned;
+
+/// Parses JSON as it arrives, to its end; with an error of the reader, `is_io` is true.
+pub fn parse<T: DeserializeOwned>(source: Box<dyn Read + '_>) -> serde_json::Result<T> {
+    serde_json::from_reader(BufReader::with_capacity(4096, source))
+}
