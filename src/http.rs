@@ -23,8 +23,12 @@ use ureq::{AsSendBody, Proxy, ProxyProtocol, SendBody, Timeout};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait in one system call, and the heartbeat's period: its gaps stay below twice this.
 const SLICE: Duration = Duration::from_millis(450);
-/// Of each buffer. A response's status line and headers must fit in one.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// What is read at once. A response's status line and headers must fit.
+const INPUT_BYTES: usize = 16 * 1024;
+/// What is written at once. A request's line and headers must fit.
+const OUTPUT_BYTES: usize = 8 * 1024;
+/// What is read and written at once below TLS, which has buffers of its own.
+const CIPHERTEXT_BYTES: usize = 4 * 1024;
 /// Polls may be minutes apart.
 const MAX_IDLE: Duration = Duration::from_secs(15 * 60);
 /// One for the call at hand and one for the heartbeat's.
@@ -153,10 +157,10 @@ impl Agent {
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .input_buffer_size(BUFFER_BYTES)
-            .output_buffer_size(BUFFER_BYTES)
+            .input_buffer_size(INPUT_BYTES)
+            .output_buffer_size(OUTPUT_BYTES)
             // A full buffer without the headers' end would be reported as a lost connection.
-            .max_response_header_size(BUFFER_BYTES - 1)
+            .max_response_header_size(INPUT_BYTES - 1)
             .max_idle_age(MAX_IDLE)
             .max_idle_connections(MAX_IDLE_CONNECTIONS)
             .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
@@ -662,7 +666,11 @@ impl<In: Transport> Connector<In> for Tcp {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SLICE))?;
         stream.set_write_timeout(Some(SLICE))?;
-        let buffers = LazyBuffers::new(BUFFER_BYTES, BUFFER_BYTES);
+        let (input, output) = match details.uri.scheme_str() {
+            Some("https") => (CIPHERTEXT_BYTES, CIPHERTEXT_BYTES),
+            _ => (INPUT_BYTES, OUTPUT_BYTES),
+        };
+        let buffers = LazyBuffers::new(input, output);
         Ok(Some(Either::B(Sliced {
             stream,
             buffers,
