@@ -217,7 +217,7 @@ fn question_text(question: &Post, input: &Input) -> String {
                 let content = content.trim_end();
                 text.push_str(&format!("{name}:\n{fence}\n{content}\n{fence}"));
             }
-            Err(why) => text.push_str(&format!("[{name} could not be read: {why}]")),
+            Err(why) => text.push_str(&format!("[{name}: {why}]")),
         }
     }
     text.trim().to_owned()
@@ -788,13 +788,13 @@ mod tests {
         let case = Case {
             files: vec![
                 file("a.md", Ok("one\n````\ntwo\n````\n")),
-                file("b.png", Err("not a text file")),
+                file("b.png", Err("it could not be read")),
             ],
             ..Case::new(vec![], question)
         };
         let told = "U Read\n[file: a.md, 40 bytes]\n[file: b.png, 9 bytes]\n\n\
                     a.md:\n`````\none\n````\ntwo\n````\n`````\n\n\
-                    [b.png could not be read: not a text file]";
+                    [b.png: it could not be read]";
         assert_eq!(case.told(), [told]);
         let plain = Case {
             files: vec![file("a", Ok("`x`"))],
