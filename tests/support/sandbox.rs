@@ -476,7 +476,7 @@ impl Sandbox {
     /// Until the end of the input.
     fn chat(&mut self) -> Result<(), Exit> {
         self.screen
-            .note("Write something. /help shows the commands, Ctrl-D ends.");
+            .note("Write something. /help shows the commands, /quit ends.");
         print_line("");
         let mut here = Here::new(self);
         let typed = typed_lines();
