@@ -49,19 +49,19 @@ Lines on standard input become messages; with none, a short show is played.
 ";
 
 const HELP: &str = "\
-/dm            talk to the bot directly
-/thread        go into the thread of the last message
-/channel       back to ~talk; /channel lobby: where the bot must be mentioned
-/as NAME       be somebody else; only ann is in allowed_users
-/and TEXT      a message whose answer is not waited for
-/edit TEXT     change the last message
-/delete        delete it
+/dm              talk to the bot directly
+/thread          go into the thread of the last message
+/channel         back to ~talk; /channel lobby: where it must be mentioned
+/as NAME         be somebody else; only ann is in allowed_users
+/and TEXT        a message whose answer is not waited for
+/edit TEXT       change the last message
+/delete          delete it
 /file NAME TEXT  send a text file; without TEXT, a picture
-/model HABIT   a stand-in model answers; without HABIT: which there are
-/restart       stop the bot and start it again
-/log           the bot's own log
-/quit, /exit, Ctrl-D  end
-\\n in a message is a line's end.";
+/model HABIT     a stand-in model answers; /model: which habits there are
+/restart         stop the bot and start it again
+/log             the bot's own log
+/quit            end; so do /exit, Ctrl-C and Ctrl-D
+In a message, \\n is a line's end.";
 
 /// What the stand-in model can be like.
 const HABITS: [(&str, &str); 12] = [
