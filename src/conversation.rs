@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::mattermost::{FileInfo, Post, PostId, ServerTime, UserId};
 use crate::provider::{Message, Role};
+use crate::reply::is_blank;
 
 /// The longest channel name that is told, in characters.
 const CHANNEL_NAME_CHARS: usize = 64;
@@ -193,7 +194,8 @@ fn bot_text(post: &Post, posts: &[&Post]) -> String {
 
 /// Trimmed, and blank only if there is neither text nor file.
 fn with_file_names(text: &str, files: &[FileInfo]) -> String {
-    let mut lines = vec![text.trim().to_owned()];
+    let text = if is_blank(text) { "" } else { text.trim() };
+    let mut lines = vec![text.to_owned()];
     for file in files {
         let (name, size) = (one_line(&file.name), file.size);
         lines.push(match size {
@@ -817,6 +819,9 @@ mod tests {
             ]
         );
         case.posts.clear();
+        assert_eq!(case.told(), [format!("U {ANSWER_NOTHING}")]);
+        // Keyboards of right-to-left languages leave marks around a name.
+        case.question.message = "\u{200F}@prxbot\u{200E}".into();
         assert_eq!(case.told(), [format!("U {ANSWER_NOTHING}")]);
         case.posts = vec![post(1, "mallory", "What is 6 times 7?")];
         assert_eq!(case.told(), [format!("U {ANSWER_NOTHING}")]);
