@@ -136,11 +136,21 @@ fn speakers<'a>(turns: impl IntoIterator<Item = &'a Turn<'a>>) -> usize {
 
 /// All that was said before the question and may be told, oldest first.
 fn turns<'a>(input: &Input<'a>) -> Vec<Turn<'a>> {
-    let mut posts: Vec<&Post> = input.posts.iter().collect();
+    let mut posts: Vec<&'a Post> = input.posts.iter().collect();
     // Of two copies of a post the newer one comes first, and stays.
     posts.sort_by_key(|post| (place(post), std::cmp::Reverse(post.update_at)));
     posts.dedup_by_key(|post| &post.id);
-    posts.retain(|post| place(post) < place(input.question) && post.delete_at == ServerTime(0));
+    // An answer belongs to its question, also when others were asked in between: without it the
+    // model would answer that question once more.
+    let in_order = |post: &&'a Post| {
+        let prx = post.props.prx.as_ref();
+        let prx = prx.filter(|_| post.user_id == *input.bot_id);
+        let asked = prx.and_then(|prx| input.posts.iter().find(|post| post.id == prx.in_reply_to));
+        (place(asked.unwrap_or(post)), asked.is_some(), place(post))
+    };
+    posts.sort_by_key(in_order);
+    posts
+        .retain(|post| in_order(post).0 < place(input.question) && post.delete_at == ServerTime(0));
     let mut turns = Vec::new();
     for post in &posts {
         let is_root = input.in_thread && post.id == input.question.root_id;
@@ -625,6 +635,37 @@ mod tests {
         assert_eq!(case.told(), told);
         case.history_posts = 3;
         assert_eq!(case.told(), told[1..], "it counts once");
+    }
+
+    #[test]
+    fn an_answer_stands_after_its_question() {
+        let posts = vec![
+            post(1, "alice", "one"),
+            post(2, "alice", "two"),
+            post(3, "alice", "three"),
+            // Given when the question was long there.
+            answer(11, "p1", 0, 2, "first"),
+            answer(12, "p1", 1, 2, "again first"),
+            answer(13, "p2", 0, 1, "second"),
+            answer(14, "p10", 0, 1, "to a later one"),
+            answer(15, "p9", 0, 1, "to itself"),
+            post(10, "alice", "later"),
+        ];
+        let told = [
+            "U one",
+            "A first\n\nagain first",
+            "U two",
+            "A second",
+            "U three",
+            "U q",
+        ];
+        assert_eq!(Case::new(posts, post(9, "alice", "q")).told(), told);
+        let unknown = vec![
+            answer(3, "p0", 0, 1, "before"),
+            answer(11, "p0", 0, 1, "after"),
+        ];
+        let told = ["A before", "U q"];
+        assert_eq!(Case::new(unknown, post(9, "alice", "q")).told(), told);
     }
 
     #[test]

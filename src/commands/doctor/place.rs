@@ -1,6 +1,6 @@
 //! The doctor's look at where the bot answers, and whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{BELOW, NAMES, fail_api};
 use crate::commands::check::Report;
@@ -282,10 +282,9 @@ impl Place<'_> {
             true => Vec::new(),
             false => self.client.users(&ids)?,
         };
-        let known: BTreeMap<&UserId, &User> = known.iter().map(|user| (&user.id, user)).collect();
         let (mut good, mut lines) = (Vec::new(), Vec::new());
         let (mut wrong, mut unknown) = (Vec::new(), Vec::new());
-        for listed in listed {
+        for &listed in listed {
             if !listed.is_well_formed() {
                 match lookup::find_user(self.client, listed.as_str())? {
                     Some(user) => {
@@ -296,7 +295,7 @@ impl Place<'_> {
                 }
                 continue;
             }
-            let Some(user) = known.get(listed) else {
+            let Some(user) = known.iter().find(|user| user.id == *listed) else {
                 unknown.push(listed);
                 continue;
             };
