@@ -40,7 +40,8 @@ const USAGE: &str = "\
 Usage: cargo run --example sandbox [-- [--config FILE] [--model NAME]]
 
   --config FILE  answer with the model and the settings of this prx config file;
-                 server, token, channel_id and allowed_users are the sandbox's
+                 server, token, channel_id and allowed_users are the sandbox's;
+                 [channels_config.mattermost.channels.talk] holds in ~talk
   --model NAME   answer with this model of that file's provider, or else of the
                  one whose key is in the environment (OPENAI_API_KEY, …)
 
