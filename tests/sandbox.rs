@@ -171,7 +171,7 @@ fn the_settings_of_a_config_file_hold() {
 fn a_stand_in_model_has_the_habits_of_real_ones() {
     let input = "/model\n/model think\nwell\\nwell\n/model cut\ncode\n/model long\nlong\n\
                  /model refuse\nbad\n/model told\n/file notes.txt some notes\n/delete\n/edit new\n\
-                 /quit\nnot any more\n";
+                 /and one\ntwo\n/quit\nnot any more\n";
     let (code, output, errors) = sandbox(&[], input);
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
     let told = lines(&output).join("\n");
@@ -182,7 +182,8 @@ fn a_stand_in_model_has_the_habits_of_real_ones() {
         "```\n└ 2 of 2 prxbot ```python\nprint(",
         "└ thread prxbot The language model declined to answer this.\n",
         "- user: [file: notes.txt, 10 bytes] notes.txt: ``` some\nnotes ```\n",
-        "\n4 messages, 4 answered once, 0 left alone, 0 answered twice.",
+        "\n~talk ann one\n~talk ann two\nprxbot is typing…\n",
+        "\n6 messages, 6 answered once, 0 left alone, 0 answered twice.",
     ] {
         assert!(told.contains(expected), "{expected}\n{output}");
     }
