@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::mattermost::{FileInfo, Post, PostId, ServerTime, UserId};
 use crate::provider::{Message, Role};
+use crate::reply::is_blank;
 
 /// The longest channel name that is told, in characters.
 const CHANNEL_NAME_CHARS: usize = 64;
@@ -135,11 +136,21 @@ fn speakers<'a>(turns: impl IntoIterator<Item = &'a Turn<'a>>) -> usize {
 
 /// All that was said before the question and may be told, oldest first.
 fn turns<'a>(input: &Input<'a>) -> Vec<Turn<'a>> {
-    let mut posts: Vec<&Post> = input.posts.iter().collect();
+    let mut posts: Vec<&'a Post> = input.posts.iter().collect();
     // Of two copies of a post the newer one comes first, and stays.
     posts.sort_by_key(|post| (place(post), std::cmp::Reverse(post.update_at)));
     posts.dedup_by_key(|post| &post.id);
-    posts.retain(|post| place(post) < place(input.question) && post.delete_at == ServerTime(0));
+    // An answer belongs to its question, also when others were asked in between: without it the
+    // model would answer that question once more.
+    let in_order = |post: &&'a Post| {
+        let prx = post.props.prx.as_ref();
+        let prx = prx.filter(|_| post.user_id == *input.bot_id);
+        let asked = prx.and_then(|prx| input.posts.iter().find(|post| post.id == prx.in_reply_to));
+        (place(asked.unwrap_or(post)), asked.is_some(), place(post))
+    };
+    posts.sort_by_key(in_order);
+    posts
+        .retain(|post| in_order(post).0 < place(input.question) && post.delete_at == ServerTime(0));
     let mut turns = Vec::new();
     for post in &posts {
         let is_root = input.in_thread && post.id == input.question.root_id;
@@ -193,7 +204,8 @@ fn bot_text(post: &Post, posts: &[&Post]) -> String {
 
 /// Trimmed, and blank only if there is neither text nor file.
 fn with_file_names(text: &str, files: &[FileInfo]) -> String {
-    let mut lines = vec![text.trim().to_owned()];
+    let text = if is_blank(text) { "" } else { text.trim() };
+    let mut lines = vec![text.to_owned()];
     for file in files {
         let (name, size) = (one_line(&file.name), file.size);
         lines.push(match size {
@@ -217,7 +229,7 @@ fn question_text(question: &Post, input: &Input) -> String {
                 let content = content.trim_end();
                 text.push_str(&format!("{name}:\n{fence}\n{content}\n{fence}"));
             }
-            Err(why) => text.push_str(&format!("[{name} could not be read: {why}]")),
+            Err(why) => text.push_str(&format!("[{name}: {why}]")),
         }
     }
     text.trim().to_owned()
@@ -626,6 +638,37 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_stands_after_its_question() {
+        let posts = vec![
+            post(1, "alice", "one"),
+            post(2, "alice", "two"),
+            post(3, "alice", "three"),
+            // Given when the question was long there.
+            answer(11, "p1", 0, 2, "first"),
+            answer(12, "p1", 1, 2, "again first"),
+            answer(13, "p2", 0, 1, "second"),
+            answer(14, "p10", 0, 1, "to a later one"),
+            answer(15, "p9", 0, 1, "to itself"),
+            post(10, "alice", "later"),
+        ];
+        let told = [
+            "U one",
+            "A first\n\nagain first",
+            "U two",
+            "A second",
+            "U three",
+            "U q",
+        ];
+        assert_eq!(Case::new(posts, post(9, "alice", "q")).told(), told);
+        let unknown = vec![
+            answer(3, "p0", 0, 1, "before"),
+            answer(11, "p0", 0, 1, "after"),
+        ];
+        let told = ["A before", "U q"];
+        assert_eq!(Case::new(unknown, post(9, "alice", "q")).told(), told);
+    }
+
+    #[test]
     fn the_newest_survive() {
         let posts: Vec<Post> = (1..=6).map(|at| post(at, "alice", "12345")).collect();
         for (history_posts, history_chars, earlier) in [
@@ -788,13 +831,13 @@ mod tests {
         let case = Case {
             files: vec![
                 file("a.md", Ok("one\n````\ntwo\n````\n")),
-                file("b.png", Err("not a text file")),
+                file("b.png", Err("it could not be read")),
             ],
             ..Case::new(vec![], question)
         };
         let told = "U Read\n[file: a.md, 40 bytes]\n[file: b.png, 9 bytes]\n\n\
                     a.md:\n`````\none\n````\ntwo\n````\n`````\n\n\
-                    [b.png could not be read: not a text file]";
+                    [b.png: it could not be read]";
         assert_eq!(case.told(), [told]);
         let plain = Case {
             files: vec![file("a", Ok("`x`"))],
@@ -817,6 +860,9 @@ mod tests {
             ]
         );
         case.posts.clear();
+        assert_eq!(case.told(), [format!("U {ANSWER_NOTHING}")]);
+        // Keyboards of right-to-left languages leave marks around a name.
+        case.question.message = "\u{200F}@prxbot\u{200E}".into();
         assert_eq!(case.told(), [format!("U {ANSWER_NOTHING}")]);
         case.posts = vec![post(1, "mallory", "What is 6 times 7?")];
         assert_eq!(case.told(), [format!("U {ANSWER_NOTHING}")]);

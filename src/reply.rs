@@ -25,14 +25,13 @@ pub struct ReplyOptions {
 pub fn parts(answer: &str, limit: usize, options: &ReplyOptions) -> Vec<String> {
     let text = printable(answer);
     let text = text.trim_end();
+    if is_invisible(text) {
+        return Vec::new();
+    }
     if characters(text) <= limit {
         let whole = harmless(text, options);
         if characters(&whole) <= limit {
-            return if whole.is_empty() {
-                Vec::new()
-            } else {
-                vec![whole]
-            };
+            return vec![whole];
         }
     }
     let mut parts = Vec::new();
@@ -51,7 +50,15 @@ pub fn parts(answer: &str, limit: usize, options: &ReplyOptions) -> Vec<String> 
 
 /// Whether `answer` has no part.
 pub fn is_blank(answer: &str) -> bool {
-    printable(answer).trim().is_empty()
+    is_invisible(&printable(answer))
+}
+
+/// Whether `text` shows nothing: white space, zero-width spaces and joiners, direction marks.
+fn is_invisible(text: &str) -> bool {
+    text.chars().all(|c| {
+        c.is_whitespace()
+            || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{FEFF}')
+    })
 }
 
 /// What to append to an answer that stopped at the model's length limit.
@@ -111,7 +118,7 @@ fn next_part(head: &str, rest: &str, limit: usize, options: &ReplyOptions) -> Pa
         let text = harmless(&text, options);
         let over = characters(&text).saturating_sub(limit);
         if over == 0 {
-            let blank = whole[head.len()..end].trim().is_empty();
+            let blank = is_invisible(&whole[head.len()..end]);
             let (used, next_head) = continuation(rest, end - head.len(), &whole[..end], limit);
             return Part {
                 text: if blank { String::new() } else { text },

@@ -1230,7 +1230,10 @@ fn text_files_are_read_and_all_files_are_named() {
         }
     });
     let asked = post(&play, "what is this?");
-    assert!(asked.contains("[notes.txt could not be read"), "{asked}");
+    assert!(
+        asked.contains("[notes.txt: it could not be read"),
+        "{asked}"
+    );
     drop(play);
 
     let play = Play::asking(&model, "file_chars = 0");

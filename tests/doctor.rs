@@ -242,6 +242,13 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "allowed_users = [\"{eve}\", \"{ann}\"]",
         ),
         (
+            &|s| format!("allowed_users = [\"@Ann\", {:?}]", s.eve.id),
+            "allowed_users",
+            "failure",
+            "@Ann is a name",
+            "allowed_users = [\"{ann}\", \"{eve}\"]",
+        ),
+        (
             &|_| "allowed_users = []".into(),
             "allowed_users",
             "failure",
@@ -925,4 +932,26 @@ fn members_who_came_by_any_way_are_members() {
         "~closed in Team; @prxbot is in it and may post",
         "",
     );
+}
+
+#[test]
+fn people_are_listed_in_the_order_of_the_config() {
+    let stage = Stage::real();
+    let mut people: Vec<(String, String)> = ["zoe", "bob", "kim", "abe"]
+        .map(|name| (stage.world().add_user(name).id, format!("@{name}")))
+        .into();
+    for _ in 0..2 {
+        let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
+        let setting = format!("allowed_users = {ids:?}");
+        stage.configure("default_provider = \"echo\"", &setting);
+        let names: Vec<&str> = people.iter().map(|(_, name)| name.as_str()).collect();
+        expect(
+            &doctor(&stage),
+            "allowed_users",
+            "ok",
+            &names.join(", "),
+            "",
+        );
+        people.reverse();
+    }
 }

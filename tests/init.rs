@@ -275,6 +275,42 @@ fn a_server_in_trouble_ends_it_without_a_file() {
     assert!(!stage.config_path().exists());
 }
 
+#[test]
+fn what_no_list_has_is_said_and_asked_for_again() {
+    let stage = Stage::real();
+    let model = Model::start();
+    let url = stage.mattermost.url();
+    let custom = format!("custom:{}/v1", model.url());
+    for (answers, chosen) in [
+        // What is near is offered instead.
+        (&["tset-model", ""][..], "test-model"),
+        (&["99", "1"], "test-model"),
+        (&["an-alias", "an-alias"], "an-alias"),
+        (&["an-alias", "another", "another"], "another"),
+    ] {
+        let before = [&url, &stage.bot.token, "99", "0", "99", "*", &custom, "key"];
+        let mut all = before.to_vec();
+        if stage.config_path().exists() {
+            all.insert(0, "yes");
+        }
+        all.extend(answers);
+        let ran = answered(&stage, NO_OLLAMA, &all);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let config = config(&stage);
+        assert!(
+            config.contains(&format!("default_model = \"{chosen}\"")),
+            "{config}"
+        );
+        for told in [
+            "The list has no number 99, and there is no channel of that name.",
+            "The list has no number 99, and there is no person of that name.",
+            &format!("custom lists no {:?}. Write it once more", answers[0]),
+        ] {
+            assert!(ran.stdout.contains(told), "no {told:?} in {}", ran.stdout);
+        }
+    }
+}
+
 /// Runs `script` with a command as its arguments at a terminal that shows what is typed, as terminals
 /// do.
 fn terminal(script: &str, arguments: &Command) -> PtySession {

@@ -141,6 +141,79 @@ fn the_model_of_a_config_file_answers() {
 }
 
 #[test]
+fn the_settings_of_a_config_file_hold() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.toml");
+    let config = "[channels_config.mattermost]\n\
+                  system_prompt = \"You are Grumpy.\"\n\
+                  mention_only = true\n\
+                  channel_id = \"4xp9fdt77pncbef59f4k1qe83o\"\n\
+                  [channels_config.mattermost.channels.talk]\n\
+                  mention_only = false\n\
+                  system_prompt = \"You are Chatty.\"\n";
+    std::fs::write(&file, config).expect("a file");
+    let file = file.to_str().expect("a path in UTF-8");
+    let input = "/model told\nhello\n/channel lobby\nhello\n@prxbot hello\n/as eve\nhello\n";
+    let (code, output, errors) = sandbox(&["--config", file], input);
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
+    let told = lines(&output).join("\n");
+    for expected in [
+        "I was told:\n- system: You are Chatty.",
+        "- user: hello\n~lobby ann hello\nprxbot stays silent: it does not mention",
+        "I was told:\n- system: You are Grumpy.",
+        "prxbot stays silent: its author is not in allowed_users",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{output}");
+    }
+}
+
+#[test]
+fn a_stand_in_model_has_the_habits_of_real_ones() {
+    let input = "/model\n/model think\nwell\\nwell\n/model cut\ncode\n/model long\nlong\n\
+                 /model refuse\nbad\n/model told\n/file notes.txt some notes\n/delete\n/edit new\n\
+                 /and one\ntwo\n/quit\nnot any more\n";
+    let (code, output, errors) = sandbox(&[], input);
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
+    let told = lines(&output).join("\n");
+    for expected in [
+        "/model think thinks aloud before it answers\n",
+        "~talk ann well\nwell\nprxbot is typing…\n└ thread prxbot It means yes.\n",
+        "for word in\n```\n\n*(The answer was cut off",
+        "```\n└ 2 of 2 prxbot ```python\nprint(",
+        "└ thread prxbot The language model declined to answer this.\n",
+        "- user: [file: notes.txt, 10 bytes] notes.txt: ``` some\nnotes ```\n",
+        "\n~talk ann one\n~talk ann two\nprxbot is typing…\n",
+        "\n6 messages, 6 answered once, 0 left alone, 0 answered twice.",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{output}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_chat_with_its_count() {
+    if !std::path::Path::new("/dev/ptmx").exists() {
+        eprintln!("SKIPPED: there is no /dev/ptmx here, so nothing at a terminal is tested");
+        return;
+    }
+    // At the prompt, and while an answer is waited for.
+    for (typed, seen, count) in [
+        ("hello", "You said: hello", "1 message, 1 answered once"),
+        ("/model slow\nhello", "typing", "1 message, 0 answered once"),
+    ] {
+        let mut command = Command::new(executable());
+        command.env("NO_COLOR", "1");
+        let mut terminal =
+            rexpect::session::spawn_command(command, Some(60_000)).expect("a terminal");
+        terminal.exp_string("~talk").expect("a prompt");
+        terminal.send_line(typed).expect("a sandbox that listens");
+        terminal.exp_string(seen).expect("an answer");
+        terminal.send_control('c').expect("a sandbox that listens");
+        terminal.exp_string(count).expect("the count");
+        terminal.exp_eof().expect("an end");
+    }
+}
+
+#[test]
 fn the_show_is_not_played_by_a_model() {
     let (code, output, errors) = sandbox(&["--config", "config.toml"], "");
     assert_eq!((code, output.as_str()), (Some(2), ""));

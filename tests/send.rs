@@ -292,3 +292,18 @@ fn it_works_beside_the_bot_and_is_no_answer() {
     stage.wait_for_answer(&next);
     assert_eq!(stage.world().replies_to(&question).len(), 2);
 }
+
+#[test]
+fn a_person_in_place_of_a_channel_is_the_direct_channel_if_there_is_one() {
+    let stage = stage();
+    let ran = stage.run(&["send", "--channel", "@ann", "hello"], "");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let told = "no direct channel with \"@ann\"";
+    assert!(ran.stderr.contains(told), "{ran:?}");
+    let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
+    let ran = stage.run(&["send", "--channel", "@Ann", "hello"], "");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let posts = stage.world().posts_in(&direct);
+    assert_eq!(posts.len(), 1);
+    assert_eq!(posts[0].message, "hello");
+}

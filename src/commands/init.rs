@@ -13,6 +13,7 @@ use crate::config::{self, ProviderSettings, Secret};
 use crate::http::Agent;
 use crate::mattermost::client::Client;
 use crate::mattermost::{ChannelId, User, UserId};
+use crate::nearest::nearest;
 use crate::provider::{self, models};
 use crate::times::Times;
 
@@ -173,6 +174,7 @@ fn ask_channel(
             }
         };
         match &found[..] {
+            [] if is_number(&answer) => print(&unlisted(&answer, "channel"))?,
             [] => print(&format!(
                 "@{} sees no such channel; in a private one, write /invite @{0}\n",
                 me.username
@@ -234,7 +236,10 @@ fn ask_people(
                     ids.push(user.id.to_string());
                 }
                 None => {
-                    print(&format!("There is no {word:?} on this server.\n"))?;
+                    match is_number(word) {
+                        true => print(&unlisted(word, "person"))?,
+                        false => print(&format!("There is no {word:?} on this server.\n"))?,
+                    }
                     ids.clear();
                     break;
                 }
@@ -337,12 +342,22 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
         models.retain(|model| !model.contains(char::is_control));
         print("\nWhich of its models?\n")?;
         offer(models.iter().cloned())?;
-        let first = models.first().map_or("", String::as_str);
-        while answer.model.is_empty() {
-            let model = asker.ask("A number or a name", first)?;
-            answer.model = chosen(&models, &model).cloned().unwrap_or(model);
+        let mut default = models.first().map_or("", String::as_str);
+        loop {
+            let model = asker.ask("A number or a name", default)?;
+            let model = chosen(&models, &model).cloned().unwrap_or(model);
+            // An alias may work without being in the list.
+            let again = std::mem::replace(&mut answer.model, model) == answer.model;
+            let model = &answer.model;
+            if again || models.is_empty() || models::has_model(&models, model) {
+                return Ok(answer);
+            }
+            print(&format!(
+                "{name} lists no {model:?}. Write it once more to use it all the same.\n"
+            ))?;
+            let near = nearest(model, models.iter().map(String::as_str), 4);
+            default = near.unwrap_or(default);
         }
-        return Ok(answer);
     }
 }
 
@@ -495,6 +510,15 @@ fn offer(choices: impl Iterator<Item = String>) -> Result<(), Exit> {
 fn chosen<'a, T>(choices: &'a [T], answer: &str) -> Option<&'a T> {
     let number: usize = answer.parse().ok()?;
     choices.get(number.checked_sub(1)?)
+}
+
+fn is_number(answer: &str) -> bool {
+    answer.parse::<usize>().is_ok()
+}
+
+/// For people, of a number that is none of the choices.
+fn unlisted(number: &str, what: &str) -> String {
+    format!("The list has no number {number}, and there is no {what} of that name.\n")
 }
 
 /// Asks on standard output and reads from standard input: a person's, or a pipe's.

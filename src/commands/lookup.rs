@@ -175,8 +175,8 @@ pub fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
     Ok(found)
 }
 
-/// The channels that `text` may mean: `~name`, a name as it is shown, or a link to the channel or to a
-/// post in it. An id is not looked for.
+/// The channels that `text` may mean: `~name`, a name as it is shown, a link to the channel or to a
+/// post in it, or `@name` for the direct channel with a person. An id is not looked for.
 pub fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, ApiError> {
     let text = text.trim();
     let path = text.split(['?', '#']).next().unwrap_or_default();
@@ -188,6 +188,7 @@ pub fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, ApiError
     let (team, name) = match segments[..] {
         [.., "pl", post] => return of_post(client, &post.into()),
         [.., "messages", user] => return direct(client, user),
+        _ if text.starts_with('@') => return direct(client, text),
         [.., team, "channels", name] | [.., team, "channels", name, _] => (team, name),
         _ => ("", text.trim_start_matches(['~', '#'])),
     };

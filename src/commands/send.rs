@@ -126,6 +126,10 @@ fn find_channel(client: &Client, text: &str) -> Result<ChannelId, Exit> {
     let found = lookup::find_channels(client, text)?;
     match &found[..] {
         [one] => Ok(one.channel.id.clone()),
+        [] if text.starts_with('@') => Err(Exit::Failure(format!(
+            "the bot has no direct channel with {text:?}: it has one as soon as that person opens it \
+             in Mattermost; otherwise name a channel, such as ~town-square"
+        ))),
         [] => Err(Exit::Failure(format!(
             "no channel {text:?} that the bot can see; `prx channel doctor` lists those it is in"
         ))),

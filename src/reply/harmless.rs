@@ -16,6 +16,10 @@ pub fn harmless(text: &str, options: &ReplyOptions) -> String {
     let mut safe = String::with_capacity(text.len() + 16);
     let mut scan = Scan::default();
     let mut spans_certain = true;
+    let mut images = Images {
+        defined: options.allow_unsafe_links && text.contains("]:"),
+        ..Images::default()
+    };
     let mut offset = 0;
     for line in text.split_inclusive('\n') {
         let is_code = scan.line(line.trim_end_matches('\n'));
@@ -24,36 +28,47 @@ pub fn harmless(text: &str, options: &ReplyOptions) -> String {
         } else {
             // A code span ends with its paragraph.
             spans_certain = scan.certain && (spans_certain || line.trim().is_empty());
-            let images = options
-                .allow_unsafe_links
-                .then_some(Images { text, offset });
-            push_harmless(line, &mut spans_certain, images, &mut safe);
+            if options.allow_unsafe_links {
+                images.look(text, offset);
+            }
+            let last_image = images.last.saturating_sub(offset);
+            push_harmless(line, &mut spans_certain, last_image, &mut safe);
         }
         offset += line.len();
     }
     safe
 }
 
-/// Where to look for the rest of an image that begins on a line.
-struct Images<'a> {
-    text: &'a str,
-    /// Of the line, in bytes.
-    offset: usize,
+/// Up to where a `[` can begin an image's label: when in doubt, it does. In bytes of the text.
+#[derive(Default)]
+struct Images {
+    /// Some label has an address of its own: any brackets may then be an image's.
+    defined: bool,
+    last: usize,
+    /// The end of the paragraph that `last` was found in.
+    known_to: usize,
 }
 
-impl Images<'_> {
-    /// Whether what begins with the `[` at `position` of the line can be an image's label: when in
-    /// doubt, it is.
-    fn has_image(&self, position: usize) -> bool {
-        let after = &self.text[self.offset + position..];
-        let paragraph = after.split("\n\n").next().unwrap_or_default();
-        paragraph.contains("](") || paragraph.contains("][") || self.text.contains("]:")
+impl Images {
+    /// Looks through the paragraph at `offset`, each once: the work grows with the text, not faster.
+    fn look(&mut self, text: &str, offset: usize) {
+        if offset < self.known_to {
+            return;
+        }
+        let paragraph = text[offset..].split("\n\n").next().unwrap_or_default();
+        self.known_to = offset + paragraph.len() + 1;
+        let ends = ["](", "]["].map(|end| paragraph.rfind(end).map(|at| offset + at));
+        self.last = match self.defined {
+            true => text.len(),
+            false => ends.into_iter().flatten().max().unwrap_or(0),
+        };
     }
 }
 
 /// One line for [`harmless`]. `certain` says whether a pair of backticks is a code span for sure: it
-/// is until something before it in its paragraph may have taken the first of them.
-fn push_harmless(line: &str, certain: &mut bool, images: Option<Images>, safe: &mut String) {
+/// is until something before it in its paragraph may have taken the first of them. A `![` before
+/// `last_image` may be an image.
+fn push_harmless(line: &str, certain: &mut bool, last_image: usize, safe: &mut String) {
     /// Link targets and addresses swallow backticks; an escaped one opens nothing.
     const SWALLOWS: [&str; 6] = ["\\`", "](", "][", "]:", "://", "www"];
     let mut at = 0;
@@ -87,8 +102,7 @@ fn push_harmless(line: &str, certain: &mut bool, images: Option<Images>, safe: &
             '!' => {
                 let run = rest.len() - rest.trim_start_matches('!').len();
                 next = at + run;
-                let image = rest[run..].starts_with('[')
-                    && images.as_ref().is_some_and(|images| images.has_image(next));
+                let image = rest[run..].starts_with('[') && next < last_image;
                 let backslashes = line[..at].len() - line[..at].trim_end_matches('\\').len();
                 let kept = if image { backslashes % 2 } else { run };
                 safe.push_str(&rest[..kept]);

@@ -44,6 +44,9 @@ fn a_blank_answer_has_no_part() {
         "\r\n\r\n",
         &"\n".repeat(100),
         &" ".repeat(100),
+        "\u{200B}",
+        " \u{200C}\u{200D}\n\u{2060}\u{FEFF} ",
+        &"\u{200B}".repeat(100),
     ] {
         assert!(split(answer, 20).is_empty(), "{answer:?}");
         assert!(is_blank(answer), "{answer:?}");
@@ -470,10 +473,24 @@ fn images_become_links_where_clients_would_load_them() {
         ("` ![a](b)", "` [a](b)"),
         ("```\n![a](b)\n```", "```\n![a](b)\n```"),
         ("vec![1] and !x! and !", "vec![1] and !x! and !"),
+        ("a ![b]\n\n[c](d)", "a ![b]\n\n[c](d)"),
+        ("[a](b)\n![c]", "[a](b)\n![c]"),
+        ("a\n![b]\nc](d)", "a\n[b]\nc](d)"),
         ("<img src=\"x\">", "<img src=\"x\">"),
     ] {
         assert_eq!(one(answer, &LINKS), expected);
         assert_eq!(one(answer, &SAFE), answer);
+    }
+}
+
+#[test]
+fn very_many_half_images_take_no_time() {
+    for text in ["![", "![\n", "![\n\n", "![a]\n[b]:"] {
+        let answer = text.repeat((1 << 19) / text.len());
+        let began = std::time::Instant::now();
+        parts(&answer, usize::MAX / 2, &LINKS);
+        let took = began.elapsed();
+        assert!(took.as_secs() < 20, "{text:?}: {took:?}");
     }
 }
 

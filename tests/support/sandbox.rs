@@ -6,6 +6,7 @@
 mod support {
     pub mod clock;
     pub mod mattermost;
+    pub mod model;
     pub mod wire;
 }
 
@@ -15,26 +16,32 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use prx::commands::Exit;
 use prx::commands::run::Session;
-use prx::config::{self, Config};
+use prx::config::{self, Allowed, Config, ProviderKind};
+use prx::mattermost::{ChannelId, UserId};
 use prx::provider::{self, KNOWN};
 use prx::times::Times;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
 use tempfile::TempDir;
 
 use support::clock::Time;
 use support::mattermost::{Account, Act, Fault, Joining, Kind, Mattermost, Version, api_path};
-use support::wire::lock;
+use support::model::{self, Model, ModelReply};
+use support::wire::{Request, lock};
 
 const USAGE: &str = "\
 Usage: cargo run --example sandbox [-- [--config FILE] [--model NAME]]
 
-  --config FILE  answer with the model of this prx config file
+  --config FILE  answer with the model and the settings of this prx config file;
+                 server, token, channel_id and allowed_users are the sandbox's;
+                 [channels_config.mattermost.channels.talk] holds in ~talk
   --model NAME   answer with this model of that file's provider, or else of the
                  one whose key is in the environment (OPENAI_API_KEY, …)
 
@@ -43,13 +50,38 @@ Lines on standard input become messages; with none, a short show is played.
 ";
 
 const HELP: &str = "\
-/dm            talk to the bot directly
-/thread        go into the thread of the last message
-/channel       back to ~talk; /channel lobby: where the bot must be mentioned
-/as NAME       be somebody else; only ann is in allowed_users
-/restart       stop the bot and start it again
-/log           the bot's own log
-Ctrl-D         end";
+/dm              talk to the bot directly
+/thread          go into the thread of the last message
+/channel         back to ~talk; /channel lobby: where it must be mentioned
+/as NAME         be somebody else; only ann is in allowed_users
+/and TEXT        a message whose answer is not waited for
+/edit TEXT       change the last message
+/delete          delete it
+/file NAME TEXT  send a text file; without TEXT, a picture
+/model HABIT     a stand-in model answers; /model: which habits there are
+/restart         stop the bot and start it again
+/log             the bot's own log
+/quit            end; so do /exit, Ctrl-C and Ctrl-D
+In a message, \\n is a line's end.";
+
+/// What the stand-in model can be like.
+const HABITS: [(&str, &str); 12] = [
+    ("told", "repeats all that it was told"),
+    ("long", "answers with more than fits a post"),
+    ("slow", "takes 12 seconds"),
+    ("think", "thinks aloud before it answers"),
+    ("cut", "stops at its length limit, in the middle of code"),
+    ("loud", "mentions everybody, and writes links and images"),
+    ("empty", "says nothing"),
+    ("refuse", "declines to answer"),
+    ("filter", "is stopped by a content filter"),
+    ("error", "reports an error in the middle of its answer"),
+    ("broken", "breaks off in the middle of its answer"),
+    (
+        "small",
+        "takes three messages at most, the system's among them",
+    ),
+];
 
 /// The column in which texts begin, and how wide they are: 80 in all, and one to spare.
 const INDENT: usize = 21;
@@ -58,8 +90,25 @@ const WIDTH: usize = 58;
 const SHOWN_LINES: usize = 2;
 /// Lines of the bot's log that `/log` prints.
 const LOG_LINES: usize = 15;
+/// Characters of an answer that the model repeats.
+const TOLD: usize = 20;
+/// How long the slow model takes.
+const SLOW: Duration = Duration::from_secs(12);
 /// Between two looks at the server.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Whether Ctrl-C was pressed; a second one ends the process at once.
+fn interrupted() -> bool {
+    static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let interrupted = INTERRUPTED.get_or_init(|| {
+        let interrupted = Arc::<AtomicBool>::default();
+        // In this order: the first Ctrl-C only sets the flag.
+        let _ = flag::register_conditional_shutdown(SIGINT, 130, interrupted.clone());
+        let _ = flag::register(SIGINT, interrupted.clone());
+        interrupted
+    });
+    interrupted.load(Ordering::SeqCst)
+}
 
 fn main() -> ExitCode {
     match run() {
@@ -76,6 +125,7 @@ fn run() -> Result<(), Exit> {
         print_line(USAGE.trim_end());
         return Ok(());
     };
+    interrupted();
     if io::stdin().is_terminal() {
         return Sandbox::start(&arguments)?.chat();
     }
@@ -162,11 +212,14 @@ struct Sandbox {
     direct: Place,
     log: Arc<Mutex<Vec<String>>>,
     worker: Option<Worker>,
+    /// The stand-in model and its habit.
+    model: Option<(Model, Arc<Mutex<String>>)>,
     screen: Screen,
     /// The last post of an ordinary message, for `/thread`.
     last: Option<Place>,
     /// Posts that await an answer or a reason why there is none.
     open: Vec<Question>,
+    /// All that was asked, but what was deleted.
     asked: Vec<String>,
     _folder: TempDir,
 }
@@ -195,7 +248,15 @@ impl Sandbox {
         let direct = world.direct_channel(&ann, &bot);
         drop(world);
         let folder = TempDir::new().map_err(|error| Exit::Failure(error.to_string()))?;
-        let config = configure(arguments, folder.path(), &server.url(), &bot, &ann, &lobby)?;
+        let channels = [("talk", talk.as_str()), ("lobby", lobby.as_str())];
+        let config = configure(
+            arguments,
+            folder.path(),
+            &server.url(),
+            &bot,
+            &ann,
+            &channels,
+        )?;
         let place = |label, channel| Place {
             label,
             channel,
@@ -208,6 +269,7 @@ impl Sandbox {
             log: Log::install(),
             people: [("ann".into(), ann), ("eve".into(), eve)].into(),
             worker: None,
+            model: None,
             screen: Screen::new(),
             last: None,
             open: Vec::new(),
@@ -302,11 +364,25 @@ impl Sandbox {
     }
 
     fn post(&mut self, name: &str, place: &Place, text: &str) {
+        self.post_with_file(name, place, text, None);
+    }
+
+    /// `file`: its name, its type and its bytes.
+    fn post_with_file(
+        &mut self,
+        name: &str,
+        place: &Place,
+        text: &str,
+        file: Option<(&str, &str, &[u8])>,
+    ) {
         let account = &self.people[name];
         let mut world = self.server.world();
         world.typing.clear();
-        let post = world.draft(account, &place.channel, text);
-        let post = post.root(&place.root).post();
+        let mut post = world.draft(account, &place.channel, text).root(&place.root);
+        if let Some((name, kind, bytes)) = file {
+            post = post.file(name, kind, bytes);
+        }
+        let post = post.post();
         drop(world);
         let root = match place.root.is_empty() {
             true => post.clone(),
@@ -327,7 +403,7 @@ impl Sandbox {
 
     /// Shows what becomes of the posts so far, until it is known of all of them.
     fn watch(&mut self) -> Result<(), Exit> {
-        while !self.open.is_empty() {
+        while !self.open.is_empty() && !interrupted() {
             let log = lock(&self.log).clone();
             let mut open = std::mem::take(&mut self.open);
             open.retain_mut(|question| !self.show_answer(question, &log));
@@ -386,8 +462,10 @@ impl Sandbox {
     fn answer_all(&mut self, lines: impl Iterator<Item = String>) -> Result<(), Exit> {
         print_line("");
         let mut here = Here::new(self);
-        for line in lines {
-            match line.strip_prefix('/') {
+        for line in lines.map(|line| unescaped(&line)) {
+            match line.strip_prefix('/').map(str::trim_end) {
+                _ if interrupted() => break,
+                Some("quit" | "exit") => break,
                 Some(command) => self.command(command, &mut here)?,
                 None => self.ask(&here.name.clone(), &here.place.clone(), &line)?,
             }
@@ -399,7 +477,7 @@ impl Sandbox {
     /// Until the end of the input.
     fn chat(&mut self) -> Result<(), Exit> {
         self.screen
-            .note("Write something. /help shows the commands, Ctrl-D ends.");
+            .note("Write something. /help shows the commands, /quit ends.");
         print_line("");
         let mut here = Here::new(self);
         let typed = typed_lines();
@@ -412,15 +490,17 @@ impl Sandbox {
                 }
                 Err(_) => {
                     self.screen.prompt(here.place.label, &here.name);
-                    let Ok(line) = typed.recv() else {
+                    let Some(line) = next_line(&typed) else {
                         print_line("\n");
                         return self.count();
                     };
                     line
                 }
             };
+            let line = unescaped(&line);
             match (line.trim(), line.strip_prefix('/')) {
                 ("", _) => {}
+                ("/quit" | "/exit", _) => return self.count(),
                 (_, Some(command)) => self.command(command, &mut here)?,
                 (text, None) => {
                     self.post(&here.name, &here.place, text);
@@ -432,6 +512,10 @@ impl Sandbox {
     }
 
     fn command(&mut self, command: &str, here: &mut Here) -> Result<(), Exit> {
+        let (name, rest) = command.split_once(' ').unwrap_or((command, ""));
+        if let "and" | "edit" | "delete" | "file" | "model" = name {
+            return self.scene_command(name, rest.trim(), here);
+        }
         let mut words = command.split_whitespace();
         match (words.next().unwrap_or_default(), words.next()) {
             ("dm", None) => {
@@ -480,6 +564,72 @@ impl Sandbox {
         Ok(())
     }
 
+    /// The commands that set up what a bot may meet.
+    fn scene_command(&mut self, name: &str, rest: &str, here: &mut Here) -> Result<(), Exit> {
+        match (name, self.asked.last()) {
+            ("and", _) => {
+                self.screen.say(here.place.label, &here.name, rest, false);
+                self.post(&here.name, &here.place, rest);
+            }
+            ("edit" | "delete", None) => self.screen.note("There is no message yet."),
+            ("edit", _) if rest.is_empty() => self.screen.note("To what? Write /edit TEXT."),
+            ("edit", Some(post)) => self.server.world().edit(post, rest),
+            ("delete", Some(post)) => {
+                self.server.world().delete(post);
+                self.asked.pop();
+            }
+            ("file", _) => {
+                let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
+                let file = match (name, text) {
+                    ("", _) => return self.note("Which? Write /file NAME TEXT."),
+                    (name, "") => (name, "image/png", &b"\x89PNG\r\n\x1a\n"[..]),
+                    (name, text) => (name, "text/plain", text.as_bytes()),
+                };
+                let shown = format!("[{}]", file.0);
+                self.screen.say(here.place.label, &here.name, &shown, false);
+                self.post_with_file(&here.name, &here.place, "", Some(file));
+                self.watch()?;
+            }
+            _ => match HABITS.iter().find(|(habit, _)| *habit == rest) {
+                Some((habit, what)) => {
+                    self.stand_in(habit)?;
+                    self.screen.note(&format!("The model {what}."));
+                }
+                None => {
+                    for (habit, what) in HABITS {
+                        self.screen.note(&format!("/model {habit:<8} {what}"));
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn note(&self, text: &str) -> Result<(), Exit> {
+        self.screen.note(text);
+        Ok(())
+    }
+
+    /// Lets the stand-in model answer, with that habit.
+    fn stand_in(&mut self, habit: &str) -> Result<(), Exit> {
+        if let Some((_, present)) = &self.model {
+            *lock(present) = habit.into();
+            return Ok(());
+        }
+        let (model, present) = (Model::start(), Arc::new(Mutex::new(habit.to_owned())));
+        let habit = present.clone();
+        model.on_request(move |request| reply(&lock(&habit), request));
+        let settings = &mut self.config.provider;
+        settings.kind = ProviderKind::OpenAi {
+            name: "stand-in".into(),
+            base: format!("{}/v1", model.url()),
+        };
+        (settings.model, settings.api_key) = ("stand-in".into(), None);
+        self.model = Some((model, present));
+        self.stop_bot()?;
+        self.start_bot()
+    }
+
     /// Somebody who is in the channels.
     fn meet(&mut self, name: &str) {
         if self.people.contains_key(name) {
@@ -497,7 +647,9 @@ impl Sandbox {
 
     /// What the server has of the bot's answers, after one more round.
     fn count(&mut self) -> Result<(), Exit> {
-        self.wait_for_rounds()?;
+        if !interrupted() {
+            self.wait_for_rounds()?;
+        }
         let world = self.server.world();
         let (mut answered, mut doubled) = (0, 0);
         for post in &self.asked {
@@ -518,6 +670,10 @@ impl Sandbox {
             "{asked} message{plural}, {answered} answered once, {} left alone, {doubled} answered twice.",
             asked - answered - doubled
         ));
+        // After Ctrl-C nobody waits for a model.
+        if interrupted() {
+            return Ok(());
+        }
         self.stop_bot()
     }
 }
@@ -641,6 +797,68 @@ fn numbered_words(count: usize) -> String {
     text
 }
 
+/// What the stand-in model does with a question.
+fn reply(habit: &str, request: &Request) -> ModelReply {
+    let body = model::body(request);
+    let told = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let stopped = |said: &str, reason: &str| {
+        let chunk = json!({"choices": [{"delta": {"content": said}, "finish_reason": reason}]});
+        ModelReply::stream(&format!("data: {chunk}\n\ndata: [DONE]\n\n"))
+    };
+    match habit {
+        "told" => ModelReply::Text(told.iter().fold("I was told:".into(), |all, message| {
+            let (role, content) = (text(&message["role"]), text(&message["content"]));
+            let mut line = content.split_whitespace().collect::<Vec<_>>().join(" ");
+            // Else its answers would repeat its answers.
+            if role == "assistant" && line.chars().count() > TOLD {
+                line = line.chars().take(TOLD).chain(['…']).collect();
+            }
+            format!("{all}\n- {role}: {line}")
+        })),
+        "long" => ModelReply::Text(long_text()),
+        "slow" => {
+            let (release, held) = mpsc::channel();
+            thread::spawn(move || {
+                thread::sleep(SLOW);
+                drop(release);
+            });
+            ModelReply::Held(held, Box::new(ModelReply::text("That took a while.")))
+        }
+        "think" => ModelReply::text("<think>What could this mean?</think>\n\nIt means yes."),
+        "cut" => stopped("Like this:\n```python\nfor word in", "length"),
+        "loud" => ModelReply::text(
+            "@all @Channel @here look: ![a picture](https://example.com/picture.png?secret=1) \
+             and [a link](https://example.com/), `@all`",
+        ),
+        "empty" => ModelReply::text("<think>There is nothing to say.</think>\u{200b}"),
+        "refuse" => stopped("", "refusal"),
+        "filter" => stopped("I will", "content_filter"),
+        "error" => ModelReply::stream(
+            "data: {\"choices\": [{\"delta\": {\"content\": \"So\"}}]}\n\n\
+             data: {\"error\": {\"message\": \"The machine is too busy.\"}}\n\n",
+        ),
+        "broken" => ModelReply::Truncated("This is the beginning of".into()),
+        "small" if told.len() > 3 => ModelReply::status(
+            400,
+            r#"{"error": {"code": "context_length_exceeded", "message": "Too many tokens."}}"#,
+        ),
+        _ => ModelReply::Text(format!("I was told {} messages.", told.len())),
+    }
+}
+
+/// Longer than a post: paragraphs, a list, a quote, and code in the middle of which it is cut.
+fn long_text() -> String {
+    let mut text =
+        String::from("This will be long.\n\n- one\n- two\n\n> A quote\n> of two lines.\n\n");
+    text += &"A sentence of a paragraph. ".repeat(20);
+    text += "\n\n```python\n";
+    for number in 0..1000 {
+        let _ = writeln!(text, "print(\"line {number}\")");
+    }
+    text + "```\n\nThat is all."
+}
+
 /// The bot's settings: the sandbox's own, with the model that `arguments` name.
 fn configure(
     arguments: &Arguments,
@@ -648,7 +866,7 @@ fn configure(
     url: &str,
     bot: &Account,
     ann: &Account,
-    lobby: &str,
+    channels: &[(&str, &str)],
 ) -> Result<Config, Exit> {
     let environment = |name: &str| match name {
         "MATTERMOST_URL" => Some(url.to_owned()),
@@ -666,9 +884,9 @@ fn configure(
          [channels_config.mattermost]\n\
          allowed_users = [{:?}]\n\
          poll_interval_secs = 0.1\n\
-         [channels_config.mattermost.channels.{lobby}]\n\
+         [channels_config.mattermost.channels.{}]\n\
          mention_only = true\n",
-        ann.id
+        ann.id, channels[1].1
     );
     let path = folder.join("config.toml");
     std::fs::write(&path, text).map_err(|error| Exit::Failure(error.to_string()))?;
@@ -677,6 +895,23 @@ fn configure(
         let theirs = config::load(Some(Path::new(file)), &environment)?;
         config.message_timeout = theirs.message_timeout;
         config.provider = theirs.provider;
+        let own = std::mem::replace(&mut config.mattermost, theirs.mattermost);
+        let settings = &mut config.mattermost;
+        (settings.poll_interval, settings.channel_id) = (own.poll_interval, None);
+        for allowed in std::iter::once(&mut settings.defaults)
+            .chain(settings.channels.values_mut())
+            .map(|channel| &mut channel.allowed_users)
+        {
+            if *allowed != Allowed::Everybody {
+                *allowed = Allowed::These(vec![UserId::from(ann.id.as_str())]);
+            }
+        }
+        // Nobody knows the ids of the sandbox's channels before it runs.
+        for (name, id) in channels {
+            if let Some(channel) = settings.channels.remove(&ChannelId::from(*name)) {
+                settings.channels.insert(ChannelId::from(*id), channel);
+            }
+        }
         if let Some(model) = &arguments.model {
             config.provider.model.clone_from(model);
         }
@@ -792,6 +1027,23 @@ impl Screen {
         match self.colour {
             true => format!("\x1b[{style}m{text}\x1b[0m"),
             false => text.to_owned(),
+        }
+    }
+}
+
+/// A message in one line → its lines.
+fn unescaped(line: &str) -> String {
+    line.replace("\\n", "\n")
+}
+
+/// The next of `typed`; nothing at the end, or after Ctrl-C.
+fn next_line(typed: &mpsc::Receiver<String>) -> Option<String> {
+    loop {
+        match typed.recv_timeout(LOOK * 10) {
+            _ if interrupted() => return None,
+            Ok(line) => return Some(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The doctor's look at where the bot answers, and whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{BELOW, NAMES, fail_api};
 use crate::commands::check::Report;
@@ -228,8 +228,8 @@ impl Place<'_> {
                 Allowed::These(users) => listed.extend(users),
             }
         }
-        listed.sort();
-        listed.dedup();
+        let mut seen = BTreeSet::new();
+        listed.retain(|user| seen.insert(*user));
         let everybody = everywhere().any(|allowed| *allowed == Allowed::Everybody);
         if everybody {
             self.report.ok(
@@ -276,19 +276,29 @@ impl Place<'_> {
 
     /// Whose ids these are; names in their place find the ids.
     fn check_list(&mut self, listed: &[&UserId]) -> Result<(), ApiError> {
-        let (ids, names): (Vec<&UserId>, Vec<&UserId>) =
-            listed.iter().partition(|user| user.is_well_formed());
-        let known: BTreeMap<UserId, User> = match ids.is_empty() {
-            true => BTreeMap::new(),
-            false => self
-                .client
-                .users(&ids)?
-                .into_iter()
-                .map(|user| (user.id.clone(), user))
-                .collect(),
+        let is_id = |user: &&&UserId| user.is_well_formed();
+        let ids: Vec<&UserId> = listed.iter().filter(is_id).copied().collect();
+        let known = match ids.is_empty() {
+            true => Vec::new(),
+            false => self.client.users(&ids)?,
         };
         let (mut good, mut lines) = (Vec::new(), Vec::new());
-        for user in known.values() {
+        let (mut wrong, mut unknown) = (Vec::new(), Vec::new());
+        for &listed in listed {
+            if !listed.is_well_formed() {
+                match lookup::find_user(self.client, listed.as_str())? {
+                    Some(user) => {
+                        wrong.push(listed.as_str());
+                        lines.push(user.id.to_string());
+                    }
+                    None => unknown.push(listed),
+                }
+                continue;
+            }
+            let Some(user) = known.iter().find(|user| user.id == *listed) else {
+                unknown.push(listed);
+                continue;
+            };
             let name = &user.username;
             if user.delete_at.0 > 0 {
                 self.report.warn(
@@ -307,16 +317,6 @@ impl Place<'_> {
                 lines.push(user.id.to_string());
             }
         }
-        let (mut wrong, mut unknown) = (Vec::new(), Vec::new());
-        for name in names {
-            match lookup::find_user(self.client, name.as_str())? {
-                Some(user) => {
-                    wrong.push(name.as_str());
-                    lines.push(user.id.to_string());
-                }
-                None => unknown.push(name),
-            }
-        }
         if !wrong.is_empty() {
             let ids: Vec<String> = lines.iter().map(|id| format!("{id:?}")).collect();
             self.report.fail(
@@ -328,7 +328,6 @@ impl Place<'_> {
                 format!("{BELOW}\n  allowed_users = [{}]", ids.join(", ")),
             );
         }
-        unknown.extend(ids.into_iter().filter(|id| !known.contains_key(*id)));
         for user in unknown {
             let fix = "write a person's id, or a name, and the doctor finds the id";
             let detail = format!("{:?} is nobody on this server", user.as_str());
