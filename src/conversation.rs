@@ -148,7 +148,7 @@ fn turns<'a>(input: &Input<'a>) -> Vec<Turn<'a>> {
         let asked = prx.and_then(|prx| input.posts.iter().find(|post| post.id == prx.in_reply_to));
         (place(asked.unwrap_or(post)), asked.is_some(), place(post))
     };
-    posts.sort_by_key(in_order);
+    posts.sort_by_cached_key(in_order);
     posts
         .retain(|post| in_order(post).0 < place(input.question) && post.delete_at == ServerTime(0));
     let mut turns = Vec::new();
