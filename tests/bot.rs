@@ -1589,6 +1589,25 @@ fn a_config_is_mended_while_the_bot_waits_for_a_server_that_is_not_there() {
 }
 
 #[test]
+fn a_name_that_nobody_has_is_an_outage_with_one_line() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "poll_interval_secs = 0.05");
+    let config = fs::read_to_string(stage.config_path()).unwrap();
+    let config = config.replace(&stage.mattermost.url(), "http://name.invalid");
+    fs::write(stage.config_path(), config).unwrap();
+    let mut bot = stage.spawn();
+    let tries = |bot: &Bot| bot.log().matches("GET users/me: cannot connect").count();
+    stage.wait("a few tries", |_| tries(&bot) >= 4);
+    assert_eq!(
+        bot.log().matches("trying again").count(),
+        1,
+        "{}",
+        bot.log()
+    );
+    assert!(bot.child.try_wait().unwrap().is_none(), "{}", bot.log());
+}
+
+#[test]
 fn a_replaced_program_takes_over_in_place() {
     let stage = Stage::real();
     stage.configure(ECHO, "poll_interval_secs = 0.05");

@@ -644,6 +644,9 @@ fn a_killed_bot_leaves_no_lock_and_a_second_one_makes_no_request() {
         "{said}"
     );
     assert_eq!(stage.world().request_count, requests);
+    // Cron would send every word by mail.
+    let second = stage.run(&[], "");
+    assert_eq!((second.code, second.stderr.as_str()), (Some(0), ""));
 
     first.kill();
     let question = ask(&stage, "anybody there?");
@@ -708,7 +711,7 @@ fn signals_end_the_process_and_lose_nothing() {
         let question = ask(&stage, "think about it");
         stage.wait("the model", |_| !model.requests().is_empty());
         if is_ignored(name, bot.child.id()) {
-            println!("SKIPPED: SIG{name} is ignored by what started the tests");
+            support::skipped(&format!("SIG{name} is ignored by what started the tests"));
             continue;
         }
         signal(name, bot.child.id());

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
@@ -118,6 +118,7 @@ fn troubles() -> Vec<(&'static str, Trouble)> {
         ("reset", fault(Fault::Reset)),
         ("close", fault(Fault::Close)),
         ("hang", fault(Fault::Hang)),
+        ("closed after", fault(Fault::CloseAfter)),
         ("truncated", fault(Fault::Truncated)),
         ("trickle", fault(Fault::Trickle(Duration::from_millis(5)))),
         (
@@ -600,6 +601,89 @@ fn a_token_that_is_refused_for_five_minutes_ends_the_bot() {
     assert_eq!(exit.code(), 77, "{exit:?}");
 }
 
+#[test]
+fn an_hour_out_of_reach_costs_a_request_a_minute_and_two_lines() {
+    let faults = [
+        // The server does not listen.
+        ("refused", None),
+        ("closed", Some(Fault::Close)),
+        ("500", Some(Fault::Error(500, "app.some.db.app_error"))),
+        ("502", Some(Fault::Html(502))),
+        ("200 HTML", Some(Fault::Html(200))),
+        ("429", Some(Fault::RateLimited(5))),
+    ];
+    for (name, fault) in faults {
+        let stage = prepared("");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        said();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
+        stage.clock.on_checkpoint(move |step| {
+            counted.fetch_add(usize::from(step == Step::BeforeRequest), Ordering::SeqCst);
+        });
+        match fault {
+            Some(fault) => out_while(&stage, 0, 3_600_000, fault),
+            None => stage.mattermost.stop(),
+        }
+        stage.run_for(&mut session, 1_800);
+        let question = ask(&stage, "anybody?");
+        stage.run_for(&mut session, 1_800);
+        stage.mattermost.restart();
+        let requests = requests.load(Ordering::SeqCst);
+        assert!(requests <= 75, "{name}: {requests} requests in an hour");
+        stage.run_for(&mut session, 200);
+        assert_eq!(stage.answers(&question).len(), 1, "{name}");
+        let lines = said();
+        let signs = ["trying again", "answered post", "well again"];
+        let as_expected = lines
+            .iter()
+            .zip(signs)
+            .all(|(line, sign)| line.contains(sign));
+        assert!(lines.len() == 3 && as_expected, "{name}: {lines:#?}");
+    }
+}
+
+#[test]
+fn a_minute_without_the_servers_database_loses_nothing_whenever_it_begins() {
+    // From the poll that finds the question to those after its answer.
+    for first in 0..12 {
+        let stage = prepared("");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        said();
+        let question = ask(&stage, "what is new?");
+        let (clock, mut count, mut until) = (stage.clock.clone(), 0, 0);
+        let (ann, channel) = (stage.ann.id.clone(), stage.channel.clone());
+        stage.mattermost.on_request(move |_, world| {
+            let now = clock.elapsed_ms();
+            if count == first {
+                until = now + 60_000;
+                let (ann, channel) = (ann.clone(), channel.clone());
+                world.at(30_000, move |world| {
+                    world.post(&ann, &channel, "anybody?");
+                });
+            }
+            count += 1;
+            if now < until {
+                Act::Instead(Fault::Error(401, "api.context.session_expired.app_error"))
+            } else {
+                Act::Serve
+            }
+        });
+        stage.run_for(&mut session, 240);
+        let posts = stage.world().posts_in(&stage.channel);
+        let during = posts.iter().find(|post| post.message == "anybody?");
+        let during = during.expect("the minute began").id.clone();
+        for question in [question, during] {
+            assert_eq!(stage.answers(&question).len(), 1, "from request {first} on");
+        }
+        let lines = said();
+        let outage = lines.iter().filter(|line| !line.contains("answered post"));
+        assert_eq!(outage.count(), 2, "from request {first} on: {lines:#?}");
+    }
+}
+
 // Posts whose fate is unknown.
 
 /// The calls of `POST posts` so far: when, with which pending id, and the status.
@@ -849,7 +933,7 @@ fn with_slow_model(settings: &str) -> (Stage, Model) {
         "default_provider = \"custom:{}/v1\"\ndefault_model = \"m\"",
         model.url()
     );
-    stage.configure(&top, settings);
+    stage.configure(&top, &settings.replace("{channel}", &stage.channel));
     let clock = stage.clock.clone();
     model.on_arrival(move |_| clock.advance(10_000));
     (stage, model)
@@ -881,6 +965,80 @@ fn a_question_deleted_while_its_answer_is_made_gets_none() {
             .count(),
         1
     );
+}
+
+#[test]
+fn an_answer_to_a_thread_that_is_deleted_meanwhile_is_dropped_with_a_line() {
+    // A slow answer's question is looked at again; a quick one is for the server to refuse.
+    for takes_ms in [10_000, 0] {
+        let (stage, model) = with_slow_model("");
+        let root = stage.world().post(&stage.bot.id, &stage.channel, "a root");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 5);
+        said();
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "in the thread");
+        let question = draft.root(&root).post();
+        drop(world);
+        let (clock, thinks) = (stage.clock.clone(), Arc::new(AtomicBool::new(false)));
+        let begins = thinks.clone();
+        model.on_arrival(move |_| {
+            clock.advance(takes_ms);
+            begins.store(true, Ordering::SeqCst);
+        });
+        stage.mattermost.on_request(move |_, world| {
+            if thinks.load(Ordering::SeqCst) && world.post_by_id(&root).delete_at == 0 {
+                world.delete(&root);
+            }
+            Act::Serve
+        });
+        stage.run_for(&mut session, 60);
+        let after = ask(&stage, "and now?");
+        stage.run_for(&mut session, 60);
+        assert_eq!(model.bodies().len(), 2, "{takes_ms}");
+        assert!(stage.answers(&question).is_empty(), "{takes_ms}");
+        assert_eq!(stage.answers(&after).len(), 1, "{takes_ms}");
+        let lines = said();
+        let dropped = lines
+            .iter()
+            .filter(|line| line.contains(&question) && line.contains("gets no answer"));
+        assert_eq!(dropped.count(), 1, "{takes_ms}: {lines:#?}");
+    }
+}
+
+#[test]
+fn where_the_bot_is_no_member_any_more_no_model_is_asked() {
+    // An open channel can still be read.
+    for kind in [Kind::Open, Kind::Private] {
+        for settings in ["", "channel_id = \"{channel}\""] {
+            // Removed while the model thinks and others wait, or a moment before the first question.
+            for busy in [true, false] {
+                let told = format!("{kind:?}, {settings}, {busy}");
+                let (stage, model) = with_slow_model(settings);
+                stage.world().channel_mut(&stage.channel).kind = kind;
+                let mut session = start(&stage);
+                stage.run_for(&mut session, 3);
+                if busy {
+                    ask(&stage, "one");
+                    ask(&stage, "two");
+                }
+                let (ann, bot) = (stage.ann.id.clone(), stage.bot.id.clone());
+                let channel = stage.channel.clone();
+                stage
+                    .mattermost
+                    .at(if busy { 5_000 } else { 0 }, move |world| {
+                        world.remove_member(&channel, &bot, &ann);
+                        world.post(&ann, &channel, "three");
+                    });
+                stage.run_for(&mut session, 300);
+                assert_eq!(model.bodies().len(), usize::from(busy), "{told}");
+                assert!(
+                    tries(&stage).iter().all(|(.., status)| *status != 201),
+                    "{told}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -1029,6 +1187,33 @@ fn a_broken_state_file_doubles_nothing_and_brings_no_history_back() {
         let lines = said();
         let told = lines.iter().filter(|line| line.contains("state.json"));
         assert_eq!(told.count(), 1, "{name}: {lines:#?}");
+    }
+}
+
+#[test]
+fn yesterdays_state_file_doubles_nothing() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    let mut questions = vec![ask(&stage, "the first")];
+    stage.run_for(&mut session, 90);
+    let yesterdays = fs::read(stage.state_path()).expect("a state file");
+    // More than one answer of the server shows, and more than the bot catches up with.
+    for burst in 0..52 {
+        for number in 0..12 {
+            questions.push(ask(&stage, &format!("{burst}, {number}")));
+        }
+        stage.run_for(&mut session, 5);
+        stage.clock.advance(1_800_000);
+    }
+    drop(session);
+    fs::write(stage.state_path(), yesterdays).expect("a state file");
+    questions.push(ask(&stage, "while it was down"));
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 90);
+    questions.push(ask(&stage, "after"));
+    stage.run_for(&mut session, 90);
+    for question in &questions {
+        assert_eq!(stage.answers(question).len(), 1);
     }
 }
 

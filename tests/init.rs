@@ -334,8 +334,8 @@ fn terminal(script: &str, arguments: &Command) -> PtySession {
 fn has_terminals() -> bool {
     let has = Path::new("/dev/ptmx").exists() && Command::new("stty").output().is_ok();
     if !has {
-        eprintln!(
-            "SKIPPED: there is no /dev/ptmx or no stty here, so nothing at a terminal is tested"
+        support::skipped(
+            "there is no /dev/ptmx or no stty here, so nothing at a terminal is tested",
         );
     }
     has

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use prx::http::{Agent, Call, Failure, Response, beat, failure, with_heartbeat};
 use rcgen::{CertificateParams, IsCa, KeyPair};
 use rustls::HandshakeKind;
+use socket2::{Domain, Socket, Type};
 use support::net::{Authority, Tunnels, file, server_config};
 use support::wire::{Reply, Request, Wire};
 
@@ -791,6 +792,49 @@ fn a_refused_connection_is_unreachable() {
         post(&agent(), &format!("https://{address}"), AMPLE),
         &expected,
     );
+}
+
+#[test]
+fn a_server_that_takes_no_connection_is_given_up_at_the_timeout() {
+    // Nobody accepts, and a full queue answers no further one.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    listener.bind(&any.into()).expect("a free port");
+    listener.listen(0).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let address = address.as_socket().expect("an IP address");
+    let mut queue = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queue.push(stream);
+    }
+    let started = Instant::now();
+    let url = format!("http://{address}");
+    for result in [get(&agent(), &url, SHORT), post(&agent(), &url, SHORT)] {
+        assert_unreachable(
+            result,
+            &format!("cannot connect to {address}: no complete answer within 600ms"),
+        );
+    }
+    assert!(started.elapsed() < TOO_LATE);
+}
+
+#[test]
+fn a_server_that_does_not_read_is_given_up_at_the_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    // More than any buffer between the two holds.
+    let body = vec![b' '; 64 << 20];
+    let call = Call {
+        method: "POST",
+        url: &url,
+        headers: &[],
+        body: Some(&body),
+        timeout: SHORT,
+    };
+    let started = Instant::now();
+    let result = agent().call(&call).and_then(text);
+    assert_unclear(result, "127.0.0.1: no complete answer within 600ms");
+    assert!(started.elapsed() < TOO_LATE);
 }
 
 fn unused_address() -> SocketAddr {

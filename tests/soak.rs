@@ -14,6 +14,9 @@ fn a_month_of_messages_is_answered_and_leaves_nothing_behind() {
     assert_eq!((soak.unanswered, soak.answered_twice), (0, 0));
     assert!(soak.kills > 0 && soak.faults > 0, "{soak:?}");
     assert!(soak.days >= 28, "{} days", soak.days);
+    // Four channels' worth of a minute's posts.
+    let largest = soak.tenths.iter().map(|costs| costs.state_bytes).max();
+    assert!(largest < Some(4 * 1000), "{soak:?}");
     let (first, last) = (soak.tenths[0], soak.tenths[soak.tenths.len() - 1]);
     let each = |costs: support::soak::Costs| costs.requests as f64 / costs.messages as f64;
     assert!(each(last) < each(first) * 1.3, "{first:?} {last:?}");

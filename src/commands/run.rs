@@ -94,7 +94,7 @@ impl Session {
         let store = Store::open(&config.state_path, &me.id, &scope, times.clock.clone());
         let store = store.map_err(|error| {
             Exit::Failure(format!(
-                "cannot read {}: {error}",
+                "cannot read {}: {error}; make it readable or set state_dir",
                 config.state_path.display()
             ))
         })?;

@@ -220,7 +220,7 @@ impl Client {
     pub fn roles_in(&self, channel: &ChannelId) -> Result<Option<String>, ApiError> {
         #[derive(serde::Deserialize)]
         struct Member {
-            #[serde(default)]
+            #[serde(default, deserialize_with = "nullable")]
             roles: String,
         }
         let path = format!("channels/{}/members/me", encode(channel.as_str()));
@@ -469,7 +469,7 @@ fn refusal(status: u16, method: &str, path: &str, response: Response) -> ApiErro
     #[derive(serde::Deserialize)]
     struct Body {
         id: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "nullable")]
         message: String,
     }
     let body = parse::<Body>(response, 64 << 10);

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use support::footprint::{
     Goal, POLL, Process, Rig, Row, Seen, Setup, counts, processor_time, size,
 };
+use support::soak::Costs as SoakCosts;
 use support::wire::lock;
 
 /// Polls that a figure of processor time is from, and how many of them are measured together.
@@ -32,7 +33,7 @@ fn main() {
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let parts: [(&str, Part); 8] = [
+    let parts: [(&str, Part); 10] = [
         ("size", || vec![size()]),
         ("memory", memory),
         ("processor", processor),
@@ -41,6 +42,8 @@ fn main() {
         ("latency", latency),
         ("backlog", backlog),
         ("growth", growth),
+        ("soak", soak),
+        ("lock", second_instance),
     ];
     let mut rows = Vec::new();
     for (name, part) in parts {
@@ -629,4 +632,96 @@ fn costs_with(channels: usize) -> Option<Costs> {
         poll,
         message: median(messages),
     })
+}
+
+/// A year of messages in simulated time and in this process, with kills and faults; and many answers
+/// in a row by one process of the program.
+fn soak() -> Vec<Row> {
+    const MESSAGES: u64 = 100_000;
+    const DAYS: u64 = 365;
+    let soak = support::soak::soak(1, MESSAGES, DAYS, 4);
+    let (first, last) = (soak.tenths[0], soak.tenths[soak.tenths.len() - 1]);
+    let requests = |costs: SoakCosts| costs.requests as f64 / costs.messages as f64;
+    let largest = soak.tenths.iter().map(|costs| costs.state_bytes).max();
+    vec![
+        Row::at_most(
+            "soak of 100,000: messages lost or doubled",
+            "",
+            0.0,
+            (soak.unanswered + soak.answered_twice) as f64,
+        )
+        .beside(format!(
+            "{} days, {} kills, {} faults",
+            soak.days, soak.kills, soak.faults
+        )),
+        Row::at_most(
+            "requests per message, last tenth in first",
+            "",
+            1.1,
+            requests(last) / requests(first),
+        )
+        .beside(format!("{:.2}, {:.2}", requests(first), requests(last))),
+        Row::at_most(
+            "largest state file, last tenth in first",
+            "",
+            1.25,
+            last.state_bytes as f64 / first.state_bytes as f64,
+        )
+        .beside(format!(
+            "{}, {} bytes for 4 channels, {} ever",
+            first.state_bytes,
+            last.state_bytes,
+            largest.unwrap_or_default()
+        )),
+        steady(),
+    ]
+}
+
+/// What one process holds after many answers, by what it held after a tenth of them.
+fn steady() -> Row {
+    const WHAT: &str = "resident after 10,000 answers, in that after 1000";
+    let rig = Rig::new(&Setup {
+        poll: POLL / 2,
+        ..Setup::default()
+    });
+    let process = rig.spawn();
+    rig.settle();
+    let mut resident = Vec::new();
+    for round in 1..=200 {
+        // A minute and more for the server, so that what was handled can be forgotten.
+        rig.stage.world().clock_offset_ms += 61_000;
+        let questions: Vec<String> = (0..50).map(|_| rig.ask(None)).collect();
+        rig.stage.wait_for_answer(&questions[49]);
+        rig.server.take();
+        if round == 20 || round == 200 {
+            rig.wait_polls(5);
+            resident.extend(process.resident());
+        }
+    }
+    let Some([first, last]) = resident.first_chunk() else {
+        return Row {
+            measured: Err("/proc does not tell".into()),
+            ..Row::at_most(WHAT, "", 1.1, 0.0)
+        };
+    };
+    Row::at_most(WHAT, "", 1.1, last / first).beside(format!(
+        "{:.2} MB, {:.2} MB",
+        first / 1e6,
+        last / 1e6
+    ))
+}
+
+/// As cron starts it every minute.
+fn second_instance() -> Vec<Row> {
+    let rig = Rig::new(&Setup::default());
+    let _first = rig.spawn();
+    rig.settle();
+    let times = (0..21).map(|_| {
+        let started = Instant::now();
+        let status = rig.spawn().0.wait();
+        assert!(status.is_ok_and(|status| status.success()));
+        started.elapsed()
+    });
+    let times = times.collect();
+    vec![milliseconds("second instance, start to exit", 10.0, times)]
 }

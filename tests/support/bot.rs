@@ -20,6 +20,8 @@ use super::mattermost::{Kind, Mattermost, Version, World};
 
 /// Longer than any machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Nor any server's outage in simulated time.
+const DAY_MS: u64 = 24 * 3_600_000;
 
 /// The stage that most tests play on.
 pub struct Stage {
@@ -115,7 +117,15 @@ impl Stage {
             clock: Rc::new(self.clock.clone()),
             ..Times::default()
         };
-        Session::start(config, times, false, &mut || {})
+        // A server that is never understood is waited for without end.
+        let begun = self.clock.elapsed_ms();
+        let patience = || {
+            assert!(
+                self.clock.elapsed_ms() < begun + DAY_MS,
+                "no start in a day"
+            )
+        };
+        Session::start(config, times, false, &mut { patience })
     }
 
     /// Lets the bot work for `secs` of simulated time.

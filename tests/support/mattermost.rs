@@ -183,7 +183,7 @@ impl Shared {
         };
         let fault = match act {
             Act::Instead(fault) => {
-                let reply = fault.reply(None, world.now());
+                let reply = rewritten(&world, fault.reply(None, world.now()));
                 log(&mut world, &request, user, &reply);
                 return reply;
             }
@@ -213,6 +213,7 @@ impl Shared {
             Some(fault) => fault.reply(reply, world.now()),
             None => reply.expect("waited for"),
         };
+        let reply = rewritten(&world, reply);
         log(&mut world, &request, user, &reply);
         reply
     }
@@ -252,6 +253,17 @@ fn finish(world: &World, mut answer: Answer) -> Reply {
         headers: answer.headers,
         body: answer.body,
     }
+}
+
+/// A whole answer of JSON as `knobs.rewrite` makes it.
+fn rewritten(world: &World, mut reply: Reply) -> Reply {
+    if let (Some(rewrite), Reply::Full { body, .. }) = (&world.knobs.rewrite, &mut reply)
+        && let Ok(mut value) = serde_json::from_slice::<Value>(body)
+    {
+        rewrite(&mut value);
+        *body = value.to_string().into_bytes();
+    }
+    reply
 }
 
 fn date(ms: u64) -> String {

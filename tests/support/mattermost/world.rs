@@ -198,6 +198,9 @@ pub enum Weaken {
     Quoted,
 }
 
+/// Changes the JSON of an answer on its way out.
+pub type Rewrite = Box<dyn Fn(&mut Value) + Send>;
+
 /// What a test may bend.
 pub struct Knobs {
     /// The server lives at this path (`/chat`) and not at the root.
@@ -223,6 +226,8 @@ pub struct Knobs {
     pub log_requests: bool,
     /// Members of channels may read and not post.
     pub no_posting: bool,
+    /// Of every answer.
+    pub rewrite: Option<Rewrite>,
 }
 
 impl Default for Knobs {
@@ -241,6 +246,7 @@ impl Default for Knobs {
             request_takes_ms: 0,
             no_posting: false,
             log_requests: true,
+            rewrite: None,
         }
     }
 }
