@@ -86,6 +86,9 @@ pub struct Draft {
     pub nonce: String,
     /// Whether it says why there is no answer.
     pub apology: bool,
+    /// Whether it is sure that nothing of it is on its way to the server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsent: bool,
 }
 
 /// The state and its file.

@@ -645,6 +645,63 @@ fn an_unclear_post_is_repeated_as_it_was_and_later_asked_for_and_posted_anew() {
 }
 
 #[test]
+fn a_post_that_a_server_takes_late_is_not_posted_again_by_the_next_run() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    let (bot, mut taken) = (stage.bot.id.clone(), false);
+    stage.mattermost.on_request(move |request, world| {
+        if !is_new_post(request) || std::mem::replace(&mut taken, true) {
+            return Act::Serve;
+        }
+        // Longer than the server knows the pending id.
+        let (bot, body) = (bot.clone(), request.body.clone());
+        world.at(45_000, move |world| {
+            let post: Value = serde_json::from_slice(&body).expect("a post");
+            let text = |name: &str| post[name].as_str().expect("a text").to_owned();
+            let draft = world.draft(&bot, &text("channel_id"), &text("message"));
+            draft
+                .root(&text("root_id"))
+                .props(post["props"].clone())
+                .post();
+        });
+        Act::Instead(Fault::Close)
+    });
+    let mut session = start(&stage);
+    while tries(&stage).is_empty() {
+        session.step().expect("no reason to exit");
+    }
+    drop(session);
+    stage.clock.advance(35_000);
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 300);
+    assert_eq!(stage.answers(&question).len(), 1);
+    assert_eq!(tries(&stage).len(), 1);
+}
+
+#[test]
+fn an_answer_that_was_not_on_its_way_is_posted_at_once_after_a_restart() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    stage
+        .mattermost
+        .on_request(|request, _| match is_new_post(request) {
+            true => Act::Instead(Fault::RateLimited(5)),
+            false => Act::Serve,
+        });
+    let mut session = start(&stage);
+    while tries(&stage).is_empty() {
+        session.step().expect("no reason to exit");
+    }
+    drop(session);
+    stage.mattermost.serve_all();
+    let mut session = start(&stage);
+    let restarted = stage.clock.elapsed_ms();
+    stage.run_for(&mut session, 2);
+    assert_eq!(stage.answers(&question).len(), 1);
+    assert!(stage.clock.elapsed_ms() < restarted + 5_000);
+}
+
+#[test]
 fn an_answer_that_was_taken_is_found_far_from_the_newest_posts() {
     for settings in ["", "thread_replies = false"] {
         let stage = prepared(settings);

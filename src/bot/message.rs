@@ -110,6 +110,7 @@ impl Bot {
             parts: reply::parts(&text, self.post_limit, &options),
             nonce: Outbox::nonce(),
             apology,
+            unsent: true,
         };
         // Of several parts some may be there, from a run that this state knows nothing of.
         if draft.parts.len() == 1 {
@@ -179,6 +180,7 @@ impl Bot {
                 .flat_map(|part| reply::parts(part, self.post_limit, &options))
                 .collect();
             draft.nonce = Outbox::nonce();
+            draft.unsent = true;
         }
         self.deliver()
     }
