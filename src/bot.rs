@@ -1,6 +1,7 @@
 //! The loop: inbox → filter → conversation → provider → reply → outbox, one message at a time.
 
 mod message;
+mod patience;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::provider::Provider;
 use crate::state::Store;
 use crate::times::Times;
 use message::tell_ignored;
+use patience::Patience;
 
 /// A bot that polls and answers.
 pub struct Bot {
@@ -31,6 +33,7 @@ pub struct Bot {
     post_limit: usize,
     /// Whose post is being answered, and since when; unknown after a restart.
     asked: Option<(UserId, Duration)>,
+    patience: Patience,
     name_checked: Duration,
 }
 
@@ -66,6 +69,7 @@ impl Bot {
             outbox: Outbox::new(times.clone(), me.id.clone(), settings.allow_unsafe_links),
             name_checked: times.clock.now(),
             asked: None,
+            patience: Patience::default(),
             post_limit,
             config,
             client,

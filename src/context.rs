@@ -28,17 +28,18 @@ pub struct Place<'a> {
     pub bot: &'a User,
     pub direct: bool,
     pub channel_name: &'a str,
-    /// As `2026-11-22`.
-    pub today: &'a str,
+    /// What was said before cannot be read.
+    pub alone: bool,
 }
 
 impl Context {
-    /// The messages for the model that end with the post to answer.
+    /// The messages for the model that end with the post to answer. `today`: as `2026-11-22`.
     pub fn gather(
         &mut self,
         client: &Client,
         settings: &MattermostSettings,
         place: &Place,
+        today: &str,
     ) -> Result<Vec<Message>, ApiError> {
         let channel = settings.channel(&place.post.channel_id);
         let posts = history(client, settings, place)?;
@@ -65,7 +66,7 @@ impl Context {
             in_thread: !place.post.root_id.is_empty(),
             channel_name: Some(place.channel_name).filter(|name| !place.direct && !name.is_empty()),
             system_prompt: channel.system_prompt.as_deref(),
-            today: place.today,
+            today,
             files: &files,
         }))
     }
@@ -113,7 +114,7 @@ fn history(
     place: &Place,
 ) -> Result<Vec<Post>, ApiError> {
     let post = place.post;
-    if settings.history_posts == 0 {
+    if settings.history_posts == 0 || place.alone {
         return Ok(Vec::new());
     }
     // Some of what comes will be left out: parts of one answer, posts that may not be read.

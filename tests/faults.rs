@@ -1178,6 +1178,58 @@ fn a_channel_that_cannot_be_read_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn a_question_that_cannot_be_looked_up_holds_up_the_others_for_minutes_only() {
+    // What fails about it, and whether it is answered all the same.
+    let cases = [
+        ("/thread", "", true),
+        ("/posts?before", "thread_replies = false", true),
+        ("/posts/{question}", "", true),
+        (
+            "/thread",
+            "mention_only = true\nfollow_threads = true",
+            false,
+        ),
+    ];
+    for (path, settings, answered) in cases {
+        let stage = prepared(settings);
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        said();
+        let mut world = stage.world();
+        let root = world.post(&stage.bot.id, &stage.channel, "by hand");
+        let draft = world.draft(&stage.ann.id, &stage.channel, "here?");
+        let question = match path {
+            "/thread" => draft.root(&root).post(),
+            _ => draft.post(),
+        };
+        drop(world);
+        let failing = path.replace("{question}", &question);
+        let mut waits = true;
+        stage.mattermost.on_request(move |request, _| {
+            if api_path(request) == "users/me/typing" && std::mem::take(&mut waits) {
+                return Act::Instead(Fault::RateLimited(5));
+            }
+            match request.target.contains(&failing) && !request.target.contains("after=") {
+                true => Act::Instead(Fault::Error(500, "app.post.get.app_error")),
+                false => Act::Serve,
+            }
+        });
+        stage.clock.advance(5_000);
+        let other = ask(&stage, "@prxbot and here?");
+        stage.run_for(&mut session, 200);
+        assert!(stage.answers(&question).is_empty(), "{path}");
+        stage.run_for(&mut session, 300);
+        assert_eq!(!stage.answers(&question).is_empty(), answered, "{path}");
+        if path != "/posts?before" {
+            assert_eq!(stage.answers(&other).len(), 1, "{path}");
+        }
+        let lines = said();
+        let told = lines.iter().filter(|line| line.contains("left out"));
+        assert_eq!(told.count(), 1, "{path}: {lines:#?}");
+    }
+}
+
+#[test]
 fn a_limit_that_was_lowered_meanwhile_splits_the_answer_anew() {
     let stage = prepared("");
     let mut session = start(&stage);

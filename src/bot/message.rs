@@ -4,9 +4,10 @@ use log::{debug, info, warn};
 
 use super::Bot;
 use crate::answer::{self, Generated};
-use crate::context;
+use crate::context::{self, Place};
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox::Waiting;
+use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
 use crate::outbox::{Delivery, Outbox, Trouble};
 use crate::reply::{self, ReplyOptions};
@@ -20,7 +21,6 @@ impl Bot {
     pub(super) fn resume(&mut self) -> Result<(), Trouble> {
         if let Some(journal) = self.store.state.journal.as_ref()
             && journal.draft.is_some()
-            && self.look_again(&journal.post)?.is_none()
         {
             let question = Post {
                 id: journal.post.clone(),
@@ -28,16 +28,38 @@ impl Bot {
                 create_at: journal.create_at,
                 ..Post::default()
             };
-            return self.give_up(&question, "it was deleted while its answer waited");
+            let seen = self.look_again(&question);
+            if self.bear(&question.id, seen)?.is_none() {
+                return self.give_up(&question, "it was deleted while its answer waited");
+            }
         }
         self.deliver()
     }
 
     pub(super) fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {
+        let post = waiting.post.id.clone();
+        let prepared = self.prepare(waiting);
+        self.bear(&post, prepared)?;
+        self.deliver()
+    }
+
+    /// Notes for how long the requests for `post` have failed.
+    fn bear<T>(&mut self, post: &PostId, result: Result<T, Trouble>) -> Result<T, Trouble> {
+        if let Err(Trouble::Api(error)) = &result
+            && may_last(error)
+            && self.patience.fails(post, self.times.clock.now())
+        {
+            warn!("what belongs to post {post} is left out, as it cannot be read: {error}");
+        }
+        result
+    }
+
+    /// Leaves an answer in the journal, if the post is to have one.
+    fn prepare(&mut self, waiting: Waiting) -> Result<(), Trouble> {
         let began = self.times.clock.now();
         let mut post = waiting.post;
         if began.saturating_sub(waiting.since) > self.times.stale {
-            match self.look_again(&post.id)? {
+            match self.look_again(&post)? {
                 Some(fresh) => post = fresh,
                 None => return self.give_up(&post, "it was deleted or cannot be read any more"),
             }
@@ -45,7 +67,7 @@ impl Bot {
         let direct = self.inbox.is_direct(&post.channel_id);
         match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
             Verdict::Answer => {}
-            Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => {}
+            Verdict::IfFollowed if self.wrote_in_thread(&post)? => {}
             Verdict::IfFollowed => return self.ignore(&post, Reason::NotAddressed),
             Verdict::Ignore(reason) => return self.ignore(&post, reason),
         }
@@ -58,7 +80,7 @@ impl Bot {
             let _ = self.store.save();
             return Err(trouble);
         }
-        self.deliver()
+        Ok(())
     }
 
     /// Has the answer generated, and journals it.
@@ -81,24 +103,26 @@ impl Bot {
         self.store.state.journal = Some(journal.clone());
         self.store.save()?;
         let began = self.times.clock.now();
-        let channel_name = self.inbox.name(&post.channel_id).to_owned();
-        let (text, apology) =
-            match self
-                .answerer
-                .generate(post, &self.me, &channel_name, direct, attempts)?
-            {
-                Generated::Answer(text) => (text, false),
-                Generated::Apology(text) => (text, true),
-                Generated::Gone(why) => return self.give_up(post, &why),
-                Generated::Closed(why) => {
-                    self.store.state.journal = None;
-                    self.inbox.close(&post.channel_id, &why);
-                    return Ok(());
-                }
-            };
+        let place = Place {
+            post,
+            bot: &self.me,
+            direct,
+            channel_name: self.inbox.name(&post.channel_id),
+            alone: self.patience.is_over(&post.id),
+        };
+        let (text, apology) = match self.answerer.generate(&place, attempts)? {
+            Generated::Answer(text) => (text, false),
+            Generated::Apology(text) => (text, true),
+            Generated::Gone(why) => return self.give_up(post, &why),
+            Generated::Closed(why) => {
+                self.store.state.journal = None;
+                self.inbox.close(&post.channel_id, &why);
+                return Ok(());
+            }
+        };
         self.inbox.opened(&post.channel_id);
         let took = self.times.clock.now() - began;
-        if took > self.times.stale && self.look_again(&post.id)?.is_none() {
+        if took > self.times.stale && self.look_again(post)?.is_none() {
             return self.give_up(
                 post,
                 "it was deleted, or cannot be read any more, while its answer was made",
@@ -211,14 +235,32 @@ impl Bot {
     }
 
     /// The post as it is at present; nothing if it was deleted or cannot be read any more.
-    fn look_again(&self, post: &PostId) -> Result<Option<Post>, Trouble> {
-        match self.client.post(post) {
+    fn look_again(&self, post: &Post) -> Result<Option<Post>, Trouble> {
+        match self.client.post(&post.id) {
             Ok(post) if post.delete_at.0 == 0 => Ok(Some(post)),
             Ok(_) => Ok(None),
             Err(error) if error.is_closed() => Ok(None),
+            Err(error) if self.is_left_out(post, &error) => Ok(Some(post.clone())),
             Err(error) => Err(error.into()),
         }
     }
+
+    fn is_left_out(&self, post: &Post, error: &ApiError) -> bool {
+        may_last(error) && self.patience.is_over(&post.id)
+    }
+
+    /// Whether the bot already wrote in the post's thread.
+    fn wrote_in_thread(&self, post: &Post) -> Result<bool, Trouble> {
+        match context::wrote_in_thread(&self.client, post, &self.me) {
+            Err(error) if self.is_left_out(post, &error) => Ok(false),
+            wrote => Ok(wrote?),
+        }
+    }
+}
+
+/// Whether one request may fail so for ever though the server is well.
+fn may_last(error: &ApiError) -> bool {
+    matches!(error, ApiError::Unclear(_) | ApiError::TooLarge)
 }
 
 /// Most posts are not for the bot: that is no news.
