@@ -3,6 +3,7 @@
 mod message;
 mod patience;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::mattermost::client::Client;
 use crate::mattermost::{Post, PostId, User, UserId};
 use crate::outbox::{Outbox, Trouble};
 use crate::provider::Provider;
-use crate::state::Store;
+use crate::state::{Journal, Store};
 use crate::times::Times;
 use message::tell_ignored;
 use patience::Patience;
@@ -34,6 +35,8 @@ pub struct Bot {
     /// Whose post is being answered, and since when; unknown after a restart.
     asked: Option<(UserId, Duration)>,
     patience: Patience,
+    /// Answers that were made and may not be posted where they belong, by question.
+    held: HashMap<PostId, Journal>,
     name_checked: Duration,
 }
 
@@ -70,6 +73,7 @@ impl Bot {
             name_checked: times.clock.now(),
             asked: None,
             patience: Patience::default(),
+            held: HashMap::new(),
             post_limit,
             config,
             client,

@@ -19,8 +19,12 @@ use crate::times::Times;
 pub enum Delivery {
     /// All parts are on the server.
     Posted,
-    /// The server will never take it, and why.
-    Refused { closed: bool, why: String },
+    /// The server takes no answer to that post: its thread or its channel is gone.
+    Gone(String),
+    /// The server takes nothing in that channel for now, and why.
+    Closed(String),
+    /// The server does not take this answer, and why.
+    Refused(String),
     /// A part is longer than the server takes.
     TooLong,
     /// Nothing is being delivered.
@@ -146,7 +150,10 @@ impl Outbox {
             },
         };
         let result = self.post_missing(client, store, &mut journal, &mut progress);
-        self.progress = Some(progress);
+        // Much may have happened by the time a channel is open again: then the server is asked.
+        if !matches!(result, Ok(Delivery::Closed(_))) {
+            self.progress = Some(progress);
+        }
         result
     }
 
@@ -241,16 +248,20 @@ impl Outbox {
                 Err(ApiError::Refused { id, .. }) if id.contains(".root_id.") => {
                     match root_of(client, &draft.root)? {
                         Some(root) => draft.root = root,
-                        None => return Ok(refused(false, "its thread was deleted")),
+                        None => return Ok(Delivery::Gone("its thread was deleted".to_owned())),
                     }
                     renew(journal, progress);
                 }
-                // `model.post.is_valid.message_length.app_error`
-                Err(ApiError::Refused { id, .. }) if id.contains(".message_length.") => {
+                // `model.post.is_valid.message_length.app_error`, and its name in old versions.
+                Err(ApiError::Refused { id, .. })
+                    if id.contains(".message_length.") || id.contains(".is_valid.msg.") =>
+                {
                     return Ok(Delivery::TooLong);
                 }
-                Err(error @ ApiError::Refused { status, .. }) => {
-                    return Ok(refused(status == 403, &error.to_string()));
+                Err(ref error @ ApiError::Refused { status, ref id, .. }) => {
+                    // Nothing of it is on its way, unless an earlier try of it is.
+                    note_unsent(store, journal, progress.unclear.is_none());
+                    return Ok(refused(status, id, error.to_string()));
                 }
                 Err(error) => {
                     if progress.unclear.is_none() {
@@ -314,9 +325,12 @@ fn root_of(client: &Client, post: &PostId) -> Result<Option<PostId>, ApiError> {
     }
 }
 
-fn refused(closed: bool, why: &str) -> Delivery {
-    Delivery::Refused {
-        closed,
-        why: why.to_owned(),
+/// What the refusal of a post means.
+fn refused(status: u16, id: &str, why: String) -> Delivery {
+    match status {
+        403 | 404 => Delivery::Closed(why),
+        // `api.post.create_post.can_not_post_to_deleted.error`: an archived channel.
+        _ if id.contains(".can_not_post_to_deleted.") => Delivery::Gone(why),
+        _ => Delivery::Refused(why),
     }
 }

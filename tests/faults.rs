@@ -18,8 +18,8 @@ use prx::times::{Clock, Step, Times};
 use serde_json::{Value, json};
 
 use support::bot::Stage;
-use support::clock::SimClock;
-use support::mattermost::{Act, Fault, Joining, Kind, api_path};
+use support::clock::{SimClock, Time};
+use support::mattermost::{Act, Fault, Joining, Kind, Version, api_path};
 use support::model::{Model, ModelReply};
 use support::wire::{Request, lock};
 
@@ -80,7 +80,10 @@ fn start(stage: &Stage) -> Session {
 
 /// A stage whose bot has run before; what was said in the channel until here is history.
 fn prepared(settings: &str) -> Stage {
-    let stage = Stage::simulated();
+    prepare(Stage::simulated(), settings)
+}
+
+fn prepare(stage: Stage, settings: &str) -> Stage {
     stage.configure(ECHO, &settings.replace("{channel}", &stage.channel));
     stage.clock.advance(5_000);
     ask(&stage, "history");
@@ -158,7 +161,6 @@ fn excuse(trouble: &str, call: &str) -> Option<&'static str> {
         return None;
     }
     match call {
-        "POST posts" => Some("the server takes no post there"),
         "GET posts/ID" => Some("the question is gone"),
         "GET posts/ID/thread" => Some("its thread is gone"),
         _ => None,
@@ -1231,14 +1233,86 @@ fn a_question_that_cannot_be_looked_up_holds_up_the_others_for_minutes_only() {
 
 #[test]
 fn a_limit_that_was_lowered_meanwhile_splits_the_answer_anew() {
-    let stage = prepared("");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 3);
-    stage.clock.advance(10);
-    let question = ask(&stage, &"word ".repeat(1000));
-    stage.world().knobs.max_post_size = 1500;
-    stage.run_for(&mut session, 30);
-    let parts = stage.answers(&question);
-    assert_eq!(parts.len(), 4, "{parts:?}");
-    assert_eq!(parts.join(" ").matches("word").count(), 1000);
+    for version in [Version::V5_37, Version::V11_6] {
+        let clock = SimClock::new();
+        let stage = Stage::new(Time::Sim(clock.clone()), clock, version);
+        let stage = prepare(stage, "");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        stage.clock.advance(10);
+        let question = ask(&stage, &"word ".repeat(1000));
+        stage.world().knobs.max_post_size = 1500;
+        stage.run_for(&mut session, 30);
+        let parts = stage.answers(&question);
+        assert_eq!(parts.len(), 4, "{version:?}: {parts:?}");
+        assert_eq!(parts.join(" ").matches("word").count(), 1000);
+    }
+}
+
+/// Refuses so many posts.
+fn refuse_posts(stage: &Stage, mut count: usize, status: u16, id: &'static str) {
+    stage.mattermost.on_request(move |request, _| {
+        if count > 0 && is_new_post(request) {
+            count -= 1;
+            return Act::Instead(Fault::Error(status, id));
+        }
+        Act::Serve
+    });
+}
+
+#[test]
+fn an_answer_that_the_server_does_not_take_becomes_a_short_message() {
+    let (plugin, archived) = (
+        "plugin.too_rude",
+        "api.post.create_post.can_not_post_to_deleted.error",
+    );
+    // How many posts are refused, how often it is tried, and whether the person is told.
+    let cases = [
+        (plugin, 1, 2, true),
+        (plugin, 2, 2, false),
+        (archived, 1, 1, false),
+    ];
+    for (id, refused, tried, told) in cases {
+        let stage = prepared("");
+        refuse_posts(&stage, refused, 400, id);
+        let question = ask(&stage, "what is new?");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 120);
+        assert_eq!(tries(&stage).len(), tried, "{id}, {refused}");
+        let answers = stage.answers(&question).concat();
+        let expected = match told {
+            true => format!(
+                "Sorry, my answer cannot be posted here: the server refused: Something went wrong. (400 {id})"
+            ),
+            false => String::new(),
+        };
+        assert_eq!(answers, expected, "{refused}");
+        let next = ask(&stage, "and now?");
+        stage.run_for(&mut session, 10);
+        assert_eq!(stage.answers(&next).len(), 1, "{id}, {refused}");
+    }
+}
+
+#[test]
+fn an_answer_that_may_not_be_posted_for_a_while_is_kept_until_it_may() {
+    for settings in ["", "channel_id = \"{channel}\""] {
+        let (stage, model) = with_slow_model(&settings.replace("{channel}", "CHANNEL"));
+        let config = fs::read_to_string(stage.config_path()).expect("a config");
+        let config = config.replace("CHANNEL", &stage.channel);
+        fs::write(stage.config_path(), config).expect("a config");
+        refuse_posts(&stage, 3, 403, "api.context.permissions.app_error");
+        let question = ask(&stage, "what is new?");
+        let mut session = start(&stage);
+        said();
+        stage.run_for(&mut session, 300);
+        assert_eq!(stage.answers(&question).len(), 1, "{settings}");
+        assert_eq!(model.bodies().len(), 1, "{settings}");
+        let at: Vec<u64> = tries(&stage).iter().map(|(at, _, _)| *at).collect();
+        let apart = at.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(apart.min() >= Some(60_000) && at.len() == 4, "{at:?}");
+        let lines = said();
+        assert_eq!(lines.len(), 3, "{settings}: {lines:#?}");
+        assert!(lines[0].contains("is closed to the bot"), "{lines:#?}");
+        assert!(lines[1].contains("is open again"), "{lines:#?}");
+    }
 }

@@ -72,6 +72,10 @@ impl Bot {
             Verdict::Ignore(reason) => return self.ignore(&post, reason),
         }
         self.asked = Some((post.user_id.clone(), began));
+        if let Some(journal) = self.held.remove(&post.id) {
+            self.store.state.journal = Some(journal);
+            return Ok(());
+        }
         let before = self.store.state.journal.take();
         if let Err(trouble) = self.draft(&post, direct, before.as_ref()) {
             // An attempt that ended with an error is not one that ended with the process, neither for
@@ -120,7 +124,6 @@ impl Bot {
                 return Ok(());
             }
         };
-        self.inbox.opened(&post.channel_id);
         let took = self.times.clock.now() - began;
         if took > self.times.stale && self.look_again(post)?.is_none() {
             return self.give_up(
@@ -160,11 +163,12 @@ impl Bot {
             journal.channel.clone(),
             journal.create_at,
         );
-        let root = draft.root.clone();
+        let (root, apology) = (draft.root.clone(), draft.apology);
         let (outbox, store, client) = (&mut self.outbox, &mut self.store, &self.client);
         let deliver = || outbox.deliver(client, store);
         match answer::typing_while(client, &self.times, &channel, &root, deliver)? {
             Delivery::Posted => {
+                self.inbox.opened(&channel);
                 let place = self.inbox.name(&channel);
                 match self.asked.take() {
                     Some((user, began)) => {
@@ -176,18 +180,41 @@ impl Bot {
             }
             Delivery::Nothing => return Ok(()),
             Delivery::TooLong if self.post_limit > SHORTEST_LIMIT => return self.split_again(),
+            Delivery::TooLong if !apology => return self.excuse("it is too long"),
+            Delivery::Refused(why) if !apology => return self.excuse(&why),
             Delivery::TooLong => warn!("post {post} in {channel} gets no answer: it is too long"),
-            Delivery::Refused { closed, why } => {
+            Delivery::Refused(why) | Delivery::Gone(why) => {
                 warn!("post {post} in {channel} gets no answer: {why}");
-                if closed {
-                    self.inbox.close(&channel, &why);
-                }
+            }
+            Delivery::Closed(why) => {
+                self.inbox.close(&channel, &why);
+                let draft = self.store.state.journal.take();
+                self.held.extend(draft.map(|journal| (post, journal)));
+                return Ok(());
             }
         }
         self.store.state.journal = None;
         self.inbox
             .done(&mut self.store.state, &post, &channel, created);
         Ok(())
+    }
+
+    /// The server does not take the journal's answer: the person gets a short message that says why.
+    fn excuse(&mut self, why: &str) -> Result<(), Trouble> {
+        let (limit, options) = (self.post_limit, self.reply_options());
+        if let Some(journal) = &mut self.store.state.journal
+            && let Some(draft) = &mut journal.draft
+        {
+            let (post, channel) = (&journal.post, &journal.channel);
+            warn!("the answer to post {post} in {channel} is not taken: {why}");
+            let text = format!("Sorry, my answer cannot be posted here: {why}");
+            draft.parts = reply::parts(&text, limit, &options);
+            draft.nonce = Outbox::nonce();
+            draft.apology = true;
+            draft.unsent = true;
+            self.outbox.begin(&draft.nonce);
+        }
+        self.deliver()
     }
 
     /// The server's limit is lower than it was at the start: splits the journal's answer anew.
@@ -227,6 +254,7 @@ impl Bot {
     }
 
     fn handled(&mut self, post: &Post) -> Result<(), Trouble> {
+        self.held.remove(&post.id);
         let state = &mut self.store.state;
         state.journal = None;
         self.inbox
