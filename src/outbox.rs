@@ -14,6 +14,10 @@ use crate::mattermost::{Post, PostId, PrxProps, UserId};
 use crate::state::{Journal, Store};
 use crate::times::Times;
 
+/// So often somebody else may have posted with an answer's pending id before it counts as unclear
+/// whether the server takes it.
+const TAKEN: u32 = 3;
+
 /// How a draft ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -74,10 +78,13 @@ pub struct Outbox {
     progress: Option<Progress>,
 }
 
+#[derive(Default)]
 struct Progress {
     nonce: String,
     posted: BTreeSet<u32>,
     unclear: Option<Unclear>,
+    /// How often a post came back that is not the bot's.
+    taken: u32,
 }
 
 /// There was a try of the next part, and nobody knows how it went.
@@ -114,8 +121,7 @@ impl Outbox {
         let nonce = nonce.to_owned();
         self.progress = Some(Progress {
             nonce,
-            posted: BTreeSet::new(),
-            unclear: None,
+            ..Progress::default()
         });
     }
 
@@ -134,11 +140,11 @@ impl Outbox {
             // the server's `Date` is a proxy's. So a repeat may come too late to be known for one.
             _ if !draft.unsent => Progress {
                 nonce: draft.nonce.clone(),
-                posted: BTreeSet::new(),
                 unclear: Some(Unclear {
                     repeat_until: Duration::ZERO,
                     settled: self.started + self.times.ask_after,
                 }),
+                ..Progress::default()
             },
             _ => Progress {
                 nonce: draft.nonce.clone(),
@@ -146,7 +152,7 @@ impl Outbox {
                     // It need not be made again, should this run end here.
                     let _ = store.save();
                 })?,
-                unclear: None,
+                ..Progress::default()
             },
         };
         let result = self.post_missing(client, store, &mut journal, &mut progress);
@@ -230,7 +236,13 @@ impl Outbox {
                     progress.unclear = None;
                     progress.posted.insert(part);
                 }
+                Ok(_) if progress.taken >= TAKEN => {
+                    progress.unclear = Some(self.unclear(Duration::ZERO));
+                    let why = "the server gives other posts for the one that was sent";
+                    return Err(ApiError::Unclear(why.to_owned()).into());
+                }
                 Ok(post) => {
+                    progress.taken += 1;
                     warn!(
                         "somebody else posted {} with the id meant for an answer; trying another",
                         post.id
@@ -239,10 +251,8 @@ impl Outbox {
                 }
                 Err(error @ (ApiError::Unclear(_) | ApiError::TooLarge)) => {
                     let first = tried + self.times.repeat_within;
-                    progress.unclear = Some(Unclear {
-                        repeat_until: progress.unclear.map_or(first, |known| known.repeat_until),
-                        settled: self.times.clock.now() + self.times.ask_after,
-                    });
+                    let until = progress.unclear.map_or(first, |known| known.repeat_until);
+                    progress.unclear = Some(self.unclear(until));
                     return Err(error.into());
                 }
                 Err(ApiError::Refused { id, .. }) if id.contains(".root_id.") => {
@@ -274,6 +284,13 @@ impl Outbox {
             }
         }
         Ok(Delivery::Posted)
+    }
+
+    fn unclear(&self, repeat_until: Duration) -> Unclear {
+        Unclear {
+            repeat_until,
+            settled: self.times.clock.now() + self.times.ask_after,
+        }
     }
 
     /// Which parts the server shows.

@@ -761,6 +761,38 @@ fn a_post_that_somebody_else_made_under_the_same_pending_id_is_noticed() {
     assert!(said().concat().contains("somebody else posted"));
 }
 
+#[test]
+fn a_server_that_gives_another_post_each_time_is_not_asked_without_a_pause() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    let eve = stage.eve.id.clone();
+    stage.mattermost.on_request(move |request, _| {
+        if is_new_post(request) {
+            let post = json!({"id": "a".repeat(26), "user_id": eve, "props": {}});
+            Act::Instead(Fault::Status(201, vec![], post.to_string().into_bytes()))
+        } else {
+            Act::Serve
+        }
+    });
+    let mut session = start(&stage);
+    said();
+    let (clock, begun) = (stage.clock.clone(), stage.clock.elapsed_ms());
+    let mut requests = 0;
+    stage.clock.on_checkpoint(move |_| {
+        requests += usize::from(clock.elapsed_ms() == begun);
+        assert!(requests < SPINNING, "requests without a pause");
+    });
+    stage.run_for(&mut session, 600);
+    stage.clock.no_checkpoint();
+    let tried = tries(&stage).len();
+    assert!((4..20).contains(&tried), "{tried} tries in 10 minutes");
+    let lines = said();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 180);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
 /// `POST posts` by a client of somebody's.
 fn post_as(stage: &Stage, token: &str, post: &Value) {
     let url = stage.mattermost.url();
