@@ -577,6 +577,39 @@ fn an_outage_of_any_kind_costs_few_requests_and_two_lines() {
 }
 
 #[test]
+fn a_server_that_fails_every_second_time_is_one_outage() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    said();
+    let mut fails = false;
+    stage.mattermost.on_request(move |_, _| {
+        fails = !fails;
+        match fails {
+            true => Act::Instead(Fault::Html(502)),
+            false => Act::Serve,
+        }
+    });
+    stage.run_for(&mut session, 600);
+    let lines = said();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    stage.mattermost.serve_all();
+    let question = ask(&stage, "well?");
+    stage.run_for(&mut session, 10);
+    assert_eq!(stage.answers(&question).len(), 1);
+    stage.run_for(&mut session, 80);
+    let lines = said();
+    let ends = lines.iter().filter(|line| line.contains("well again"));
+    assert_eq!(ends.count(), 1, "{lines:#?}");
+
+    // The next one has lines of its own.
+    out_while(&stage, 0, 60_000, Fault::Html(502));
+    stage.run_for(&mut session, 240);
+    let lines = said();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+}
+
+#[test]
 fn a_token_that_is_refused_for_five_minutes_ends_the_bot() {
     let stage = prepared("");
     let mut session = start(&stage);
