@@ -1199,6 +1199,39 @@ fn thousands_of_posts_are_answered_once_and_in_their_order() {
 }
 
 #[test]
+fn more_posts_of_one_millisecond_than_fit_a_page_are_answered_once() {
+    // How many before them in the channel, how many in each, and how long: of long ones few fit a page.
+    for (before, count, length) in [(300, 450, 1), (0, 60, 40_000)] {
+        let (stage, session) = at_work("");
+        drop(session);
+        stage.clock.advance(SECOND);
+        let channel = match before {
+            0 => stage.world().direct_channel(&stage.ann.id, &stage.bot.id),
+            _ => stage.channel.clone(),
+        };
+        let mut world = stage.world();
+        world.post_many(&stage.eve.id, &channel, before, 0);
+        let long = "x".repeat(length);
+        let mut posts = Vec::new();
+        for ms in [0, 1, 2] {
+            stage.clock.advance(ms);
+            for number in 1..=count {
+                if number % (count / 3) == 0 {
+                    posts.push(world.post(&stage.ann.id, &channel, "here?"));
+                } else {
+                    world.post(&stage.eve.id, &channel, &long);
+                }
+            }
+        }
+        drop(world);
+        let mut session = stage.start();
+        work_until(&stage, &mut session, &posts, 9);
+        stage.run_for(&mut session, 5);
+        assert_once(&stage, &posts);
+    }
+}
+
+#[test]
 fn posts_over_the_bound_of_a_body_are_answered_in_smaller_pages() {
     let (stage, session) = at_work("");
     drop(session);
