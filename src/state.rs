@@ -109,6 +109,7 @@ impl Store {
         scope: &ChannelId,
         clock: Rc<dyn Clock>,
     ) -> io::Result<Store> {
+        check_regular(path)?;
         let mut state = match fs::read(path) {
             Ok(bytes) => match understand(&bytes) {
                 Ok(state) => state,
@@ -199,7 +200,16 @@ impl Store {
 
 /// The state in the file at `path`, for a look beside the bot that runs; nothing if it cannot be read.
 pub fn peek(path: &Path) -> Option<State> {
+    check_regular(path).ok()?;
     understand(&fs::read(path).ok()?).ok()
+}
+
+/// A pipe would be waited for, and a device be read without an end.
+fn check_regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(file) if !file.is_file() => Err(io::Error::other("it is not a regular file")),
+        _ => Ok(()),
+    }
 }
 
 fn understand(bytes: &[u8]) -> Result<State, String> {
@@ -243,6 +253,7 @@ impl Lock {
     /// error says so.
     pub fn look(path: &Path) -> Result<(), LockError> {
         let path = sibling(path, "lock");
+        check_regular(&path).map_err(|error| LockError::Io(path.clone(), error))?;
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file.map_err(|error| LockError::Io(path.clone(), error))?,
@@ -266,6 +277,7 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o600);
+        check_regular(&path).map_err(failed)?;
         let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}

@@ -1081,6 +1081,48 @@ fn an_author_who_leaves_is_still_answered_once() {
 // The disk and the local clock.
 
 #[test]
+fn a_pipe_or_a_device_in_a_files_place_is_an_error_that_says_so() {
+    let names = ["config.toml", "config.state.json", "config.state.json.lock"];
+    for (name, code) in names.into_iter().zip([2, 1, 1]) {
+        let stage = Stage::simulated();
+        stage.configure(ECHO, "");
+        let place = stage.folder.path().join(name);
+        let _ = fs::remove_file(&place);
+        let made = std::process::Command::new("mkfifo").arg(&place).status();
+        assert!(made.expect("mkfifo").success());
+        for target in [None, Some("/dev/null"), Some("/dev/zero")] {
+            if let Some(target) = target {
+                fs::remove_file(&place).expect("a pipe or a link");
+                std::os::unix::fs::symlink(target, &place).expect("a link");
+            }
+            let exit = try_start(&stage).err().expect("no start");
+            assert_eq!(exit.code(), code, "{name}: {exit:?}");
+            let message = exit.message();
+            assert!(message.contains("not a regular file"), "{message}");
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_config_and_a_state_behind_links_are_used() {
+    let stage = prepared("");
+    for name in ["config.toml", "config.state.json"] {
+        let (place, elsewhere) = (
+            stage.folder.path().join(name),
+            stage.folder.path().join("x"),
+        );
+        let elsewhere = elsewhere.with_extension(name);
+        fs::rename(&place, &elsewhere).expect("a file");
+        std::os::unix::fs::symlink(&elsewhere, &place).expect("a link");
+    }
+    let question = ask(&stage, "what is new?");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 10);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
+#[test]
 fn without_room_for_the_state_no_answer_is_begun() {
     let stage = prepared("");
     let mut session = start(&stage);
