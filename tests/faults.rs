@@ -1078,6 +1078,28 @@ fn an_author_who_leaves_is_still_answered_once() {
     assert_eq!(stage.answers(&question).len(), 1);
 }
 
+#[test]
+fn a_persons_new_name_is_known_after_an_hour() {
+    let (stage, model) = with_slow_model("allowed_users = [\"*\"]");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    let root = stage.world().post(&stage.eve.id, &stage.channel, "a root");
+    stage.run_for(&mut session, 30);
+    let said_to_model = |session: &mut Session| {
+        let mut world = stage.world();
+        let reply = world.draft(&stage.ann.id, &stage.channel, "and so?");
+        reply.root(&root).post();
+        drop(world);
+        stage.run_for(session, 30);
+        model.bodies().last().expect("a question").to_string()
+    };
+    assert!(said_to_model(&mut session).contains("eve: a root"));
+    stage.world().rename_user(&stage.eve.id, "evelyn");
+    assert!(said_to_model(&mut session).contains("eve: a root"));
+    stage.run_for(&mut session, 3600);
+    assert!(said_to_model(&mut session).contains("evelyn: a root"));
+}
+
 // The disk and the local clock.
 
 #[test]

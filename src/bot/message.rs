@@ -119,6 +119,7 @@ impl Bot {
             Generated::Apology(text) => (text, true),
             Generated::Gone(why) => return self.give_up(post, &why),
             Generated::Closed(why) => {
+            now: began,
                 self.store.state.journal = None;
                 self.inbox.close(&post.channel_id, &why);
                 return Ok(());
