@@ -1665,3 +1665,25 @@ fn an_attempt_that_ended_with_an_error_does_not_count_after_a_restart() {
     stage.run_for(&mut session, 70);
     assert_eq!(stage.answers(&question), ["You said: hello"]);
 }
+
+#[test]
+fn a_list_that_a_proxy_calls_unchanged_at_the_first_look_is_no_list() {
+    let stage = Stage::simulated();
+    stage.configure(ECHO, "");
+    let question = ask(&stage, "history");
+    let mut session = stage.start();
+    stage
+        .mattermost
+        .on_request(|request, _| match request.target.ends_with("/channels") {
+            true => Act::Instead(Fault::Status(304, vec![], vec![])),
+            false => Act::Serve,
+        });
+    stage.run_for(&mut session, 30);
+    assert!(!stage.state_path().exists(), "{}", state(&stage));
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 60);
+    let other = ask(&stage, "new");
+    stage.run_for(&mut session, 3);
+    assert_never(&stage, [&question]);
+    assert_once(&stage, [&other]);
+}
