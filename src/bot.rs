@@ -44,8 +44,8 @@ pub struct Bot {
 pub struct Round {
     /// There is more to read at once.
     pub more: bool,
-    /// Something was taken up. Where nothing was, reading at once may bring the same again.
-    pub answered: bool,
+    /// Something was taken up or passed. Where nothing was, reading at once may bring the same again.
+    pub moved: bool,
 }
 
 impl Bot {
@@ -122,7 +122,7 @@ impl Bot {
         }
         Ok(Round {
             more: self.inbox.is_due(),
-            answered,
+            moved: answered || self.inbox.walked(),
         })
     }
 

@@ -85,6 +85,8 @@ pub struct Inbox {
     watched: BTreeMap<ChannelId, Watch>,
     /// No channel is due before a list says so: an idle poll need not go through them all.
     quiet: bool,
+    /// Whether the last read went on to a further page of a walk.
+    walked: bool,
     waiting: BTreeMap<(ServerTime, PostId), Waiting>,
 }
 
@@ -114,6 +116,7 @@ impl Inbox {
             listing: ServerTime(0),
             watched: BTreeMap::new(),
             quiet: false,
+            walked: false,
             waiting: BTreeMap::new(),
             scope,
         }
@@ -147,6 +150,7 @@ impl Inbox {
         wanted: &Wanted,
     ) -> Result<Option<ApiError>, ApiError> {
         let now = self.now();
+        self.walked = false;
         let due = self.watched.iter().filter(|(_, watch)| watch.is_due(now));
         let due: Vec<ChannelId> = due.map(|(channel, _)| channel.clone()).collect();
         let mut unclear = Vec::new();
@@ -165,6 +169,11 @@ impl Inbox {
             }
         }
         Ok(unclear.pop())
+    }
+
+    /// Whether the last read moved on in a walk that is not at its end.
+    pub fn walked(&self) -> bool {
+        self.walked
     }
 
     /// Whether `post` waits.

@@ -1667,6 +1667,21 @@ fn an_attempt_that_ended_with_an_error_does_not_count_after_a_restart() {
 }
 
 #[test]
+fn pages_without_anything_to_answer_cost_no_time() {
+    let (stage, session) = at_work("");
+    drop(session);
+    stage.clock.advance(3 * HOUR);
+    let mut world = stage.world();
+    world.post_many(&stage.eve.id, &stage.channel, 2_500, SECOND);
+    drop(world);
+    stage.clock.advance(1);
+    let question = ask(&stage, "here?");
+    let mut session = stage.start();
+    stage.run_for(&mut session, 3);
+    assert_once(&stage, [&question]);
+}
+
+#[test]
 fn a_list_that_a_proxy_calls_unchanged_at_the_first_look_is_no_list() {
     let stage = Stage::simulated();
     stage.configure(ECHO, "");

@@ -200,6 +200,7 @@ impl Inbox {
             watch.read_at = None;
             if more {
                 watch.behind = Some(behind);
+                self.walked = true;
             } else if behind.found == 0 {
                 watch.read_at = Some(behind.shown);
             }
