@@ -35,6 +35,8 @@ pub struct Bot {
     /// Whose post is being answered, and since when; unknown after a restart.
     asked: Option<(UserId, Duration)>,
     patience: Patience,
+    /// What the journal said of a post that an earlier run began, while it says something of another.
+    earlier: Option<Journal>,
     /// Answers that were made and may not be posted where they belong, by question.
     held: HashMap<PostId, Journal>,
     name_checked: Duration,
@@ -73,6 +75,7 @@ impl Bot {
             name_checked: times.clock.now(),
             asked: None,
             patience: Patience::default(),
+            earlier: None,
             held: HashMap::new(),
             post_limit,
             config,

@@ -1667,6 +1667,33 @@ fn an_attempt_that_ended_with_an_error_does_not_count_after_a_restart() {
 }
 
 #[test]
+fn a_message_that_ended_the_process_and_is_far_ahead_is_not_begun_afresh() {
+    let (stage, mut session) = at_work("");
+    let town = stage.world().channel_named(&stage.team, "town-square");
+    ask_in(&stage, &town, "known");
+    stage.run_for(&mut session, 3);
+    drop(session);
+    let other = ask_in(&stage, &town, "and this?");
+    stage.clock.advance(SECOND);
+    backlog(&stage, &stage.channel, 1_100);
+    stage.clock.advance(SECOND);
+    let poison = ask(&stage, "poison");
+    let mut state = state(&stage);
+    state["journal"] = json!({
+        "post": poison, "channel": stage.channel, "attempts": 3,
+        "create_at": stage.world().post_by_id(&poison).create_at,
+    });
+    fs::write(stage.state_path(), state.to_string()).expect("a state file");
+    let mut session = stage.start();
+    let questions = [other.clone(), poison.clone()];
+    work_until(&stage, &mut session, &questions, 2);
+    stage.run_for(&mut session, 5);
+    assert_once(&stage, &questions);
+    assert_eq!(stage.answers(&other).concat(), "You said: and this?");
+    assert!(stage.answers(&poison)[0].contains("I have stopped trying"));
+}
+
+#[test]
 fn pages_without_anything_to_answer_cost_no_time() {
     let (stage, session) = at_work("");
     drop(session);

@@ -76,11 +76,17 @@ impl Bot {
             self.store.state.journal = Some(journal);
             return Ok(());
         }
-        let before = self.store.state.journal.take();
+        let mut before = self.store.state.journal.take();
+        if before
+            .as_ref()
+            .is_some_and(|journal| journal.post != post.id)
+        {
+            self.earlier = before.take();
+        }
         if let Err(trouble) = self.draft(&post, direct, before.as_ref()) {
             // An attempt that ended with an error is not one that ended with the process, neither for
             // this run nor for the next. If that cannot be written, it counts as one.
-            self.store.state.journal = before;
+            self.store.state.journal = before.or(self.earlier.take());
             let _ = self.store.save();
             return Err(trouble);
         }
@@ -113,14 +119,14 @@ impl Bot {
             direct,
             channel_name: self.inbox.name(&post.channel_id),
             alone: self.patience.is_over(&post.id),
+            now: began,
         };
         let (text, apology) = match self.answerer.generate(&place, attempts)? {
             Generated::Answer(text) => (text, false),
             Generated::Apology(text) => (text, true),
             Generated::Gone(why) => return self.give_up(post, &why),
             Generated::Closed(why) => {
-            now: began,
-                self.store.state.journal = None;
+                self.store.state.journal = self.earlier.take();
                 self.inbox.close(&post.channel_id, &why);
                 return Ok(());
             }
@@ -189,12 +195,12 @@ impl Bot {
             }
             Delivery::Closed(why) => {
                 self.inbox.close(&channel, &why);
-                let draft = self.store.state.journal.take();
-                self.held.extend(draft.map(|journal| (post, journal)));
+                let journal = std::mem::replace(&mut self.store.state.journal, self.earlier.take());
+                self.held.extend(journal.map(|journal| (post, journal)));
                 return Ok(());
             }
         }
-        self.store.state.journal = None;
+        self.store.state.journal = self.earlier.take();
         self.inbox
             .done(&mut self.store.state, &post, &channel, created);
         Ok(())
@@ -257,7 +263,13 @@ impl Bot {
     fn handled(&mut self, post: &Post) -> Result<(), Trouble> {
         self.held.remove(&post.id);
         let state = &mut self.store.state;
-        state.journal = None;
+        if state
+            .journal
+            .as_ref()
+            .is_some_and(|journal| journal.post == post.id)
+        {
+            state.journal = self.earlier.take();
+        }
         self.inbox
             .done(state, &post.id, &post.channel_id, post.create_at);
         Ok(())
