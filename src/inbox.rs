@@ -422,14 +422,18 @@ impl Inbox {
         if shown {
             // Only now: until then a list may yet show a channel that the bot came into before.
             state.listed_at = state.listed_at.max(self.listing);
+            let known = state.listed_at.before(self.scope.times.entry_margin());
+            state.left.retain(|_, floor| *floor > known);
         }
         if shown && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
             self.looked = true;
-            let watched = &self.watched;
-            state
-                .channels
-                .retain(|channel, _| watched.contains_key(channel));
+            let known: Vec<ChannelId> = state.channels.keys().cloned().collect();
+            for channel in known {
+                if !self.watched.contains_key(&channel) {
+                    state.leave(&channel);
+                }
+            }
         }
         Ok(())
     }
@@ -484,10 +488,11 @@ impl Inbox {
                     Default::default(),
                 )
             } else {
-                // A team is listed once it was looked up. What the bot came in by before is not how
-                // it came in now: it was gone in between, or the channel was.
-                let margin = self.scope.times.window + self.scope.times.recheck;
-                let until = state.listed_at.before(margin);
+                // What the bot came in by before is not how it came in now: it was gone in between, or
+                // the channel was.
+                let until = state.listed_at.before(self.scope.times.entry_margin());
+                let left = state.left.get(&channel.id).copied();
+                let until = until.max(left.unwrap_or_default());
                 let entry = find_entry(client, &channel.id, bot, until)?;
                 (entry.unwrap_or(channel.last_post_at), Default::default())
             };
@@ -503,6 +508,7 @@ impl Inbox {
                 ..ChannelState::default()
             };
             state.channels.insert(channel.id.clone(), fresh);
+            state.left.remove(&channel.id);
             self.changed = true;
         }
         let newest = channel.last_post_at.max(channel.create_at);
@@ -530,7 +536,7 @@ impl Inbox {
         self.watched.retain(|channel, watch| {
             if gone(channel, watch) {
                 info!("the bot is no longer in channel {} ({channel})", watch.name);
-                state.channels.remove(channel);
+                state.leave(channel);
                 self.changed = true;
                 self.waiting
                     .retain(|_, waiting| waiting.post.channel_id != *channel);
@@ -543,7 +549,7 @@ impl Inbox {
     /// The bot is not in the one channel: what is said there until it comes is history.
     fn leave(&mut self, state: &mut State, channel: &Channel) {
         state.listed_at = state.listed_at.max(channel.last_post_at);
-        state.channels.remove(&channel.id);
+        state.leave(&channel.id);
         self.waiting.clear();
         if let Some(watch) = self.watched.get_mut(&channel.id) {
             watch.behind = None;

@@ -34,9 +34,22 @@ pub struct State {
     /// The newest moment that any list of channels showed.
     pub listed_at: ServerTime,
     pub channels: BTreeMap<ChannelId, ChannelState>,
+    /// Channels that the bot is out of, with their floors: what it came in by before is not how it
+    /// will have come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<ChannelId, ServerTime>,
     /// The answer under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<Journal>,
+}
+
+impl State {
+    /// Notes that the bot is out of a channel.
+    pub fn leave(&mut self, channel: &ChannelId) {
+        if let Some(known) = self.channels.remove(channel) {
+            self.left.insert(channel.clone(), known.floor);
+        }
+    }
 }
 
 /// How far a channel was read.

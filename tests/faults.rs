@@ -946,6 +946,49 @@ fn what_was_said_between_a_removal_and_a_return_is_history() {
 }
 
 #[test]
+fn what_was_said_between_a_removal_and_a_silent_return_to_an_idle_server_is_history() {
+    for settings in ["", "channel_id = \"{channel}\""] {
+        for restarts in [false, true] {
+            let told = format!("{settings}, restarts: {restarts}");
+            let stage = Stage::simulated();
+            stage.configure(ECHO, &settings.replace("{channel}", &stage.channel));
+            let mut session = start(&stage);
+            stage.run_for(&mut session, 3);
+            let members = |stage: &Stage, is_in: bool| {
+                let mut world = stage.world();
+                match is_in {
+                    true => world.add_member(&stage.channel, &stage.bot.id, Joining::Silently),
+                    false => {
+                        let channel = world.channel_mut(&stage.channel);
+                        channel.members.remove(&stage.bot.id);
+                    }
+                }
+            };
+            if restarts {
+                drop(session);
+                members(&stage, false);
+                session = start(&stage);
+            } else {
+                members(&stage, false);
+            }
+            if !settings.is_empty() {
+                // Only that it may not write there tells it.
+                ask(&stage, "may it?");
+            }
+            stage.run_for(&mut session, 200);
+            let missed = ask(&stage, "while it is away");
+            stage.clock.advance(100);
+            members(&stage, true);
+            stage.run_for(&mut session, 70);
+            let question = ask(&stage, "back again?");
+            stage.run_for(&mut session, 70);
+            assert_eq!(stage.answers(&question).len(), 1, "{told}");
+            assert!(stage.answers(&missed).is_empty(), "{told}");
+        }
+    }
+}
+
+#[test]
 fn an_archived_channel_is_left_alone_until_it_is_back() {
     for settings in ["", "channel_id = \"{channel}\""] {
         let stage = prepared(settings);
