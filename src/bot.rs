@@ -3,7 +3,6 @@
 mod message;
 mod patience;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,8 +36,8 @@ pub struct Bot {
     patience: Patience,
     /// What the journal said of a post that an earlier run began, while it says something of another.
     earlier: Option<Journal>,
-    /// Answers that were made and may not be posted where they belong, by question.
-    held: HashMap<PostId, Journal>,
+    /// Answers that were made and may not be posted where they belong: few, one in a channel.
+    held: Vec<Journal>,
     name_checked: Duration,
 }
 
@@ -76,7 +75,7 @@ impl Bot {
             asked: None,
             patience: Patience::default(),
             earlier: None,
-            held: HashMap::new(),
+            held: Vec::new(),
             post_limit,
             config,
             client,

@@ -422,8 +422,6 @@ impl Inbox {
         if shown {
             // Only now: until then a list may yet show a channel that the bot came into before.
             state.listed_at = state.listed_at.max(self.listing);
-            let known = state.listed_at.before(self.scope.times.entry_margin());
-            state.left.retain(|_, floor| *floor > known);
         }
         if shown && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
@@ -431,7 +429,7 @@ impl Inbox {
             let known: Vec<ChannelId> = state.channels.keys().cloned().collect();
             for channel in known {
                 if !self.watched.contains_key(&channel) {
-                    state.leave(&channel);
+                    state.leave(&channel, self.scope.times.entry_margin());
                 }
             }
         }
@@ -536,7 +534,7 @@ impl Inbox {
         self.watched.retain(|channel, watch| {
             if gone(channel, watch) {
                 info!("the bot is no longer in channel {} ({channel})", watch.name);
-                state.leave(channel);
+                state.leave(channel, self.scope.times.entry_margin());
                 self.changed = true;
                 self.waiting
                     .retain(|_, waiting| waiting.post.channel_id != *channel);
@@ -549,7 +547,7 @@ impl Inbox {
     /// The bot is not in the one channel: what is said there until it comes is history.
     fn leave(&mut self, state: &mut State, channel: &Channel) {
         state.listed_at = state.listed_at.max(channel.last_post_at);
-        state.leave(&channel.id);
+        state.leave(&channel.id, self.scope.times.entry_margin());
         self.waiting.clear();
         if let Some(watch) = self.watched.get_mut(&channel.id) {
             watch.behind = None;

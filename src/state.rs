@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use log::warn;
 use serde::{Deserialize, Serialize};
@@ -44,9 +45,12 @@ pub struct State {
 }
 
 impl State {
-    /// Notes that the bot is out of a channel.
-    pub fn leave(&mut self, channel: &ChannelId) {
-        if let Some(known) = self.channels.remove(channel) {
+    /// Notes that the bot is out of a channel. Its floor is of use only where it is not far behind the
+    /// newest moment of all lists: `margin`, as `Times::entry_margin`.
+    pub fn leave(&mut self, channel: &ChannelId, margin: Duration) {
+        if let Some(known) = self.channels.remove(channel)
+            && known.floor > self.listed_at.before(margin)
+        {
             self.left.insert(channel.clone(), known.floor);
         }
     }

@@ -72,8 +72,8 @@ impl Bot {
             Verdict::Ignore(reason) => return self.ignore(&post, reason),
         }
         self.asked = Some((post.user_id.clone(), began));
-        if let Some(journal) = self.held.remove(&post.id) {
-            self.store.state.journal = Some(journal);
+        if let Some(at) = self.held(&post.id) {
+            self.store.state.journal = Some(self.held.swap_remove(at));
             return Ok(());
         }
         let mut before = self.store.state.journal.take();
@@ -196,7 +196,7 @@ impl Bot {
             Delivery::Closed(why) => {
                 self.inbox.close(&channel, &why);
                 let journal = std::mem::replace(&mut self.store.state.journal, self.earlier.take());
-                self.held.extend(journal.map(|journal| (post, journal)));
+                self.held.extend(journal);
                 return Ok(());
             }
         }
@@ -261,7 +261,9 @@ impl Bot {
     }
 
     fn handled(&mut self, post: &Post) -> Result<(), Trouble> {
-        self.held.remove(&post.id);
+        if let Some(at) = self.held(&post.id) {
+            self.held.swap_remove(at);
+        }
         let state = &mut self.store.state;
         if state
             .journal
@@ -273,6 +275,11 @@ impl Bot {
         self.inbox
             .done(state, &post.id, &post.channel_id, post.create_at);
         Ok(())
+    }
+
+    /// Where the held answer to `post` is.
+    fn held(&self, post: &PostId) -> Option<usize> {
+        self.held.iter().position(|journal| journal.post == *post)
     }
 
     /// The post as it is at present; nothing if it was deleted or cannot be read any more.
