@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::context::{Context, Place};
 use crate::http;
 use crate::mattermost::client::{ApiError, Client};
-use crate::mattermost::{ChannelId, Post, PostId, User};
+use crate::mattermost::{ChannelId, Post, PostId};
 use crate::provider::{self, Provider, ProviderError, Question};
 use crate::reply;
 use crate::times::{self, Times};
@@ -58,15 +58,8 @@ impl Answerer {
 
     /// Shows "typing" and asks the model. `attempts`: how many ended with the process. Errors: the
     /// server is in trouble, and the post is to be answered later.
-    pub fn generate(
-        &mut self,
-        post: &Post,
-        bot: &User,
-        channel_name: &str,
-        direct: bool,
-        attempts: u32,
-    ) -> Result<Generated, ApiError> {
-        let began = self.times.clock.now();
+    pub fn generate(&mut self, place: &Place, attempts: u32) -> Result<Generated, ApiError> {
+        let (post, began) = (place.post, self.times.clock.now());
         let root = root(&self.config, post);
         match self.client.typing(&post.channel_id, &root) {
             Err(error @ ApiError::Refused { status: 403, .. }) => {
@@ -94,16 +87,9 @@ impl Answerer {
         let (client, times) = (self.client.clone(), self.times.clone());
         typing_while(&client, &times, &post.channel_id, &root, || {
             let today = times::date(self.times.clock.today());
-            let place = Place {
-                post,
-                bot,
-                direct,
-                channel_name,
-                today: &today,
-            };
             match self
                 .context
-                .gather(&self.client, &self.config.mattermost, &place)
+                .gather(&self.client, &self.config.mattermost, place, &today)
             {
                 Err(error) if error.is_closed() => Ok(Generated::Gone(error.to_string())),
                 conversation => Ok(self.ask(post, &conversation?, began)),

@@ -1,6 +1,7 @@
 //! The loop: inbox → filter → conversation → provider → reply → outbox, one message at a time.
 
 mod message;
+mod patience;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use crate::mattermost::client::Client;
 use crate::mattermost::{Post, PostId, User, UserId};
 use crate::outbox::{Outbox, Trouble};
 use crate::provider::Provider;
-use crate::state::Store;
+use crate::state::{Journal, Store};
 use crate::times::Times;
 use message::tell_ignored;
+use patience::Patience;
 
 /// A bot that polls and answers.
 pub struct Bot {
@@ -31,6 +33,11 @@ pub struct Bot {
     post_limit: usize,
     /// Whose post is being answered, and since when; unknown after a restart.
     asked: Option<(UserId, Duration)>,
+    patience: Patience,
+    /// What the journal said of a post that an earlier run began, while it says something of another.
+    earlier: Option<Journal>,
+    /// Answers that were made and may not be posted where they belong: few, one in a channel.
+    held: Vec<Journal>,
     name_checked: Duration,
 }
 
@@ -38,8 +45,8 @@ pub struct Bot {
 pub struct Round {
     /// There is more to read at once.
     pub more: bool,
-    /// Something was taken up. Where nothing was, reading at once may bring the same again.
-    pub answered: bool,
+    /// Something was taken up or passed. Where nothing was, reading at once may bring the same again.
+    pub moved: bool,
 }
 
 impl Bot {
@@ -66,6 +73,9 @@ impl Bot {
             outbox: Outbox::new(times.clone(), me.id.clone(), settings.allow_unsafe_links),
             name_checked: times.clock.now(),
             asked: None,
+            patience: Patience::default(),
+            earlier: None,
+            held: Vec::new(),
             post_limit,
             config,
             client,
@@ -114,7 +124,7 @@ impl Bot {
         }
         Ok(Round {
             more: self.inbox.is_due(),
-            answered,
+            moved: answered || self.inbox.walked(),
         })
     }
 

@@ -300,6 +300,10 @@ fn no_file(path: &Path, environment: Environment) -> ConfigError {
 /// The text of the file at `path`; `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     let fail = |problem: &str| Err(ConfigError::new(path.display(), problem));
+    // A pipe without a writer would be waited for.
+    if fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir()) {
+        return fail("is not a regular file; name one");
+    }
     let mut bytes = Vec::new();
     let result =
         fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));

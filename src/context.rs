@@ -1,6 +1,7 @@
 //! Fetches what a conversation is built from: the history around a post, names, the files' texts.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use log::debug;
 
@@ -11,15 +12,17 @@ use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{FileInfo, Post, PostId, User, UserId, mention};
 use crate::provider::Message;
 
-/// So many people's names are remembered.
+/// So many people's names are remembered, and so long.
 const NAMES: usize = 1000;
+const NAME_AGE: Duration = Duration::from_secs(3600);
 /// The most posts that are asked for at once.
 const PAGE: usize = 200;
 
 /// Remembers people's names.
 #[derive(Default)]
 pub struct Context {
-    names: HashMap<UserId, String>,
+    /// With the moment at which each was looked up.
+    names: HashMap<UserId, (String, Duration)>,
 }
 
 /// The post to answer, and where it stands.
@@ -28,36 +31,34 @@ pub struct Place<'a> {
     pub bot: &'a User,
     pub direct: bool,
     pub channel_name: &'a str,
-    /// As `2026-11-22`.
-    pub today: &'a str,
+    /// What was said before cannot be read.
+    pub alone: bool,
+    /// By the clock of `Times`.
+    pub now: Duration,
 }
 
 impl Context {
-    /// The messages for the model that end with the post to answer.
+    /// The messages for the model that end with the post to answer. `today`: as `2026-11-22`.
     pub fn gather(
         &mut self,
         client: &Client,
         settings: &MattermostSettings,
         place: &Place,
+        today: &str,
     ) -> Result<Vec<Message>, ApiError> {
         let channel = settings.channel(&place.post.channel_id);
         let posts = history(client, settings, place)?;
         let readable =
             |post: &Post| filter::refuse(post, place.bot, &channel.allowed_users).is_none();
-        self.learn_names(
-            client,
-            posts
-                .iter()
-                .filter(|post| readable(post))
-                .chain([place.post]),
-        );
+        let read = posts.iter().filter(|post| readable(post));
+        self.learn_names(client, read.chain([place.post]), place.now);
         let files = read_files(client, &place.post.metadata.files, settings.file_chars);
         Ok(conversation::build(&Input {
             posts: &posts,
             question: place.post,
             bot_id: &place.bot.id,
             bot_name: &place.bot.username,
-            names: &|id| self.names.get(id).cloned(),
+            names: &|id| self.names.get(id).map(|(name, _)| name.clone()),
             allowed: &readable,
             clean: &|text| mention::without_mention(text, &place.bot.username),
             history_posts: settings.history_posts,
@@ -65,22 +66,28 @@ impl Context {
             in_thread: !place.post.root_id.is_empty(),
             channel_name: Some(place.channel_name).filter(|name| !place.direct && !name.is_empty()),
             system_prompt: channel.system_prompt.as_deref(),
-            today: place.today,
+            today,
             files: &files,
         }))
     }
 
-    /// Looks up the authors that are not known, if there are several. Without a name a person is
-    /// still told apart by the id.
-    fn learn_names<'a>(&mut self, client: &Client, posts: impl Iterator<Item = &'a Post>) {
+    /// Looks up the authors that are not known, or not lately, if there are several. Without a name a
+    /// person is still told apart by the id.
+    fn learn_names<'a>(
+        &mut self,
+        client: &Client,
+        posts: impl Iterator<Item = &'a Post>,
+        now: Duration,
+    ) {
         let people: BTreeSet<&UserId> = posts.map(|post| &post.user_id).collect();
         if people.len() < 2 {
             return;
         }
-        let unknown: Vec<&UserId> = people
-            .into_iter()
-            .filter(|id| !self.names.contains_key(*id))
-            .collect();
+        let known = |id: &UserId| {
+            let known = self.names.get(id);
+            known.is_some_and(|(_, since)| now.saturating_sub(*since) < NAME_AGE)
+        };
+        let unknown: Vec<&UserId> = people.into_iter().filter(|id| !known(id)).collect();
         if unknown.is_empty() {
             return;
         }
@@ -88,9 +95,11 @@ impl Context {
             self.names.clear();
         }
         match client.users(&unknown) {
-            Ok(users) => self
-                .names
-                .extend(users.into_iter().map(|user| (user.id, user.username))),
+            Ok(users) => self.names.extend(
+                users
+                    .into_iter()
+                    .map(|user| (user.id, (user.username, now))),
+            ),
             Err(error) => debug!("people's names cannot be looked up: {error}"),
         }
     }
@@ -113,7 +122,7 @@ fn history(
     place: &Place,
 ) -> Result<Vec<Post>, ApiError> {
     let post = place.post;
-    if settings.history_posts == 0 {
+    if settings.history_posts == 0 || place.alone {
         return Ok(Vec::new());
     }
     // Some of what comes will be left out: parts of one answer, posts that may not be read.

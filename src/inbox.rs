@@ -85,6 +85,8 @@ pub struct Inbox {
     watched: BTreeMap<ChannelId, Watch>,
     /// No channel is due before a list says so: an idle poll need not go through them all.
     quiet: bool,
+    /// Whether the last read went on to a further page of a walk.
+    walked: bool,
     waiting: BTreeMap<(ServerTime, PostId), Waiting>,
 }
 
@@ -114,6 +116,7 @@ impl Inbox {
             listing: ServerTime(0),
             watched: BTreeMap::new(),
             quiet: false,
+            walked: false,
             waiting: BTreeMap::new(),
             scope,
         }
@@ -147,6 +150,7 @@ impl Inbox {
         wanted: &Wanted,
     ) -> Result<Option<ApiError>, ApiError> {
         let now = self.now();
+        self.walked = false;
         let due = self.watched.iter().filter(|(_, watch)| watch.is_due(now));
         let due: Vec<ChannelId> = due.map(|(channel, _)| channel.clone()).collect();
         let mut unclear = Vec::new();
@@ -165,6 +169,11 @@ impl Inbox {
             }
         }
         Ok(unclear.pop())
+    }
+
+    /// Whether the last read moved on in a walk that is not at its end.
+    pub fn walked(&self) -> bool {
+        self.walked
     }
 
     /// Whether `post` waits.
@@ -417,10 +426,12 @@ impl Inbox {
         if shown && !self.looked {
             // A channel that this run's first look does not show is one that the bot has left.
             self.looked = true;
-            let watched = &self.watched;
-            state
-                .channels
-                .retain(|channel, _| watched.contains_key(channel));
+            let known: Vec<ChannelId> = state.channels.keys().cloned().collect();
+            for channel in known {
+                if !self.watched.contains_key(&channel) {
+                    state.leave(&channel, self.scope.times.entry_margin());
+                }
+            }
         }
         Ok(())
     }
@@ -475,10 +486,11 @@ impl Inbox {
                     Default::default(),
                 )
             } else {
-                // A team is listed once it was looked up. What the bot came in by before is not how
-                // it came in now: it was gone in between, or the channel was.
-                let margin = self.scope.times.window + self.scope.times.recheck;
-                let until = state.listed_at.before(margin);
+                // What the bot came in by before is not how it came in now: it was gone in between, or
+                // the channel was.
+                let until = state.listed_at.before(self.scope.times.entry_margin());
+                let left = state.left.get(&channel.id).copied();
+                let until = until.max(left.unwrap_or_default());
                 let entry = find_entry(client, &channel.id, bot, until)?;
                 (entry.unwrap_or(channel.last_post_at), Default::default())
             };
@@ -494,6 +506,7 @@ impl Inbox {
                 ..ChannelState::default()
             };
             state.channels.insert(channel.id.clone(), fresh);
+            state.left.remove(&channel.id);
             self.changed = true;
         }
         let newest = channel.last_post_at.max(channel.create_at);
@@ -521,7 +534,7 @@ impl Inbox {
         self.watched.retain(|channel, watch| {
             if gone(channel, watch) {
                 info!("the bot is no longer in channel {} ({channel})", watch.name);
-                state.channels.remove(channel);
+                state.leave(channel, self.scope.times.entry_margin());
                 self.changed = true;
                 self.waiting
                     .retain(|_, waiting| waiting.post.channel_id != *channel);
@@ -534,7 +547,7 @@ impl Inbox {
     /// The bot is not in the one channel: what is said there until it comes is history.
     fn leave(&mut self, state: &mut State, channel: &Channel) {
         state.listed_at = state.listed_at.max(channel.last_post_at);
-        state.channels.remove(&channel.id);
+        state.leave(&channel.id, self.scope.times.entry_margin());
         self.waiting.clear();
         if let Some(watch) = self.watched.get_mut(&channel.id) {
             watch.behind = None;

@@ -11,11 +11,17 @@ use crate::times::Times;
 
 /// A server may ask for any pause; after this one it is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(900);
+/// What fails again within this after an outage belongs to it: a server of which every second request
+/// fails is one outage, and two lines in the log.
+const SETTLED: Duration = Duration::from_secs(60);
 
-/// One outage at most is under way. It is logged when it begins and when it ends.
+/// One outage at most is under way. It is logged when it begins and when it is sure to have ended.
 pub struct Outage {
     times: Times,
     since: Option<Duration>,
+    /// Since when all is well.
+    well: Option<Duration>,
+    failures: u32,
     pause: Duration,
     /// Since when the server refuses the token without a pause.
     unauthorized: Option<Duration>,
@@ -27,6 +33,8 @@ impl Outage {
         Outage {
             times,
             since: None,
+            well: None,
+            failures: 0,
             pause,
             unauthorized: None,
         }
@@ -34,9 +42,17 @@ impl Outage {
 
     /// A round went well.
     pub fn over(&mut self) {
-        if let Some(since) = self.since.take() {
-            let lasted = self.times.clock.now().saturating_sub(since).as_secs();
-            info!("all is well again after {lasted} s");
+        if let Some(since) = self.since {
+            let now = self.times.clock.now();
+            let well = *self.well.get_or_insert(now);
+            if now.saturating_sub(well) >= SETTLED {
+                let (lasted, failures) = (well.saturating_sub(since).as_secs(), self.failures);
+                info!(
+                    "all is well again, for {} s now, after {lasted} s and {failures} failed tries",
+                    SETTLED.as_secs()
+                );
+                self.since = None;
+            }
         }
         self.pause = self.times.poll.min(self.times.backoff_max);
         self.unauthorized = None;
@@ -55,10 +71,13 @@ impl Outage {
             }
             _ => self.unauthorized = None,
         }
+        self.well = None;
         if self.since.is_none() {
             self.since = Some(now);
+            self.failures = 0;
             warn!("{trouble}; trying again");
         }
+        self.failures += 1;
         let pause = match trouble {
             Trouble::Api(ApiError::RateLimited(Some(wait))) => {
                 self.pause.max((*wait).min(LONGEST_WAIT))

@@ -14,13 +14,21 @@ use crate::mattermost::{Post, PostId, PrxProps, UserId};
 use crate::state::{Journal, Store};
 use crate::times::Times;
 
+/// So often somebody else may have posted with an answer's pending id before it counts as unclear
+/// whether the server takes it.
+const TAKEN: u32 = 3;
+
 /// How a draft ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// All parts are on the server.
     Posted,
-    /// The server will never take it, and why.
-    Refused { closed: bool, why: String },
+    /// The server takes no answer to that post: its thread or its channel is gone.
+    Gone(String),
+    /// The server takes nothing in that channel for now, and why.
+    Closed(String),
+    /// The server does not take this answer, and why.
+    Refused(String),
     /// A part is longer than the server takes.
     TooLong,
     /// Nothing is being delivered.
@@ -64,20 +72,34 @@ pub struct Outbox {
     times: Times,
     bot: UserId,
     allow_unsafe_links: bool,
-    /// Of the draft with this nonce; nothing is known of a draft from an earlier run.
+    /// When this run first heard from the server: all that an earlier one sent was sent before.
+    started: Duration,
+    /// Of the draft with this nonce; of a draft from an earlier run only `unsent` is known.
     progress: Option<Progress>,
 }
 
+#[derive(Default)]
 struct Progress {
     nonce: String,
     posted: BTreeSet<u32>,
-    /// The first and the last try of the next part, if nobody knows how they went.
-    unclear: Option<(Duration, Duration)>,
+    unclear: Option<Unclear>,
+    /// How often a post came back that is not the bot's.
+    taken: u32,
+}
+
+/// There was a try of the next part, and nobody knows how it went.
+#[derive(Clone, Copy)]
+struct Unclear {
+    /// Up to here the server is sure to know a repeat for one.
+    repeat_until: Duration,
+    /// Nothing can be on its way any more after this.
+    settled: Duration,
 }
 
 impl Outbox {
     pub fn new(times: Times, bot: UserId, allow_unsafe_links: bool) -> Outbox {
         Outbox {
+            started: times.clock.now(),
             times,
             bot,
             allow_unsafe_links,
@@ -94,14 +116,12 @@ impl Outbox {
         )
     }
 
-    /// Notes that the journal's draft is this run's own and no part of it was tried: the server need
-    /// not be asked.
+    /// Notes that no part of the draft with this nonce is there: the server need not be asked.
     pub fn begin(&mut self, nonce: &str) {
         let nonce = nonce.to_owned();
         self.progress = Some(Progress {
             nonce,
-            posted: BTreeSet::new(),
-            unclear: None,
+            ..Progress::default()
         });
     }
 
@@ -111,25 +131,35 @@ impl Outbox {
         let Some(mut journal) = store.state.journal.clone() else {
             return Ok(Delivery::Nothing);
         };
-        let Some(draft) = journal.draft.as_mut() else {
+        let Some(draft) = &journal.draft else {
             return Ok(Delivery::Nothing);
         };
-        // The draft is on disk before the server hears of it.
-        if draft.parts.len() > 1 {
-            store.save_durably()?
-        } else {
-            store.save()?
-        }
         let mut progress = match self.progress.take() {
             Some(progress) if progress.nonce == draft.nonce => progress,
+            // When an earlier run tried it no clock tells: this machine's may have jumped since, and
+            // the server's `Date` is a proxy's. So a repeat may come too late to be known for one.
+            _ if !draft.unsent => Progress {
+                nonce: draft.nonce.clone(),
+                unclear: Some(Unclear {
+                    repeat_until: Duration::ZERO,
+                    settled: self.started + self.times.ask_after,
+                }),
+                ..Progress::default()
+            },
             _ => Progress {
                 nonce: draft.nonce.clone(),
-                posted: self.ask(client, &journal)?,
-                unclear: None,
+                posted: self.ask(client, &journal).inspect_err(|_| {
+                    // It need not be made again, should this run end here.
+                    let _ = store.save();
+                })?,
+                ..Progress::default()
             },
         };
         let result = self.post_missing(client, store, &mut journal, &mut progress);
-        self.progress = Some(progress);
+        // Much may have happened by the time a channel is open again: then the server is asked.
+        if !matches!(result, Ok(Delivery::Closed(_))) {
+            self.progress = Some(progress);
+        }
         result
     }
 
@@ -150,16 +180,16 @@ impl Outbox {
                 part += 1;
                 continue;
             }
-            if let Some((first, last)) = progress.unclear {
+            if let Some(unclear) = progress.unclear {
                 // A server that was restarted, or another one of a cluster, does not know the pending
                 // id, and shows what it took.
                 progress.posted.extend(self.ask(client, journal)?);
                 if !progress.posted.contains(&part)
-                    && self.times.clock.now() - first >= self.times.repeat_within
+                    && self.times.clock.now() >= unclear.repeat_until
                 {
                     // Any server may have forgotten it: only asking is safe, once it is sure that
                     // nothing of the last try is still on its way.
-                    let rest = (last + self.times.ask_after).saturating_sub(self.times.clock.now());
+                    let rest = unclear.settled.saturating_sub(self.times.clock.now());
                     debug!(
                         "waiting {} s before asking for part {part} of the answer",
                         rest.as_secs()
@@ -167,12 +197,19 @@ impl Outbox {
                     self.times.clock.sleep(rest);
                     progress.posted.extend(self.ask(client, journal)?);
                     progress.unclear = None;
-                    renew(store, journal, progress)?;
+                    renew(journal, progress);
                 }
                 if progress.posted.contains(&part) {
                     progress.unclear = None;
                     continue;
                 }
+            }
+            note_unsent(store, journal, false);
+            // The draft is on disk before the server hears of it.
+            if of > 1 {
+                store.save_durably()?
+            } else {
+                store.save()?
             }
             let Some(draft) = journal.draft.as_mut() else {
                 return Ok(Delivery::Nothing);
@@ -199,36 +236,61 @@ impl Outbox {
                     progress.unclear = None;
                     progress.posted.insert(part);
                 }
+                Ok(_) if progress.taken >= TAKEN => {
+                    progress.unclear = Some(self.unclear(Duration::ZERO));
+                    let why = "the server gives other posts for the one that was sent";
+                    return Err(ApiError::Unclear(why.to_owned()).into());
+                }
                 Ok(post) => {
+                    progress.taken += 1;
                     warn!(
                         "somebody else posted {} with the id meant for an answer; trying another",
                         post.id
                     );
-                    renew(store, journal, progress)?;
+                    renew(journal, progress);
                 }
                 Err(error @ (ApiError::Unclear(_) | ApiError::TooLarge)) => {
-                    let first = progress.unclear.map_or(tried, |(first, _)| first);
-                    progress.unclear = Some((first, self.times.clock.now()));
+                    let first = tried + self.times.repeat_within;
+                    let until = progress.unclear.map_or(first, |known| known.repeat_until);
+                    progress.unclear = Some(self.unclear(until));
                     return Err(error.into());
                 }
                 Err(ApiError::Refused { id, .. }) if id.contains(".root_id.") => {
                     match root_of(client, &draft.root)? {
                         Some(root) => draft.root = root,
-                        None => return Ok(refused(false, "its thread was deleted")),
+                        None => return Ok(Delivery::Gone("its thread was deleted".to_owned())),
                     }
-                    renew(store, journal, progress)?;
+                    renew(journal, progress);
                 }
-                // `model.post.is_valid.message_length.app_error`
-                Err(ApiError::Refused { id, .. }) if id.contains(".message_length.") => {
+                // `model.post.is_valid.message_length.app_error`, and its name in old versions.
+                Err(ApiError::Refused { id, .. })
+                    if id.contains(".message_length.") || id.contains(".is_valid.msg.") =>
+                {
                     return Ok(Delivery::TooLong);
                 }
-                Err(error @ ApiError::Refused { status, .. }) => {
-                    return Ok(refused(status == 403, &error.to_string()));
+                Err(ref error @ ApiError::Refused { status, ref id, .. }) => {
+                    // Nothing of it is on its way, unless an earlier try of it is.
+                    note_unsent(store, journal, progress.unclear.is_none());
+                    return Ok(refused(status, id, error.to_string()));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    if progress.unclear.is_none() {
+                        // It did not reach the server: the next run need not wait for it.
+                        note_unsent(store, journal, true);
+                        let _ = store.save();
+                    }
+                    return Err(error.into());
+                }
             }
         }
         Ok(Delivery::Posted)
+    }
+
+    fn unclear(&self, repeat_until: Duration) -> Unclear {
+        Unclear {
+            repeat_until,
+            settled: self.times.clock.now() + self.times.ask_after,
+        }
     }
 
     /// Which parts the server shows.
@@ -254,14 +316,20 @@ pub fn is_it(post: &Post, bot: &UserId, prx: &PrxProps) -> bool {
     post.user_id == *bot && post.props.prx.as_ref().is_none_or(|posted| posted == prx)
 }
 
-/// Gives the draft another nonce, on disk before the server hears of it.
-fn renew(store: &mut Store, journal: &mut Journal, progress: &mut Progress) -> io::Result<()> {
+/// Gives the draft another nonce.
+fn renew(journal: &mut Journal, progress: &mut Progress) {
     if let Some(draft) = journal.draft.as_mut() {
         draft.nonce = Outbox::nonce();
         progress.nonce.clone_from(&draft.nonce);
     }
+}
+
+/// Notes in the state whether it is sure that nothing of the draft is on its way.
+fn note_unsent(store: &mut Store, journal: &mut Journal, unsent: bool) {
+    if let Some(draft) = journal.draft.as_mut() {
+        draft.unsent = unsent;
+    }
     store.state.journal = Some(journal.clone());
-    store.save()
 }
 
 /// The root of the thread that `post` is a reply in; nothing if it is a root or not there.
@@ -274,9 +342,12 @@ fn root_of(client: &Client, post: &PostId) -> Result<Option<PostId>, ApiError> {
     }
 }
 
-fn refused(closed: bool, why: &str) -> Delivery {
-    Delivery::Refused {
-        closed,
-        why: why.to_owned(),
+/// What the refusal of a post means.
+fn refused(status: u16, id: &str, why: String) -> Delivery {
+    match status {
+        403 | 404 => Delivery::Closed(why),
+        // `api.post.create_post.can_not_post_to_deleted.error`: an archived channel.
+        _ if id.contains(".can_not_post_to_deleted.") => Delivery::Gone(why),
+        _ => Delivery::Refused(why),
     }
 }

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use log::warn;
 use serde::{Deserialize, Serialize};
@@ -35,9 +36,25 @@ pub struct State {
     /// The newest moment that any list of channels showed.
     pub listed_at: ServerTime,
     pub channels: BTreeMap<ChannelId, ChannelState>,
+    /// Channels that the bot is out of, with their floors: what it came in by before is not how it
+    /// will have come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<ChannelId, ServerTime>,
     /// The answer under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<Journal>,
+}
+
+impl State {
+    /// Notes that the bot is out of a channel. Its floor is of use only where it is not far behind the
+    /// newest moment of all lists: `margin`, as `Times::entry_margin`.
+    pub fn leave(&mut self, channel: &ChannelId, margin: Duration) {
+        if let Some(known) = self.channels.remove(channel)
+            && known.floor > self.listed_at.before(margin)
+        {
+            self.left.insert(channel.clone(), known.floor);
+        }
+    }
 }
 
 /// How far a channel was read.
@@ -87,6 +104,9 @@ pub struct Draft {
     pub nonce: String,
     /// Whether it says why there is no answer.
     pub apology: bool,
+    /// Whether it is sure that nothing of it is on its way to the server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsent: bool,
 }
 
 /// The state and its file.
@@ -107,6 +127,7 @@ impl Store {
         scope: &ChannelId,
         clock: Rc<dyn Clock>,
     ) -> io::Result<Store> {
+        check_regular(path)?;
         let mut state = match fs::read(path) {
             Ok(bytes) => match understand(&bytes) {
                 Ok(state) => state,
@@ -197,7 +218,16 @@ impl Store {
 
 /// The state in the file at `path`, for a look beside the bot that runs; nothing if it cannot be read.
 pub fn peek(path: &Path) -> Option<State> {
+    check_regular(path).ok()?;
     understand(&fs::read(path).ok()?).ok()
+}
+
+/// A pipe would be waited for, and a device be read without an end.
+fn check_regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(file) if !file.is_file() => Err(io::Error::other("it is not a regular file")),
+        _ => Ok(()),
+    }
 }
 
 fn understand(bytes: &[u8]) -> Result<State, String> {
@@ -241,6 +271,7 @@ impl Lock {
     /// error says so.
     pub fn look(path: &Path) -> Result<(), LockError> {
         let path = sibling(path, "lock");
+        check_regular(&path).map_err(|error| LockError::Io(path.clone(), error))?;
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file.map_err(|error| LockError::Io(path.clone(), error))?,
@@ -264,6 +295,7 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o600);
+        check_regular(&path).map_err(failed)?;
         let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}

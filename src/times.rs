@@ -109,6 +109,14 @@ pub struct Times {
     pub model_retry: Duration,
 }
 
+impl Times {
+    /// How much older than the newest post of all lists the post may be by which the bot came into a
+    /// channel that no list showed yet: a team is listed once it was looked up.
+    pub fn entry_margin(&self) -> Duration {
+        self.window + self.recheck
+    }
+}
+
 impl Default for Times {
     fn default() -> Self {
         Times {

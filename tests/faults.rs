@@ -18,8 +18,8 @@ use prx::times::{Clock, Step, Times};
 use serde_json::{Value, json};
 
 use support::bot::Stage;
-use support::clock::SimClock;
-use support::mattermost::{Act, Fault, Joining, Kind, api_path};
+use support::clock::{SimClock, Time};
+use support::mattermost::{Act, Fault, Joining, Kind, Version, api_path};
 use support::model::{Model, ModelReply};
 use support::wire::{Request, lock};
 
@@ -80,7 +80,10 @@ fn start(stage: &Stage) -> Session {
 
 /// A stage whose bot has run before; what was said in the channel until here is history.
 fn prepared(settings: &str) -> Stage {
-    let stage = Stage::simulated();
+    prepare(Stage::simulated(), settings)
+}
+
+fn prepare(stage: Stage, settings: &str) -> Stage {
     stage.configure(ECHO, &settings.replace("{channel}", &stage.channel));
     stage.clock.advance(5_000);
     ask(&stage, "history");
@@ -159,7 +162,6 @@ fn excuse(trouble: &str, call: &str) -> Option<&'static str> {
         return None;
     }
     match call {
-        "POST posts" => Some("the server takes no post there"),
         "GET posts/ID" => Some("the question is gone"),
         "GET posts/ID/thread" => Some("its thread is gone"),
         _ => None,
@@ -576,6 +578,39 @@ fn an_outage_of_any_kind_costs_few_requests_and_two_lines() {
 }
 
 #[test]
+fn a_server_that_fails_every_second_time_is_one_outage() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    said();
+    let mut fails = false;
+    stage.mattermost.on_request(move |_, _| {
+        fails = !fails;
+        match fails {
+            true => Act::Instead(Fault::Html(502)),
+            false => Act::Serve,
+        }
+    });
+    stage.run_for(&mut session, 600);
+    let lines = said();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    stage.mattermost.serve_all();
+    let question = ask(&stage, "well?");
+    stage.run_for(&mut session, 10);
+    assert_eq!(stage.answers(&question).len(), 1);
+    stage.run_for(&mut session, 80);
+    let lines = said();
+    let ends = lines.iter().filter(|line| line.contains("well again"));
+    assert_eq!(ends.count(), 1, "{lines:#?}");
+
+    // The next one has lines of its own.
+    out_while(&stage, 0, 60_000, Fault::Html(502));
+    stage.run_for(&mut session, 240);
+    let lines = said();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+}
+
+#[test]
 fn a_token_that_is_refused_for_five_minutes_ends_the_bot() {
     let stage = prepared("");
     let mut session = start(&stage);
@@ -729,6 +764,63 @@ fn an_unclear_post_is_repeated_as_it_was_and_later_asked_for_and_posted_anew() {
 }
 
 #[test]
+fn a_post_that_a_server_takes_late_is_not_posted_again_by_the_next_run() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    let (bot, mut taken) = (stage.bot.id.clone(), false);
+    stage.mattermost.on_request(move |request, world| {
+        if !is_new_post(request) || std::mem::replace(&mut taken, true) {
+            return Act::Serve;
+        }
+        // Longer than the server knows the pending id.
+        let (bot, body) = (bot.clone(), request.body.clone());
+        world.at(45_000, move |world| {
+            let post: Value = serde_json::from_slice(&body).expect("a post");
+            let text = |name: &str| post[name].as_str().expect("a text").to_owned();
+            let draft = world.draft(&bot, &text("channel_id"), &text("message"));
+            draft
+                .root(&text("root_id"))
+                .props(post["props"].clone())
+                .post();
+        });
+        Act::Instead(Fault::Close)
+    });
+    let mut session = start(&stage);
+    while tries(&stage).is_empty() {
+        session.step().expect("no reason to exit");
+    }
+    drop(session);
+    stage.clock.advance(35_000);
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 300);
+    assert_eq!(stage.answers(&question).len(), 1);
+    assert_eq!(tries(&stage).len(), 1);
+}
+
+#[test]
+fn an_answer_that_was_not_on_its_way_is_posted_at_once_after_a_restart() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    stage
+        .mattermost
+        .on_request(|request, _| match is_new_post(request) {
+            true => Act::Instead(Fault::RateLimited(5)),
+            false => Act::Serve,
+        });
+    let mut session = start(&stage);
+    while tries(&stage).is_empty() {
+        session.step().expect("no reason to exit");
+    }
+    drop(session);
+    stage.mattermost.serve_all();
+    let mut session = start(&stage);
+    let restarted = stage.clock.elapsed_ms();
+    stage.run_for(&mut session, 2);
+    assert_eq!(stage.answers(&question).len(), 1);
+    assert!(stage.clock.elapsed_ms() < restarted + 5_000);
+}
+
+#[test]
 fn an_answer_that_was_taken_is_found_far_from_the_newest_posts() {
     for settings in ["", "thread_replies = false"] {
         let stage = prepared(settings);
@@ -784,6 +876,38 @@ fn a_post_that_somebody_else_made_under_the_same_pending_id_is_noticed() {
     assert_eq!(stage.answers(&question).len(), 1);
     assert_ne!(tries[0].1, tries.last().expect("a try").1, "{tries:?}");
     assert!(said().concat().contains("somebody else posted"));
+}
+
+#[test]
+fn a_server_that_gives_another_post_each_time_is_not_asked_without_a_pause() {
+    let stage = prepared("");
+    let question = ask(&stage, "what is new?");
+    let eve = stage.eve.id.clone();
+    stage.mattermost.on_request(move |request, _| {
+        if is_new_post(request) {
+            let post = json!({"id": "a".repeat(26), "user_id": eve, "props": {}});
+            Act::Instead(Fault::Status(201, vec![], post.to_string().into_bytes()))
+        } else {
+            Act::Serve
+        }
+    });
+    let mut session = start(&stage);
+    said();
+    let (clock, begun) = (stage.clock.clone(), stage.clock.elapsed_ms());
+    let mut requests = 0;
+    stage.clock.on_checkpoint(move |_| {
+        requests += usize::from(clock.elapsed_ms() == begun);
+        assert!(requests < SPINNING, "requests without a pause");
+    });
+    stage.run_for(&mut session, 600);
+    stage.clock.no_checkpoint();
+    let tried = tries(&stage).len();
+    assert!((4..20).contains(&tried), "{tried} tries in 10 minutes");
+    let lines = said();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 180);
+    assert_eq!(stage.answers(&question).len(), 1);
 }
 
 /// `POST posts` by a client of somebody's.
@@ -902,6 +1026,49 @@ fn what_was_said_between_a_removal_and_a_return_is_history() {
         stage.run_for(&mut session, 120);
         assert_eq!(stage.answers(&question).len(), 1, "{settings}");
         assert!(stage.answers(&missed).is_empty(), "{settings}");
+    }
+}
+
+#[test]
+fn what_was_said_between_a_removal_and_a_silent_return_to_an_idle_server_is_history() {
+    for settings in ["", "channel_id = \"{channel}\""] {
+        for restarts in [false, true] {
+            let told = format!("{settings}, restarts: {restarts}");
+            let stage = Stage::simulated();
+            stage.configure(ECHO, &settings.replace("{channel}", &stage.channel));
+            let mut session = start(&stage);
+            stage.run_for(&mut session, 3);
+            let members = |stage: &Stage, is_in: bool| {
+                let mut world = stage.world();
+                match is_in {
+                    true => world.add_member(&stage.channel, &stage.bot.id, Joining::Silently),
+                    false => {
+                        let channel = world.channel_mut(&stage.channel);
+                        channel.members.remove(&stage.bot.id);
+                    }
+                }
+            };
+            if restarts {
+                drop(session);
+                members(&stage, false);
+                session = start(&stage);
+            } else {
+                members(&stage, false);
+            }
+            if !settings.is_empty() {
+                // Only that it may not write there tells it.
+                ask(&stage, "may it?");
+            }
+            stage.run_for(&mut session, 200);
+            let missed = ask(&stage, "while it is away");
+            stage.clock.advance(100);
+            members(&stage, true);
+            stage.run_for(&mut session, 70);
+            let question = ask(&stage, "back again?");
+            stage.run_for(&mut session, 70);
+            assert_eq!(stage.answers(&question).len(), 1, "{told}");
+            assert!(stage.answers(&missed).is_empty(), "{told}");
+        }
     }
 }
 
@@ -1112,7 +1279,71 @@ fn an_author_who_leaves_is_still_answered_once() {
     assert_eq!(stage.answers(&question).len(), 1);
 }
 
+#[test]
+fn a_persons_new_name_is_known_after_an_hour() {
+    let (stage, model) = with_slow_model("allowed_users = [\"*\"]");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    let root = stage.world().post(&stage.eve.id, &stage.channel, "a root");
+    stage.run_for(&mut session, 30);
+    let said_to_model = |session: &mut Session| {
+        let mut world = stage.world();
+        let reply = world.draft(&stage.ann.id, &stage.channel, "and so?");
+        reply.root(&root).post();
+        drop(world);
+        stage.run_for(session, 30);
+        model.bodies().last().expect("a question").to_string()
+    };
+    assert!(said_to_model(&mut session).contains("eve: a root"));
+    stage.world().rename_user(&stage.eve.id, "evelyn");
+    assert!(said_to_model(&mut session).contains("eve: a root"));
+    stage.run_for(&mut session, 3600);
+    assert!(said_to_model(&mut session).contains("evelyn: a root"));
+}
+
 // The disk and the local clock.
+
+#[test]
+fn a_pipe_or_a_device_in_a_files_place_is_an_error_that_says_so() {
+    let names = ["config.toml", "config.state.json", "config.state.json.lock"];
+    for (name, code) in names.into_iter().zip([2, 1, 1]) {
+        let stage = Stage::simulated();
+        stage.configure(ECHO, "");
+        let place = stage.folder.path().join(name);
+        let _ = fs::remove_file(&place);
+        let made = std::process::Command::new("mkfifo").arg(&place).status();
+        assert!(made.expect("mkfifo").success());
+        for target in [None, Some("/dev/null"), Some("/dev/zero")] {
+            if let Some(target) = target {
+                fs::remove_file(&place).expect("a pipe or a link");
+                std::os::unix::fs::symlink(target, &place).expect("a link");
+            }
+            let exit = try_start(&stage).err().expect("no start");
+            assert_eq!(exit.code(), code, "{name}: {exit:?}");
+            let message = exit.message();
+            assert!(message.contains("not a regular file"), "{message}");
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_config_and_a_state_behind_links_are_used() {
+    let stage = prepared("");
+    for name in ["config.toml", "config.state.json"] {
+        let (place, elsewhere) = (
+            stage.folder.path().join(name),
+            stage.folder.path().join("x"),
+        );
+        let elsewhere = elsewhere.with_extension(name);
+        fs::rename(&place, &elsewhere).expect("a file");
+        std::os::unix::fs::symlink(&elsewhere, &place).expect("a link");
+    }
+    let question = ask(&stage, "what is new?");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 10);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
 
 #[test]
 fn without_room_for_the_state_no_answer_is_begun() {
@@ -1306,15 +1537,139 @@ fn a_channel_that_cannot_be_read_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn a_question_that_cannot_be_looked_up_holds_up_the_others_for_minutes_only() {
+    // What fails about it, and whether it is answered all the same.
+    let cases = [
+        ("/thread", "", true),
+        ("/posts?before", "thread_replies = false", true),
+        ("/posts/{question}", "", true),
+        (
+            "/thread",
+            "mention_only = true\nfollow_threads = true",
+            false,
+        ),
+    ];
+    for (path, settings, answered) in cases {
+        let stage = prepared(settings);
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        said();
+        let mut world = stage.world();
+        let root = world.post(&stage.bot.id, &stage.channel, "by hand");
+        let draft = world.draft(&stage.ann.id, &stage.channel, "here?");
+        let question = match path {
+            "/thread" => draft.root(&root).post(),
+            _ => draft.post(),
+        };
+        drop(world);
+        let failing = path.replace("{question}", &question);
+        let mut waits = true;
+        stage.mattermost.on_request(move |request, _| {
+            if api_path(request) == "users/me/typing" && std::mem::take(&mut waits) {
+                return Act::Instead(Fault::RateLimited(5));
+            }
+            match request.target.contains(&failing) && !request.target.contains("after=") {
+                true => Act::Instead(Fault::Error(500, "app.post.get.app_error")),
+                false => Act::Serve,
+            }
+        });
+        stage.clock.advance(5_000);
+        let other = ask(&stage, "@prxbot and here?");
+        stage.run_for(&mut session, 200);
+        assert!(stage.answers(&question).is_empty(), "{path}");
+        stage.run_for(&mut session, 300);
+        assert_eq!(!stage.answers(&question).is_empty(), answered, "{path}");
+        if path != "/posts?before" {
+            assert_eq!(stage.answers(&other).len(), 1, "{path}");
+        }
+        let lines = said();
+        let told = lines.iter().filter(|line| line.contains("left out"));
+        assert_eq!(told.count(), 1, "{path}: {lines:#?}");
+    }
+}
+
+#[test]
 fn a_limit_that_was_lowered_meanwhile_splits_the_answer_anew() {
-    let stage = prepared("");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 3);
-    stage.clock.advance(10);
-    let question = ask(&stage, &"word ".repeat(1000));
-    stage.world().knobs.max_post_size = 1500;
-    stage.run_for(&mut session, 30);
-    let parts = stage.answers(&question);
-    assert_eq!(parts.len(), 4, "{parts:?}");
-    assert_eq!(parts.join(" ").matches("word").count(), 1000);
+    for version in [Version::V5_37, Version::V11_6] {
+        let clock = SimClock::new();
+        let stage = Stage::new(Time::Sim(clock.clone()), clock, version);
+        let stage = prepare(stage, "");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        stage.clock.advance(10);
+        let question = ask(&stage, &"word ".repeat(1000));
+        stage.world().knobs.max_post_size = 1500;
+        stage.run_for(&mut session, 30);
+        let parts = stage.answers(&question);
+        assert_eq!(parts.len(), 4, "{version:?}: {parts:?}");
+        assert_eq!(parts.join(" ").matches("word").count(), 1000);
+    }
+}
+
+/// Refuses so many posts.
+fn refuse_posts(stage: &Stage, mut count: usize, status: u16, id: &'static str) {
+    stage.mattermost.on_request(move |request, _| {
+        if count > 0 && is_new_post(request) {
+            count -= 1;
+            return Act::Instead(Fault::Error(status, id));
+        }
+        Act::Serve
+    });
+}
+
+#[test]
+fn an_answer_that_the_server_does_not_take_becomes_a_short_message() {
+    let (plugin, archived) = (
+        "plugin.too_rude",
+        "api.post.create_post.can_not_post_to_deleted.error",
+    );
+    // How many posts are refused, how often it is tried, and whether the person is told.
+    let cases = [
+        (plugin, 1, 2, true),
+        (plugin, 2, 2, false),
+        (archived, 1, 1, false),
+    ];
+    for (id, refused, tried, told) in cases {
+        let stage = prepared("");
+        refuse_posts(&stage, refused, 400, id);
+        let question = ask(&stage, "what is new?");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 120);
+        assert_eq!(tries(&stage).len(), tried, "{id}, {refused}");
+        let answers = stage.answers(&question).concat();
+        let expected = match told {
+            true => format!(
+                "Sorry, my answer cannot be posted here: the server refused: Something went wrong. (400 {id})"
+            ),
+            false => String::new(),
+        };
+        assert_eq!(answers, expected, "{refused}");
+        let next = ask(&stage, "and now?");
+        stage.run_for(&mut session, 10);
+        assert_eq!(stage.answers(&next).len(), 1, "{id}, {refused}");
+    }
+}
+
+#[test]
+fn an_answer_that_may_not_be_posted_for_a_while_is_kept_until_it_may() {
+    for settings in ["", "channel_id = \"{channel}\""] {
+        let (stage, model) = with_slow_model(&settings.replace("{channel}", "CHANNEL"));
+        let config = fs::read_to_string(stage.config_path()).expect("a config");
+        let config = config.replace("CHANNEL", &stage.channel);
+        fs::write(stage.config_path(), config).expect("a config");
+        refuse_posts(&stage, 3, 403, "api.context.permissions.app_error");
+        let question = ask(&stage, "what is new?");
+        let mut session = start(&stage);
+        said();
+        stage.run_for(&mut session, 300);
+        assert_eq!(stage.answers(&question).len(), 1, "{settings}");
+        assert_eq!(model.bodies().len(), 1, "{settings}");
+        let at: Vec<u64> = tries(&stage).iter().map(|(at, _, _)| *at).collect();
+        let apart = at.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(apart.min() >= Some(60_000) && at.len() == 4, "{at:?}");
+        let lines = said();
+        assert_eq!(lines.len(), 3, "{settings}: {lines:#?}");
+        assert!(lines[0].contains("is closed to the bot"), "{lines:#?}");
+        assert!(lines[1].contains("is open again"), "{lines:#?}");
+    }
 }

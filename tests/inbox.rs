@@ -1199,6 +1199,39 @@ fn thousands_of_posts_are_answered_once_and_in_their_order() {
 }
 
 #[test]
+fn more_posts_of_one_millisecond_than_fit_a_page_are_answered_once() {
+    // How many before them in the channel, how many in each, and how long: of long ones few fit a page.
+    for (before, count, length) in [(300, 450, 1), (0, 60, 40_000)] {
+        let (stage, session) = at_work("");
+        drop(session);
+        stage.clock.advance(SECOND);
+        let channel = match before {
+            0 => stage.world().direct_channel(&stage.ann.id, &stage.bot.id),
+            _ => stage.channel.clone(),
+        };
+        let mut world = stage.world();
+        world.post_many(&stage.eve.id, &channel, before, 0);
+        let long = "x".repeat(length);
+        let mut posts = Vec::new();
+        for ms in [0, 1, 2] {
+            stage.clock.advance(ms);
+            for number in 1..=count {
+                if number % (count / 3) == 0 {
+                    posts.push(world.post(&stage.ann.id, &channel, "here?"));
+                } else {
+                    world.post(&stage.eve.id, &channel, &long);
+                }
+            }
+        }
+        drop(world);
+        let mut session = stage.start();
+        work_until(&stage, &mut session, &posts, 9);
+        stage.run_for(&mut session, 5);
+        assert_once(&stage, &posts);
+    }
+}
+
+#[test]
 fn posts_over_the_bound_of_a_body_are_answered_in_smaller_pages() {
     let (stage, session) = at_work("");
     drop(session);
@@ -1631,4 +1664,68 @@ fn an_attempt_that_ended_with_an_error_does_not_count_after_a_restart() {
     stage.mattermost.serve_all();
     stage.run_for(&mut session, 70);
     assert_eq!(stage.answers(&question), ["You said: hello"]);
+}
+
+#[test]
+fn a_message_that_ended_the_process_and_is_far_ahead_is_not_begun_afresh() {
+    let (stage, mut session) = at_work("");
+    let town = stage.world().channel_named(&stage.team, "town-square");
+    ask_in(&stage, &town, "known");
+    stage.run_for(&mut session, 3);
+    drop(session);
+    let other = ask_in(&stage, &town, "and this?");
+    stage.clock.advance(SECOND);
+    backlog(&stage, &stage.channel, 1_100);
+    stage.clock.advance(SECOND);
+    let poison = ask(&stage, "poison");
+    let mut state = state(&stage);
+    state["journal"] = json!({
+        "post": poison, "channel": stage.channel, "attempts": 3,
+        "create_at": stage.world().post_by_id(&poison).create_at,
+    });
+    fs::write(stage.state_path(), state.to_string()).expect("a state file");
+    let mut session = stage.start();
+    let questions = [other.clone(), poison.clone()];
+    work_until(&stage, &mut session, &questions, 2);
+    stage.run_for(&mut session, 5);
+    assert_once(&stage, &questions);
+    assert_eq!(stage.answers(&other).concat(), "You said: and this?");
+    assert!(stage.answers(&poison)[0].contains("I have stopped trying"));
+}
+
+#[test]
+fn pages_without_anything_to_answer_cost_no_time() {
+    let (stage, session) = at_work("");
+    drop(session);
+    stage.clock.advance(3 * HOUR);
+    let mut world = stage.world();
+    world.post_many(&stage.eve.id, &stage.channel, 2_500, SECOND);
+    drop(world);
+    stage.clock.advance(1);
+    let question = ask(&stage, "here?");
+    let mut session = stage.start();
+    stage.run_for(&mut session, 3);
+    assert_once(&stage, [&question]);
+}
+
+#[test]
+fn a_list_that_a_proxy_calls_unchanged_at_the_first_look_is_no_list() {
+    let stage = Stage::simulated();
+    stage.configure(ECHO, "");
+    let question = ask(&stage, "history");
+    let mut session = stage.start();
+    stage
+        .mattermost
+        .on_request(|request, _| match request.target.ends_with("/channels") {
+            true => Act::Instead(Fault::Status(304, vec![], vec![])),
+            false => Act::Serve,
+        });
+    stage.run_for(&mut session, 30);
+    assert!(!stage.state_path().exists(), "{}", state(&stage));
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 60);
+    let other = ask(&stage, "new");
+    stage.run_for(&mut session, 3);
+    assert_never(&stage, [&question]);
+    assert_once(&stage, [&other]);
 }

@@ -4,9 +4,10 @@ use log::{debug, info, warn};
 
 use super::Bot;
 use crate::answer::{self, Generated};
-use crate::context;
+use crate::context::{self, Place};
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox::Waiting;
+use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
 use crate::outbox::{Delivery, Outbox, Trouble};
 use crate::reply::{self, ReplyOptions};
@@ -20,7 +21,6 @@ impl Bot {
     pub(super) fn resume(&mut self) -> Result<(), Trouble> {
         if let Some(journal) = self.store.state.journal.as_ref()
             && journal.draft.is_some()
-            && self.look_again(&journal.post)?.is_none()
         {
             let question = Post {
                 id: journal.post.clone(),
@@ -28,16 +28,38 @@ impl Bot {
                 create_at: journal.create_at,
                 ..Post::default()
             };
-            return self.give_up(&question, "it was deleted while its answer waited");
+            let seen = self.look_again(&question);
+            if self.bear(&question.id, seen)?.is_none() {
+                return self.give_up(&question, "it was deleted while its answer waited");
+            }
         }
         self.deliver()
     }
 
     pub(super) fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {
+        let post = waiting.post.id.clone();
+        let prepared = self.prepare(waiting);
+        self.bear(&post, prepared)?;
+        self.deliver()
+    }
+
+    /// Notes for how long the requests for `post` have failed.
+    fn bear<T>(&mut self, post: &PostId, result: Result<T, Trouble>) -> Result<T, Trouble> {
+        if let Err(Trouble::Api(error)) = &result
+            && may_last(error)
+            && self.patience.fails(post, self.times.clock.now())
+        {
+            warn!("what belongs to post {post} is left out, as it cannot be read: {error}");
+        }
+        result
+    }
+
+    /// Leaves an answer in the journal, if the post is to have one.
+    fn prepare(&mut self, waiting: Waiting) -> Result<(), Trouble> {
         let began = self.times.clock.now();
         let mut post = waiting.post;
         if began.saturating_sub(waiting.since) > self.times.stale {
-            match self.look_again(&post.id)? {
+            match self.look_again(&post)? {
                 Some(fresh) => post = fresh,
                 None => return self.give_up(&post, "it was deleted or cannot be read any more"),
             }
@@ -45,20 +67,30 @@ impl Bot {
         let direct = self.inbox.is_direct(&post.channel_id);
         match filter::verdict(&post, direct, &self.me, &self.config.mattermost) {
             Verdict::Answer => {}
-            Verdict::IfFollowed if context::wrote_in_thread(&self.client, &post, &self.me)? => {}
+            Verdict::IfFollowed if self.wrote_in_thread(&post)? => {}
             Verdict::IfFollowed => return self.ignore(&post, Reason::NotAddressed),
             Verdict::Ignore(reason) => return self.ignore(&post, reason),
         }
         self.asked = Some((post.user_id.clone(), began));
-        let before = self.store.state.journal.take();
+        if let Some(at) = self.held(&post.id) {
+            self.store.state.journal = Some(self.held.swap_remove(at));
+            return Ok(());
+        }
+        let mut before = self.store.state.journal.take();
+        if before
+            .as_ref()
+            .is_some_and(|journal| journal.post != post.id)
+        {
+            self.earlier = before.take();
+        }
         if let Err(trouble) = self.draft(&post, direct, before.as_ref()) {
             // An attempt that ended with an error is not one that ended with the process, neither for
             // this run nor for the next. If that cannot be written, it counts as one.
-            self.store.state.journal = before;
+            self.store.state.journal = before.or(self.earlier.take());
             let _ = self.store.save();
             return Err(trouble);
         }
-        self.deliver()
+        Ok(())
     }
 
     /// Has the answer generated, and journals it.
@@ -81,24 +113,26 @@ impl Bot {
         self.store.state.journal = Some(journal.clone());
         self.store.save()?;
         let began = self.times.clock.now();
-        let channel_name = self.inbox.name(&post.channel_id).to_owned();
-        let (text, apology) =
-            match self
-                .answerer
-                .generate(post, &self.me, &channel_name, direct, attempts)?
-            {
-                Generated::Answer(text) => (text, false),
-                Generated::Apology(text) => (text, true),
-                Generated::Gone(why) => return self.give_up(post, &why),
-                Generated::Closed(why) => {
-                    self.store.state.journal = None;
-                    self.inbox.close(&post.channel_id, &why);
-                    return Ok(());
-                }
-            };
-        self.inbox.opened(&post.channel_id);
+        let place = Place {
+            post,
+            bot: &self.me,
+            direct,
+            channel_name: self.inbox.name(&post.channel_id),
+            alone: self.patience.is_over(&post.id),
+            now: began,
+        };
+        let (text, apology) = match self.answerer.generate(&place, attempts)? {
+            Generated::Answer(text) => (text, false),
+            Generated::Apology(text) => (text, true),
+            Generated::Gone(why) => return self.give_up(post, &why),
+            Generated::Closed(why) => {
+                self.store.state.journal = self.earlier.take();
+                self.inbox.close(&post.channel_id, &why);
+                return Ok(());
+            }
+        };
         let took = self.times.clock.now() - began;
-        if took > self.times.stale && self.look_again(&post.id)?.is_none() {
+        if took > self.times.stale && self.look_again(post)?.is_none() {
             return self.give_up(
                 post,
                 "it was deleted, or cannot be read any more, while its answer was made",
@@ -110,6 +144,7 @@ impl Bot {
             parts: reply::parts(&text, self.post_limit, &options),
             nonce: Outbox::nonce(),
             apology,
+            unsent: true,
         };
         // Of several parts some may be there, from a run that this state knows nothing of.
         if draft.parts.len() == 1 {
@@ -135,11 +170,12 @@ impl Bot {
             journal.channel.clone(),
             journal.create_at,
         );
-        let root = draft.root.clone();
+        let (root, apology) = (draft.root.clone(), draft.apology);
         let (outbox, store, client) = (&mut self.outbox, &mut self.store, &self.client);
         let deliver = || outbox.deliver(client, store);
         match answer::typing_while(client, &self.times, &channel, &root, deliver)? {
             Delivery::Posted => {
+                self.inbox.opened(&channel);
                 let place = self.inbox.name(&channel);
                 match self.asked.take() {
                     Some((user, began)) => {
@@ -151,18 +187,41 @@ impl Bot {
             }
             Delivery::Nothing => return Ok(()),
             Delivery::TooLong if self.post_limit > SHORTEST_LIMIT => return self.split_again(),
+            Delivery::TooLong if !apology => return self.excuse("it is too long"),
+            Delivery::Refused(why) if !apology => return self.excuse(&why),
             Delivery::TooLong => warn!("post {post} in {channel} gets no answer: it is too long"),
-            Delivery::Refused { closed, why } => {
+            Delivery::Refused(why) | Delivery::Gone(why) => {
                 warn!("post {post} in {channel} gets no answer: {why}");
-                if closed {
-                    self.inbox.close(&channel, &why);
-                }
+            }
+            Delivery::Closed(why) => {
+                self.inbox.close(&channel, &why);
+                let journal = std::mem::replace(&mut self.store.state.journal, self.earlier.take());
+                self.held.extend(journal);
+                return Ok(());
             }
         }
-        self.store.state.journal = None;
+        self.store.state.journal = self.earlier.take();
         self.inbox
             .done(&mut self.store.state, &post, &channel, created);
         Ok(())
+    }
+
+    /// The server does not take the journal's answer: the person gets a short message that says why.
+    fn excuse(&mut self, why: &str) -> Result<(), Trouble> {
+        let (limit, options) = (self.post_limit, self.reply_options());
+        if let Some(journal) = &mut self.store.state.journal
+            && let Some(draft) = &mut journal.draft
+        {
+            let (post, channel) = (&journal.post, &journal.channel);
+            warn!("the answer to post {post} in {channel} is not taken: {why}");
+            let text = format!("Sorry, my answer cannot be posted here: {why}");
+            draft.parts = reply::parts(&text, limit, &options);
+            draft.nonce = Outbox::nonce();
+            draft.apology = true;
+            draft.unsent = true;
+            self.outbox.begin(&draft.nonce);
+        }
+        self.deliver()
     }
 
     /// The server's limit is lower than it was at the start: splits the journal's answer anew.
@@ -179,6 +238,7 @@ impl Bot {
                 .flat_map(|part| reply::parts(part, self.post_limit, &options))
                 .collect();
             draft.nonce = Outbox::nonce();
+            draft.unsent = true;
         }
         self.deliver()
     }
@@ -201,22 +261,54 @@ impl Bot {
     }
 
     fn handled(&mut self, post: &Post) -> Result<(), Trouble> {
+        if let Some(at) = self.held(&post.id) {
+            self.held.swap_remove(at);
+        }
         let state = &mut self.store.state;
-        state.journal = None;
+        if state
+            .journal
+            .as_ref()
+            .is_some_and(|journal| journal.post == post.id)
+        {
+            state.journal = self.earlier.take();
+        }
         self.inbox
             .done(state, &post.id, &post.channel_id, post.create_at);
         Ok(())
     }
 
+    /// Where the held answer to `post` is.
+    fn held(&self, post: &PostId) -> Option<usize> {
+        self.held.iter().position(|journal| journal.post == *post)
+    }
+
     /// The post as it is at present; nothing if it was deleted or cannot be read any more.
-    fn look_again(&self, post: &PostId) -> Result<Option<Post>, Trouble> {
-        match self.client.post(post) {
+    fn look_again(&self, post: &Post) -> Result<Option<Post>, Trouble> {
+        match self.client.post(&post.id) {
             Ok(post) if post.delete_at.0 == 0 => Ok(Some(post)),
             Ok(_) => Ok(None),
             Err(error) if error.is_closed() => Ok(None),
+            Err(error) if self.is_left_out(post, &error) => Ok(Some(post.clone())),
             Err(error) => Err(error.into()),
         }
     }
+
+    fn is_left_out(&self, post: &Post, error: &ApiError) -> bool {
+        may_last(error) && self.patience.is_over(&post.id)
+    }
+
+    /// Whether the bot already wrote in the post's thread.
+    fn wrote_in_thread(&self, post: &Post) -> Result<bool, Trouble> {
+        match context::wrote_in_thread(&self.client, post, &self.me) {
+            Err(error) if self.is_left_out(post, &error) => Ok(false),
+            wrote => Ok(wrote?),
+        }
+    }
+}
+
+/// Whether one request may fail so for ever though the server is well.
+fn may_last(error: &ApiError) -> bool {
+    matches!(error, ApiError::Unclear(_) | ApiError::TooLarge)
 }
 
 /// Most posts are not for the bot: that is no news.

@@ -138,7 +138,7 @@ impl Session {
             Ok(round) if self.once && !round.more => return Ok(true),
             Ok(round) => {
                 self.outage.over();
-                if round.more && round.answered {
+                if round.more && round.moved {
                     return Ok(false);
                 }
                 self.times.poll

@@ -47,45 +47,93 @@ pub fn find_entry(
 }
 
 /// The newest post created at `from` or before, for a walk forward to begin after. Where all are
-/// newer, the channel's first post, and that post itself, since the walk leaves it out.
+/// newer, the channel's first post, and all posts of its millisecond, since the walk leaves them out.
 pub fn find_anchor(
     client: &Client,
     channel: &ChannelId,
     from: ServerTime,
-) -> Result<(PostId, Option<Post>), ApiError> {
+) -> Result<(PostId, Vec<Post>), ApiError> {
     let (mut size, mut offset) = (PAGE, 0);
-    let mut oldest: Option<Post> = None;
+    let mut oldest: Vec<Post> = Vec::new();
     loop {
         let page = paged(&mut size, |count| {
             client.posts_page(channel, offset / count, count)
         })?;
         offset += page.order.len();
         let full = page.order.len() >= size;
-        let mut posts = page.posts;
-        posts.sort_by_key(|post| post.create_at);
-        if let Some(anchor) = posts.iter().rev().find(|post| post.create_at <= from) {
-            return Ok((anchor.id.clone(), None));
+        let anchor = page.posts.iter().filter(|post| post.create_at <= from);
+        if let Some(anchor) = anchor.max_by_key(|post| post.create_at) {
+            return Ok((anchor.id.clone(), Vec::new()));
         }
-        oldest = posts.into_iter().next().or(oldest);
+        for post in page.posts {
+            let known = oldest.first().map(|known| known.create_at);
+            if known.is_none_or(|known| post.create_at < known) {
+                oldest = vec![post];
+            } else if known == Some(post.create_at) {
+                oldest.push(post);
+            }
+        }
         if !full {
-            let id = oldest
-                .as_ref()
-                .map(|post| post.id.clone())
-                .unwrap_or_default();
-            return Ok((id, oldest));
+            let id = oldest.first().map(|post| post.id.clone());
+            return Ok((id.unwrap_or_default(), oldest));
         }
     }
 }
 
-/// Where the page after this one begins: before the posts of the page's last millisecond, since the
-/// page may have cut through them. Roots that the page dragged along lie behind it.
-pub fn next_anchor(page: &PostList) -> Option<PostId> {
-    let order: BTreeSet<&PostId> = page.order.iter().collect();
-    let posts = || page.posts.iter().filter(|post| order.contains(&post.id));
-    let newest = posts().max_by_key(|post| post.create_at)?;
-    let before = posts().filter(|post| post.create_at < newest.create_at);
-    let anchor = before.max_by_key(|post| post.create_at).unwrap_or(newest);
-    Some(anchor.id.clone())
+/// A walk forward through a channel's posts, page by page.
+///
+/// The server orders posts by their millisecond alone. So the next page begins before the posts of
+/// this page's last millisecond, through which it may have cut; only within a millisecond that fills a
+/// whole page are posts counted.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// The next page is among the posts of later milliseconds than this post's.
+    after: PostId,
+    /// So many of them were seen.
+    seen: usize,
+    /// How many posts the last page was asked for, so as not to be over the bound.
+    size: usize,
+}
+
+impl Walk {
+    pub fn new(after: PostId) -> Walk {
+        Walk {
+            after,
+            seen: 0,
+            size: PAGE,
+        }
+    }
+
+    /// The next page, and whether another may follow. After an error the walk is where it was.
+    pub fn next(
+        &mut self,
+        client: &Client,
+        channel: &ChannelId,
+    ) -> Result<(PostList, bool), ApiError> {
+        let mut size = (self.size * 2).min(PAGE);
+        let page = paged(&mut size, |count| {
+            client.posts_after(channel, &self.after, self.seen / count, count)
+        })?;
+        self.size = size;
+        let more = page.order.len() >= size && self.pass(&page, self.seen / size * size);
+        Ok((page, more))
+    }
+
+    /// Moves on to behind a full page that began with the post number `first`, counted from 0: whether
+    /// there is a way. Roots that the page dragged along lie behind it.
+    fn pass(&mut self, page: &PostList, first: usize) -> bool {
+        let order: BTreeSet<&PostId> = page.order.iter().collect();
+        let posts = || page.posts.iter().filter(|post| order.contains(&post.id));
+        let Some(newest) = posts().map(|post| post.create_at).max() else {
+            return false;
+        };
+        let before = posts().filter(|post| post.create_at < newest);
+        match before.max_by_key(|post| post.create_at) {
+            Some(post) => (self.after, self.seen) = (post.id.clone(), 0),
+            None => self.seen = first + page.order.len(),
+        }
+        true
+    }
 }
 
 /// Asks with ever smaller pages while the answer is over the bound.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use log::{debug, info};
 
-use super::pages::{PAGE, find_anchor, is_entry, next_anchor, paged};
+use super::pages::{Walk, find_anchor, is_entry};
 use super::record::{answered, collect_parts, complete};
 use super::{Inbox, Waiting, Wanted};
 use crate::mattermost::client::{ApiError, Client};
@@ -18,16 +18,13 @@ pub const SINCE_LIMIT: usize = 1000;
 /// A channel with more to read than one answer holds is walked forward, page by page.
 #[derive(Debug)]
 pub struct Behind {
-    /// The next page begins after this post.
-    after: PostId,
+    walk: Walk,
     /// What the whole way ahead shows as answered.
     answered: BTreeSet<PostId>,
     /// What the server showed when the walk began.
     shown: (ServerTime, u64),
     /// How many posts on the way were not known.
     found: usize,
-    /// How many posts the last page was asked for, so as not to be over the bound.
-    size: usize,
 }
 
 impl Inbox {
@@ -121,12 +118,10 @@ impl Inbox {
         let window = self.scope.times.window;
         let from = channel.mark.before(window).max(channel.floor);
         let cutoff = self.cutoff(client);
-        let mut first = None;
+        let mut first = Vec::new();
         let mut after = channel.anchor.clone();
         if !after.is_empty() && from >= cutoff {
-            let known = paged(&mut PAGE.clone(), |count| {
-                client.posts_after(id, &after, count)
-            })?;
+            let (known, _) = Walk::new(after.clone()).next(client, id)?;
             if known.order.is_empty() {
                 after = PostId::default();
             }
@@ -142,11 +137,11 @@ impl Inbox {
             }
             (after, first) = find_anchor(client, id, from.max(cutoff))?;
         }
-        let start = after.clone();
+        let start = Walk::new(after);
         let mut own = BTreeMap::new();
-        let mut size = PAGE;
+        let mut walk = start.clone();
         loop {
-            let page = paged(&mut size, |count| client.posts_after(id, &after, count))?;
+            let (page, more) = walk.next(client, id)?;
             collect_parts(&page.posts, &self.scope.bot, &mut own);
             for post in page
                 .posts
@@ -155,23 +150,19 @@ impl Inbox {
             {
                 channel.floor = channel.floor.max(post.create_at);
             }
-            match next_anchor(&page) {
-                Some(next) if page.order.len() >= size => after = next,
-                _ => break,
+            if !more {
+                break;
             }
         }
         let answered = complete(own);
-        if let Some(post) = first {
-            self.take(client, channel, id, vec![post], &answered, wanted);
-        }
+        self.take(client, channel, id, first, &answered, wanted);
         if let Some(watch) = self.watched.get_mut(id) {
             debug!("channel {} ({id}) is read page by page", watch.name);
             watch.behind = Some(Behind {
-                after: start,
+                walk: start,
                 answered,
                 shown: watch.shown,
                 found: 0,
-                size,
             });
         }
         Ok(())
@@ -191,11 +182,7 @@ impl Inbox {
         let Some(mut behind) = watch.behind.take() else {
             return Ok(());
         };
-        let mut size = (behind.size * 2).min(PAGE);
-        let page = paged(&mut size, |count| {
-            client.posts_after(id, &behind.after, count)
-        });
-        let page = match page {
+        let (page, more) = match behind.walk.next(client, id) {
             Ok(page) => page,
             Err(error) => {
                 watch.behind = Some(behind);
@@ -205,17 +192,15 @@ impl Inbox {
         let cap = cap(client.date_ms().map(ServerTime), channel);
         let newest = page.posts.iter().map(|post| post.create_at);
         let newest = newest.filter(|time| *time <= cap).max().unwrap_or_default();
-        let next = next_anchor(&page);
-        let more = page.order.len() >= size;
-        behind.size = size;
         behind.found += self.take(client, channel, id, page.posts, &behind.answered, wanted);
         if let Some(watch) = self.watched.get_mut(id) {
             watch.newest = watch.newest.max(newest);
             // What became visible late is found by another read; a way on which nothing was new is
             // a complete one.
             watch.read_at = None;
-            if more && let Some(after) = next {
-                watch.behind = Some(Behind { after, ..behind });
+            if more {
+                watch.behind = Some(behind);
+                self.walked = true;
             } else if behind.found == 0 {
                 watch.read_at = Some(behind.shown);
             }

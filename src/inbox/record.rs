@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pages::{PAGE, next_anchor, paged};
+use super::pages::Walk;
 use super::read::SINCE_LIMIT;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
@@ -54,19 +54,13 @@ pub fn parts_of(
         Ok(_) | Err(ApiError::TooLarge) => {
             // From the post before the question on: pages leave out their first millisecond.
             let before = client.posts_before(channel, question, 1)?.order;
-            let mut after = before
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| question.clone());
-            let mut size = PAGE;
+            let before = before.into_iter().next();
+            let mut walk = Walk::new(before.unwrap_or_else(|| question.clone()));
             loop {
-                let page = paged(&mut size, |count| {
-                    client.posts_after(channel, &after, count)
-                })?;
+                let (page, more) = walk.next(client, channel)?;
                 collect_parts(&page.posts, bot, &mut parts);
-                match next_anchor(&page) {
-                    Some(next) if page.order.len() >= size => after = next,
-                    _ => break,
+                if !more {
+                    break;
                 }
             }
         }

@@ -175,7 +175,8 @@ impl Client {
         let path = format!("users/me/teams/{}/channels", encode(team.as_str()));
         let condition = etag.map(|etag| ("If-None-Match", etag));
         let response = self.send("GET", &path, None, condition.as_slice(), self.times.call)?;
-        if response.status == 304 {
+        // Unasked for, it is a proxy's doing.
+        if response.status == 304 && etag.is_some() {
             return Ok(ChannelList::Unchanged);
         }
         // A proxy that compresses weakens an ETag, `x`, to `W/x` or `W/"x"`, which never matches.
@@ -252,18 +253,20 @@ impl Client {
         self.posts(channel, &format!("since={}", since.0), POSTS_LIMIT)
     }
 
-    /// `GET channels/{channel}/posts?after=`: the oldest `count` (200 at most) of the posts that were
-    /// created after `post`, without the threads that they belong to. Unknown `post`: none.
+    /// `GET channels/{channel}/posts?after=`: page `page` of `count` (200 at most) of the posts that were
+    /// created in a later millisecond than `post`, page 0 being the oldest, without the threads that
+    /// they belong to. Unknown `post`: none.
     pub fn posts_after(
         &self,
         channel: &ChannelId,
         post: &PostId,
+        page: usize,
         count: usize,
     ) -> Result<PostList, ApiError> {
         self.posts(
             channel,
             &format!(
-                "after={}&page=0&per_page={count}&skipFetchThreads=true",
+                "after={}&page={page}&per_page={count}&skipFetchThreads=true",
                 encode(post.as_str())
             ),
             limit(count),
