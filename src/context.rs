@@ -134,11 +134,20 @@ fn history(
     if threaded && !place.direct {
         return Ok(Vec::new());
     }
+    // The newest page has the answers, too, that earlier questions got after this one was asked.
     let mut posts = smaller(count, |count| {
-        Ok(client
-            .posts_before(&post.channel_id, &post.id, count)?
-            .posts)
+        Ok(client.posts_page(&post.channel_id, 0, count)?.posts)
     })?;
+    let before = posts
+        .iter()
+        .filter(|other| other.create_at < post.create_at);
+    if posts.len() >= count && before.count() < settings.history_posts {
+        posts.extend(smaller(count, |count| {
+            Ok(client
+                .posts_before(&post.channel_id, &post.id, count)?
+                .posts)
+        })?);
+    }
     if !place.direct {
         posts.retain(|post| post.root_id.is_empty());
     }
@@ -171,6 +180,7 @@ fn read_files(client: &Client, files: &[FileInfo], mut budget: usize) -> Vec<Fil
             break;
         }
         let text = match client.file(&file.id, budget * 4) {
+            Ok(bytes) if bytes.contains(&0) => Err("it is not a text file".to_owned()),
             Ok(bytes) => {
                 let text: String = String::from_utf8_lossy(&bytes)
                     .chars()

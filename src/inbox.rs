@@ -7,14 +7,14 @@ mod read;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use log::{debug, info, warn};
 
 use crate::mattermost::client::{ApiError, ChannelList, Client};
 use crate::mattermost::{Channel, ChannelId, Post, PostId, ServerTime, TeamId, UserId};
 use crate::state::{ChannelState, State};
-use crate::times::Times;
+use crate::times::{self, Times};
 use pages::find_entry;
 use read::Behind;
 pub use record::{answered, parts_of};
@@ -233,13 +233,12 @@ impl Inbox {
         };
         watch.closed_until = Some(now + pause);
         if !std::mem::replace(&mut watch.closed_told, true) {
-            let name = if watch.name.is_empty() {
-                channel.as_str()
-            } else {
-                &watch.name
+            let name = match watch.name.as_str() {
+                "" => channel.to_string(),
+                name => format!("{name} ({channel})"),
             };
             warn!(
-                "channel {name} ({channel}) is closed to the bot: {why}; looking again every {} s",
+                "channel {name} is closed to the bot: {why}; looking again every {} s",
                 self.scope.times.recheck.as_secs()
             );
         }
@@ -297,7 +296,9 @@ impl Inbox {
         let check_membership = known.is_none_or(|watch| watch.closed_until.is_some());
         let channel = match client.channel(id) {
             Err(error) if error.is_closed() => {
-                let why = format!("{error}; check channel_id and add the bot to the channel");
+                let why = format!(
+                    "{error}; `prx channel doctor` finds the right channel_id, and the bot must be in the channel"
+                );
                 let confirmed = self.is_confirmed(now);
                 if confirmed {
                     self.begin(state);
@@ -496,7 +497,9 @@ impl Inbox {
             };
             debug!(
                 "channel {} ({}) is answered from {} on",
-                channel.name, channel.id, floor.0
+                channel.name,
+                channel.id,
+                times::timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(floor.0))
             );
             let fresh = ChannelState {
                 floor,

@@ -776,6 +776,20 @@ fn in_a_direct_channel_and_without_threads_the_channels_last_posts_are_the_conte
             conversation(&model),
             ["user: one", "assistant: 1", "user: two"]
         );
+        // Both at once: the second is told how the first was answered.
+        let last = {
+            let mut world = play.world();
+            model.then(ModelReply::text("3"));
+            world.post(&play.ann, channel, "three");
+            world.clock_offset_ms += 1;
+            world.post(&play.ann, channel, "four")
+        };
+        play.wait_for_answer(&last);
+        let told = conversation(&model);
+        assert_eq!(
+            told[told.len() - 3..],
+            ["user: three", "assistant: 3", "user: four"]
+        );
     }
 }
 
