@@ -1222,6 +1222,7 @@ fn text_files_are_read_and_all_files_are_named() {
         let question = draft
             .file("notes.txt", "text/plain", b"the cake is a lie")
             .file("photo.png", "image/png", &[0; 3072])
+            .file("drawing.md", "text/markdown", b"\x89PNG\0\0\0")
             .post();
         drop(world);
         play.wait_for_answer(&question);
@@ -1236,6 +1237,10 @@ fn text_files_are_read_and_all_files_are_named() {
             "{asked}"
         );
         assert!(asked.contains("[file: photo.png, 3 KB]"), "{asked}");
+        assert!(
+            asked.contains("[drawing.md: it is not a text file]"),
+            "{asked}"
+        );
     }
     play.mattermost.on_request(|request, _| {
         match request.method == "GET" && api_path(request).starts_with("files/") {

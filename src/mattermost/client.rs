@@ -263,14 +263,8 @@ impl Client {
         page: usize,
         count: usize,
     ) -> Result<PostList, ApiError> {
-        self.posts(
-            channel,
-            &format!(
-                "after={}&page={page}&per_page={count}&skipFetchThreads=true",
-                encode(post.as_str())
-            ),
-            limit(count),
-        )
+        let place = format!("after={}&", encode(post.as_str()));
+        self.page(channel, &place, page, count)
     }
 
     /// `GET channels/{channel}/posts?before=`: the newest `count` of the posts created before `post`.
@@ -280,14 +274,8 @@ impl Client {
         post: &PostId,
         count: usize,
     ) -> Result<PostList, ApiError> {
-        self.posts(
-            channel,
-            &format!(
-                "before={}&page=0&per_page={count}&skipFetchThreads=true",
-                encode(post.as_str())
-            ),
-            limit(count),
-        )
+        let place = format!("before={}&", encode(post.as_str()));
+        self.page(channel, &place, 0, count)
     }
 
     /// `GET channels/{channel}/posts?page=`: page `page` of `count`, page 0 being the newest. Pages
@@ -298,11 +286,20 @@ impl Client {
         page: usize,
         count: usize,
     ) -> Result<PostList, ApiError> {
-        self.posts(
-            channel,
-            &format!("page={page}&per_page={count}&skipFetchThreads=true"),
-            limit(count),
-        )
+        self.page(channel, "", page, count)
+    }
+
+    /// A page of one post cannot be made smaller: its body may be as large as any other.
+    fn page(
+        &self,
+        channel: &ChannelId,
+        place: &str,
+        page: usize,
+        count: usize,
+    ) -> Result<PostList, ApiError> {
+        let query = format!("{place}page={page}&per_page={count}&skipFetchThreads=true");
+        let limit = if count > 1 { POSTS_LIMIT } else { BODY_LIMIT };
+        self.posts(channel, &query, limit)
     }
 
     fn posts(&self, channel: &ChannelId, query: &str, limit: u64) -> Result<PostList, ApiError> {
@@ -453,11 +450,6 @@ impl Client {
             status => Err(refusal(status, method, path, response)),
         }
     }
-}
-
-/// Of a body of `count` posts. A page of one cannot be made smaller.
-fn limit(count: usize) -> u64 {
-    if count > 1 { POSTS_LIMIT } else { BODY_LIMIT }
 }
 
 /// `11.6.0` of an `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`.
