@@ -49,11 +49,11 @@ impl State {
     /// Notes that the bot is out of a channel. Its floor is of use only where it is not far behind the
     /// newest moment of all lists: `margin`, as `Times::entry_margin`.
     pub fn leave(&mut self, channel: &ChannelId, margin: Duration) {
-        if let Some(known) = self.channels.remove(channel)
-            && known.floor > self.listed_at.before(margin)
-        {
-            self.left.insert(channel.clone(), known.floor);
-        }
+        let known = self.channels.remove(channel);
+        self.left
+            .extend(known.map(|known| (channel.clone(), known.floor)));
+        let useful = self.listed_at.before(margin);
+        self.left.retain(|_, floor| *floor > useful);
     }
 }
 

@@ -141,8 +141,10 @@ fn memory() -> Vec<Row> {
             rig.stage.wait_for_answer(&last);
         }
         rig.wait_polls(5);
-        megabytes(what, goal, process.resident())
-            .beside(format!("{fresh:.2} before the first message"))
+        let file = size().measured.unwrap_or_default() / 1e6;
+        megabytes(what, goal, process.resident()).beside(format!(
+            "{fresh:.2} before the first message; the file, which is mapped whole: {file:.2}"
+        ))
     };
     vec![
         after_answers("resident, TLS, after 1000 answers, 10 a minute", 2.0, 1),
@@ -464,10 +466,10 @@ fn with_backlog() -> Rig {
     drop(process);
     let mut world = rig.stage.world();
     world.seed(1000);
-    // All of them after the bot came.
-    world.clock_offset_ms += 2000;
+    // All of them after the bot came, over more than eight hours.
+    world.clock_offset_ms += 31_000_000;
     world.knobs.request_takes_ms = SERVER_TAKES_MS;
-    world.post_many(&rig.stage.ann.id, &rig.stage.channel, 1000, 1);
+    world.post_many(&rig.stage.ann.id, &rig.stage.channel, 1000, 30_000);
     drop(world);
     rig.server.take();
     rig
@@ -564,16 +566,42 @@ fn is_whole(bytes: &[u8]) -> bool {
 
 /// What more channels cost.
 fn growth() -> Vec<Row> {
-    const FLAT: &str = "idle poll with 1000 channels, in that with 1";
+    let mut rows = vec![idle_growth()];
+    rows.extend(message_growth());
+    rows
+}
+
+/// Both at the same time: a processor that is hardly used takes its time, now more, now less.
+fn idle_growth() -> Row {
+    const WHAT: &str = "idle poll with 1000 channels, in that with 1";
+    let rigs = [1, 1000].map(|channels| {
+        Rig::new(&Setup {
+            channels,
+            ..Setup::default()
+        })
+    });
+    let processes = rigs.each_ref().map(Rig::spawn);
+    rigs.iter().for_each(Rig::settle);
+    let polls = std::thread::scope(|scope| {
+        let one = scope.spawn(|| idle_poll(&rigs[0], &processes[0]));
+        (
+            idle_poll(&rigs[1], &processes[1]),
+            one.join().expect("no panic"),
+        )
+    });
+    let (Some(many), Some(one)) = polls else {
+        return missing(WHAT, 1.25);
+    };
+    Row::at_most(WHAT, "", 1.25, many.as_secs_f64() / one.as_secs_f64())
+        .beside(format!("{many:.0?} against {one:.0?}"))
+}
+
+fn message_growth() -> Vec<Row> {
     const LINEAR: &str = "message per list byte, 1000 channels by 500";
     let costs: Vec<_> = [1, 10, 100, 500, 1000].map(costs_with).into();
     let Some(costs) = costs.into_iter().collect::<Option<Vec<_>>>() else {
-        return vec![missing(FLAT, 1.25), missing(LINEAR, 1.5)];
+        return vec![missing(LINEAR, 1.5)];
     };
-    let polls: Vec<String> = costs
-        .iter()
-        .map(|cost| format!("{} channels {:.0?}", cost.channels, cost.poll))
-        .collect();
     let messages: Vec<String> = costs
         .iter()
         .map(|cost| format!("{} kB {:.1?}", cost.list_bytes / 1000, cost.message))
@@ -584,22 +612,13 @@ fn growth() -> Vec<Row> {
         more / (to.list_bytes - from.list_bytes) as f64
     };
     vec![
-        Row::at_most(
-            FLAT,
-            "",
-            1.25,
-            all.poll.as_secs_f64() / one.poll.as_secs_f64(),
-        )
-        .beside(polls.join(", ")),
         Row::at_most(LINEAR, "", 1.5, slope(half, all) / slope(one, half))
             .beside(messages.join(", ")),
     ]
 }
 
 struct Costs {
-    channels: usize,
     list_bytes: usize,
-    poll: Duration,
     message: Duration,
 }
 
@@ -627,9 +646,7 @@ fn costs_with(channels: usize) -> Option<Costs> {
         messages.push(spent.saturating_sub(poll * polls as u32));
     }
     Some(Costs {
-        channels,
         list_bytes,
-        poll,
         message: median(messages),
     })
 }
