@@ -249,6 +249,13 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "allowed_users = [\"{ann}\", \"{eve}\"]",
         ),
         (
+            &|_| "allowed_users = [\"ann\", \"eve\"]".into(),
+            "allowed_users",
+            "failure",
+            "ann, eve are names",
+            "allowed_users = [\"{ann}\", \"{eve}\"]",
+        ),
+        (
             &|_| "allowed_users = []".into(),
             "allowed_users",
             "failure",

@@ -321,10 +321,13 @@ impl Place<'_> {
             let ids: Vec<String> = lines.iter().map(|id| format!("{id:?}")).collect();
             self.report.fail(
                 "allowed_users",
-                format!(
-                    "{} is a name, where an id belongs, so it lets nobody in",
-                    wrong.join(", ")
-                ),
+                match &wrong[..] {
+                    [name] => format!("{name} is a name, where an id belongs: it lets nobody in"),
+                    names => format!(
+                        "{} are names, where ids belong: they let nobody in",
+                        names.join(", ")
+                    ),
+                },
                 format!("{BELOW}\n  allowed_users = [{}]", ids.join(", ")),
             );
         }
