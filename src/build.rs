@@ -1,7 +1,8 @@
 //! Makes a plain `cargo build --release` on Linux smaller: the program aborts on a panic, so that its
 //! unwind tables, an eighth of it, are never read; and its relocations can be packed.
 //!
-//! Whoever brings flags or a linker of his own knows better, and his linker may know no scripts.
+//! With flags or a linker of your own it does nothing: you know better, and that linker may know no
+//! scripts.
 
 use std::env::var;
 

@@ -297,7 +297,8 @@ impl Inbox {
         let channel = match client.channel(id) {
             Err(error) if error.is_closed() => {
                 let why = format!(
-                    "{error}; `prx channel doctor` finds the right channel_id, and the bot must be in the channel"
+                    "{error}; `prx channel doctor` finds the right channel_id, and the bot must be in \
+                     the channel"
                 );
                 let confirmed = self.is_confirmed(now);
                 if confirmed {

@@ -8,3 +8,8 @@ use serde::de::DeserializeOwned;
 pub fn parse<T: DeserializeOwned>(source: Box<dyn Read + '_>) -> serde_json::Result<T> {
     serde_json::from_reader(BufReader::with_capacity(4096, source))
 }
+
+/// Parses the JSON that `bytes` hold, to their end.
+pub fn parse_slice<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    parse(Box::new(bytes))
+}

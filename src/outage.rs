@@ -41,7 +41,7 @@ impl Outage {
     }
 
     /// A round went well.
-    pub fn over(&mut self) {
+    pub fn went_well(&mut self) {
         if let Some(since) = self.since {
             let now = self.times.clock.now();
             let well = *self.well.get_or_insert(now);
@@ -59,7 +59,7 @@ impl Outage {
     }
 
     /// A round failed: how long to wait before the next, or that there is no use in going on.
-    pub fn begins(&mut self, trouble: &Trouble) -> Result<Duration, Exit> {
+    pub fn failed(&mut self, trouble: &Trouble) -> Result<Duration, Exit> {
         let now = self.times.clock.now();
         match trouble {
             Trouble::Api(error @ ApiError::Unauthorized) => {

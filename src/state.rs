@@ -235,7 +235,7 @@ fn understand(bytes: &[u8]) -> Result<State, String> {
     struct Versioned {
         version: u32,
     }
-    match json::parse::<Versioned>(Box::new(bytes)) {
+    match json::parse_slice::<Versioned>(bytes) {
         Ok(Versioned { version }) if version > VERSION => {
             return Err(format!(
                 "it is from a newer version of prx (format {version})"
@@ -243,7 +243,7 @@ fn understand(bytes: &[u8]) -> Result<State, String> {
         }
         _ => {}
     }
-    json::parse(Box::new(bytes)).map_err(|error| format!("it is not a state file ({error})"))
+    json::parse_slice(bytes).map_err(|error| format!("it is not a state file ({error})"))
 }
 
 /// `name.json` → `name.json.SUFFIX`, in the same folder.

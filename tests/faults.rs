@@ -1331,11 +1331,8 @@ fn a_pipe_or_a_device_in_a_files_place_is_an_error_that_says_so() {
 fn a_config_and_a_state_behind_links_are_used() {
     let stage = prepared("");
     for name in ["config.toml", "config.state.json"] {
-        let (place, elsewhere) = (
-            stage.folder.path().join(name),
-            stage.folder.path().join("x"),
-        );
-        let elsewhere = elsewhere.with_extension(name);
+        let folder = stage.folder.path();
+        let (place, elsewhere) = (folder.join(name), folder.join(format!("other.{name}")));
         fs::rename(&place, &elsewhere).expect("a file");
         std::os::unix::fs::symlink(&elsewhere, &place).expect("a link");
     }
@@ -1653,10 +1650,7 @@ fn an_answer_that_the_server_does_not_take_becomes_a_short_message() {
 #[test]
 fn an_answer_that_may_not_be_posted_for_a_while_is_kept_until_it_may() {
     for settings in ["", "channel_id = \"{channel}\""] {
-        let (stage, model) = with_slow_model(&settings.replace("{channel}", "CHANNEL"));
-        let config = fs::read_to_string(stage.config_path()).expect("a config");
-        let config = config.replace("CHANNEL", &stage.channel);
-        fs::write(stage.config_path(), config).expect("a config");
+        let (stage, model) = with_slow_model(settings);
         refuse_posts(&stage, 3, 403, "api.context.permissions.app_error");
         let question = ask(&stage, "what is new?");
         let mut session = start(&stage);

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::mattermost::PostId;
 
-/// So long, and at least so often.
-const LONG: Duration = Duration::from_secs(300);
-const OFTEN: u32 = 5;
+/// Patience lasts at least so long.
+const MIN_DURATION: Duration = Duration::from_secs(300);
+/// And at least so many failures.
+const MIN_FAILURES: u32 = 5;
 
-/// With the message that is in trouble, if there is one.
+/// The message that is in trouble, if there is one, and how long it has been.
 #[derive(Default)]
 pub struct Patience {
     post: PostId,
@@ -29,10 +30,11 @@ impl Patience {
             };
         }
         self.failures += 1;
-        let over = self.failures >= OFTEN && now.saturating_sub(self.since) >= LONG;
+        let over = self.failures >= MIN_FAILURES && now.saturating_sub(self.since) >= MIN_DURATION;
         over && !std::mem::replace(&mut self.over, true)
     }
 
+    /// Whether `post` is to be done without what its requests would bring.
     pub fn is_over(&self, post: &PostId) -> bool {
         self.over && self.post == *post
     }

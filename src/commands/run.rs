@@ -85,11 +85,11 @@ impl Session {
                 Ok(introduced) => break introduced,
                 Err(error @ ApiError::Unauthorized) => return Err(Exit::Token(error.to_string())),
                 Err(error) if once => return Err(Exit::Failure(error.to_string())),
-                Err(error) => times.clock.sleep(outage.begins(&Trouble::Api(error))?),
+                Err(error) => times.clock.sleep(outage.failed(&Trouble::Api(error))?),
             }
             between();
         };
-        outage.over();
+        outage.went_well();
         let scope = settings.channel_id.clone().unwrap_or_default();
         let store = Store::open(&config.state_path, &me.id, &scope, times.clock.clone());
         let store = store.map_err(|error| {
@@ -137,14 +137,14 @@ impl Session {
         let pause = match self.bot.round() {
             Ok(round) if self.once && !round.more => return Ok(true),
             Ok(round) => {
-                self.outage.over();
+                self.outage.went_well();
                 if round.more && round.moved {
                     return Ok(false);
                 }
                 self.times.poll
             }
             Err(trouble) if self.once => return Err(Exit::Failure(trouble.to_string())),
-            Err(trouble) => self.outage.begins(&trouble)?,
+            Err(trouble) => self.outage.failed(&trouble)?,
         };
         self.times.clock.sleep(pause);
         Ok(false)

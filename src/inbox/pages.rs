@@ -6,7 +6,7 @@ use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, PostList, ServerTime, UserId};
 
 /// The largest page that the server gives.
-pub const PAGE: usize = 200;
+const PAGE: usize = 200;
 
 /// Whether the post says that the bot came into its channel: someone added it, or it joined the
 /// channel or the team.
@@ -137,7 +137,7 @@ impl Walk {
 }
 
 /// Asks with ever smaller pages while the answer is over the bound.
-pub fn paged(
+fn paged(
     size: &mut usize,
     ask: impl Fn(usize) -> Result<PostList, ApiError>,
 ) -> Result<PostList, ApiError> {

@@ -98,7 +98,7 @@ struct Reply {
 
 impl Reply {
     fn event(&mut self, event: &Event, exchange: &Exchange) -> Result<Seen, ProviderError> {
-        let json: Value = json::parse(Box::new(event.data.as_bytes())).unwrap_or_default();
+        let json: Value = json::parse_slice(event.data.as_bytes()).unwrap_or_default();
         if event.name == "error" || is_error(&json) {
             return Err(exchange.asked.refused(200, &event.data, None));
         }
@@ -132,7 +132,7 @@ impl Reply {
 
     /// What came in place of the rest of a stream: an answer in one piece, an error, or nothing.
     fn plain(&mut self, body: &str, exchange: &Exchange) -> Result<(), ProviderError> {
-        let Ok(json) = json::parse::<Value>(Box::new(body.as_bytes())) else {
+        let Ok(json) = json::parse_slice::<Value>(body.as_bytes()) else {
             return Err(exchange.again(match body.trim() {
                 "" => "the answer broke off",
                 _ => "the answer is not JSON: is the URL right?",

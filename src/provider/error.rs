@@ -128,7 +128,7 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// The error for a response with `status` and `body`; status 200 is an error inside an answer.
     pub fn refused(&self, status: u16, body: &str, after: Option<Duration>) -> ProviderError {
-        let json = json::parse::<Value>(Box::new(body.as_bytes())).ok();
+        let json = json::parse_slice::<Value>(body.as_bytes()).ok();
         // Written anew: escapes would hide both signs and quotations.
         let body = json.as_ref().map_or(body.to_owned(), Value::to_string);
         let text = body.to_lowercase();

@@ -102,7 +102,7 @@ fn get(
     let (status, after) = (response.status, response.retry_after());
     let mut body = String::new();
     let read = response.reader(LIST).read_to_string(&mut body);
-    let list = json::parse(Box::new(body.as_bytes())).ok();
+    let list = json::parse_slice(body.as_bytes()).ok();
     match (status, list) {
         (200, Some(list)) if read.is_ok() && !super::error::is_error(&list) => Ok(list),
         (200, None) | (404 | 405 | 501, _) => Err(NoModels::NoList),

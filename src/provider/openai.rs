@@ -133,7 +133,7 @@ impl Reply {
         if event.name == "error" {
             return Err(exchange.asked.refused(200, &event.data, None));
         }
-        match json::parse(Box::new(event.data.as_bytes())) {
+        match json::parse_slice(event.data.as_bytes()) {
             Ok(chunk) => self.chunk(&chunk, &event.data, exchange),
             Err(_) => Ok(Seen::Nothing),
         }
@@ -172,7 +172,7 @@ impl Reply {
 
     /// What came in place of the rest of a stream: an answer in one piece, an error, or nothing.
     fn plain(&mut self, body: &str, exchange: &Exchange) -> Result<(), ProviderError> {
-        let Ok(json) = json::parse::<Value>(Box::new(body.as_bytes())) else {
+        let Ok(json) = json::parse_slice::<Value>(body.as_bytes()) else {
             return Err(exchange.again(match body.trim() {
                 "" => "the answer broke off",
                 _ => "the answer is not JSON: is the URL right?",

@@ -119,13 +119,13 @@ impl Stage {
         };
         // A server that is never understood is waited for without end.
         let begun = self.clock.elapsed_ms();
-        let patience = || {
+        let mut patience = || {
             assert!(
                 self.clock.elapsed_ms() < begun + DAY_MS,
                 "no start in a day"
             )
         };
-        Session::start(config, times, false, &mut { patience })
+        Session::start(config, times, false, &mut patience)
     }
 
     /// Lets the bot work for `secs` of simulated time.
