@@ -904,7 +904,7 @@ fn a_server_that_gives_another_post_each_time_is_not_asked_without_a_pause() {
     let tried = tries(&stage).len();
     assert!((4..20).contains(&tried), "{tried} tries in 10 minutes");
     let lines = said();
-    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(lines.len(), 6, "{lines:#?}");
     stage.mattermost.serve_all();
     stage.run_for(&mut session, 180);
     assert_eq!(stage.answers(&question).len(), 1);
@@ -1671,5 +1671,90 @@ fn an_answer_that_may_not_be_posted_for_a_while_is_kept_until_it_may() {
         assert_eq!(lines.len(), 3, "{settings}: {lines:#?}");
         assert!(lines[0].contains("is closed to the bot"), "{lines:#?}");
         assert!(lines[1].contains("is open again"), "{lines:#?}");
+    }
+}
+
+/// A second channel with Ann and the bot in it.
+fn add_channel(stage: &Stage, name: &str) -> String {
+    let mut world = stage.world();
+    let channel = world.add_channel(&stage.team, name, Kind::Open);
+    world.add_member(&channel, &stage.ann.id, Joining::Joined);
+    world.add_member(&channel, &stage.bot.id, Joining::Joined);
+    channel
+}
+
+#[test]
+fn an_answer_that_cannot_be_delivered_holds_up_the_others_for_minutes_only() {
+    // Whether the server never takes the post, or took none and does not say so.
+    for listing in [false, true] {
+        let stage = prepared("");
+        let other = add_channel(&stage, "other");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 90);
+        said();
+        let (path, channel) = (
+            format!("/channels/{}/posts", stage.channel),
+            stage.channel.clone(),
+        );
+        let mut tried = false;
+        stage.mattermost.on_request(move |request, _| {
+            let here = String::from_utf8_lossy(&request.body).contains(&channel);
+            let fails = match is_new_post(request) && here {
+                true => !std::mem::replace(&mut tried, true) || !listing,
+                false => tried && listing && request.target.contains(&path),
+            };
+            match fails {
+                true => Act::Instead(Fault::Error(500, "app.post.save.app_error")),
+                false => Act::Serve,
+            }
+        });
+        stage.clock.advance(10);
+        let question = ask(&stage, "what is new?");
+        stage.run_for(&mut session, 10);
+        let elsewhere = stage.world().post(&stage.ann.id, &other, "and here?");
+        stage.run_for(&mut session, 500);
+        assert_eq!(stage.answers(&elsewhere).len(), 1, "{listing}");
+        stage.run_for(&mut session, 3600);
+        let lines = said();
+        assert!(lines.len() <= 5, "{listing}: {lines:#?}");
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 300);
+        assert_eq!(stage.answers(&question).len(), 1, "{listing}");
+    }
+}
+
+#[test]
+fn an_excuse_in_the_midst_of_an_answer_outlives_a_restart() {
+    for fault in [Fault::RateLimited(5), Fault::Close, Fault::Html(502)] {
+        let stage = prepared("");
+        stage.world().knobs.max_post_size = 1500;
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        let (mut count, name) = (0, format!("{fault:?}"));
+        stage.mattermost.on_request(move |request, _| {
+            count += usize::from(is_new_post(request));
+            match count {
+                2 if is_new_post(request) => Act::Instead(Fault::Error(400, "plugin.too_rude")),
+                3 if is_new_post(request) => Act::Instead(fault.clone()),
+                _ => Act::Serve,
+            }
+        });
+        stage.clock.advance(10);
+        let question = ask(&stage, &"word ".repeat(1000));
+        while tries(&stage).len() < 3 {
+            session.step().expect("no reason to exit");
+        }
+        drop(session);
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 300);
+        let answers = stage.answers(&question);
+        assert_eq!(answers.len(), 2, "{name}: {answers:?}");
+        assert!(answers[1].starts_with("Sorry"), "{name}: {answers:?}");
+        // It is the end of the answer also for a bot that has lost its state.
+        drop(session);
+        fs::remove_file(stage.state_path()).expect("a state file");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 30);
+        assert_eq!(stage.answers(&question).len(), 2, "{name}");
     }
 }
