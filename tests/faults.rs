@@ -1758,3 +1758,91 @@ fn an_excuse_in_the_midst_of_an_answer_outlives_a_restart() {
         assert_eq!(stage.answers(&question).len(), 2, "{name}");
     }
 }
+
+#[test]
+fn with_once_a_question_that_cannot_be_looked_up_holds_up_its_own_channel_only() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    let other = add_channel(&stage, "other");
+    stage.run_for(&mut session, 90);
+    drop(session);
+    let root = stage.world().post(&stage.bot.id, &stage.channel, "by hand");
+    let question = stage
+        .world()
+        .draft(&stage.ann.id, &stage.channel, "here?")
+        .root(&root)
+        .post();
+    stage
+        .mattermost
+        .on_request(|request, _| match request.target.contains("/thread") {
+            true => Act::Instead(Fault::Error(500, "app.post.get.app_error")),
+            false => Act::Serve,
+        });
+    stage.clock.advance(10);
+    let held_up = stage.world().post(&stage.ann.id, &other, "and here?");
+    for _ in 0..60 {
+        stage.clock.advance(60_000);
+        let config = prx::config::load(Some(&stage.config_path()), &|_| None).expect("a config");
+        let times = Times {
+            clock: Rc::new(stage.clock.clone()),
+            call: CALL,
+            ..Times::default()
+        };
+        let mut session = Session::start(config, times, true, &mut || {})
+            .expect("a start")
+            .expect("no other");
+        for _ in 0..100 {
+            match session.step() {
+                Ok(true) | Err(_) => break,
+                Ok(false) => {}
+            }
+        }
+    }
+    println!(
+        "{:?} {:?}",
+        stage.answers(&question),
+        stage.answers(&held_up)
+    );
+    assert_eq!(stage.answers(&held_up).len(), 1, "the other");
+    stage.mattermost.serve_all();
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 10);
+    assert_eq!(stage.answers(&question).len(), 1, "itself");
+}
+
+#[test]
+fn what_is_known_of_a_post_on_a_later_page_outlives_a_held_answer() {
+    let stage = prepared("");
+    let other = add_channel(&stage, "other");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 90);
+    drop(session);
+    let question = ask(&stage, "what is new?");
+    stage.clock.advance(10_000);
+    let many = stage.world().post_many(&stage.ann.id, &other, 1100, 5);
+    // The last one ended three runs.
+    let ending = stage.world().post_by_id(&many[1099]);
+    let mut state: Value = serde_json::from_str(&read_state(&stage)).expect("JSON");
+    state["journal"] =
+        json!({"post": ending.id, "channel": other, "create_at": ending.create_at, "attempts": 3});
+    fs::write(stage.state_path(), state.to_string()).expect("a state file");
+    let (mut refused, clock) = (false, stage.clock.clone());
+    stage.mattermost.on_request(move |request, _| {
+        if is_new_post(request) {
+            clock.advance(1_000);
+            if !std::mem::replace(&mut refused, true) {
+                return Act::Instead(Fault::Error(403, "api.context.permissions.app_error"));
+            }
+        }
+        Act::Serve
+    });
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 1500);
+    assert_eq!(stage.answers(&question).len(), 1);
+    let apology = stage.answers(&ending.id).concat();
+    assert!(
+        apology.starts_with("Sorry, something went wrong"),
+        "{apology}"
+    );
+}
