@@ -321,7 +321,7 @@ impl Bot {
 }
 
 /// Whether one request may fail so for ever though the server is well.
-fn may_last(error: &ApiError) -> bool {
+pub fn may_last(error: &ApiError) -> bool {
     matches!(error, ApiError::Unclear(_) | ApiError::TooLarge)
 }
 
