@@ -1846,3 +1846,53 @@ fn what_is_known_of_a_post_on_a_later_page_outlives_a_held_answer() {
         "{apology}"
     );
 }
+
+#[test]
+fn an_answer_that_was_taken_but_cannot_be_found_for_long_is_not_doubled() {
+    // Of one part and of several; and whether the bot is started anew meanwhile.
+    for (long, restarted) in [(false, false), (false, true), (true, false), (true, true)] {
+        let stage = prepared("");
+        stage.world().knobs.max_post_size = 1500;
+        let other = add_channel(&stage, "other");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 90);
+        let (path, channel) = (
+            format!("/channels/{}/posts", stage.channel),
+            stage.channel.clone(),
+        );
+        let mut tried = false;
+        stage.mattermost.on_request(move |request, _| {
+            let here = String::from_utf8_lossy(&request.body).contains(&channel);
+            match is_new_post(request) && here {
+                true => {
+                    tried = true;
+                    Act::ServeThen(Fault::Html(502))
+                }
+                false if tried && request.target.contains(&path) => Act::Instead(Fault::Html(502)),
+                false => Act::Serve,
+            }
+        });
+        stage.clock.advance(10);
+        let question = ask(&stage, &"word ".repeat(if long { 1000 } else { 1 }));
+        let second = ask(&stage, "and what else?");
+        stage.run_for(&mut session, 10);
+        let elsewhere = stage.world().post(&stage.ann.id, &other, "and here?");
+        stage.run_for(&mut session, 500);
+        assert_eq!(stage.answers(&elsewhere).len(), 1, "{long} {restarted}");
+        if restarted {
+            drop(session);
+            session = start(&stage);
+        }
+        stage.run_for(&mut session, 300);
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 300);
+        let answers = stage.answers(&question);
+        assert_eq!(
+            answers.len(),
+            if long { 4 } else { 1 },
+            "{long} {restarted}: {:?}",
+            tries(&stage)
+        );
+        assert_eq!(stage.answers(&second).len(), 1, "{long} {restarted}");
+    }
+}
