@@ -1896,3 +1896,29 @@ fn an_answer_that_was_taken_but_cannot_be_found_for_long_is_not_doubled() {
         assert_eq!(stage.answers(&second).len(), 1, "{long} {restarted}");
     }
 }
+
+#[test]
+fn a_limit_that_is_lowered_between_two_parts_repeats_no_text() {
+    let stage = prepared("");
+    stage.world().knobs.max_post_size = 4000;
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    stage.clock.advance(10);
+    let text: Vec<String> = (0..2000).map(|n| format!("w{n}")).collect();
+    let question = ask(&stage, &text.join(" "));
+    let mut count = 0;
+    stage.mattermost.on_request(move |request, world| {
+        count += usize::from(is_new_post(request));
+        if count == 2 {
+            world.knobs.max_post_size = 1500;
+        }
+        Act::Serve
+    });
+    stage.run_for(&mut session, 60);
+    let answer = stage.answers(&question).join(" ");
+    let words: Vec<&str> = answer
+        .split_whitespace()
+        .filter(|word| word.starts_with('w'))
+        .collect();
+    assert_eq!(words, text, "{:?}", tries(&stage));
+}
