@@ -232,7 +232,7 @@ impl Bot {
         self.deliver()
     }
 
-    /// The server's limit is lower than it was at the start: splits the journal's answer anew.
+    /// The server's limit is lower than it was at the start: splits anew what is missing.
     fn split_again(&mut self) -> Result<(), Trouble> {
         let told = self.client.max_post_size()?;
         let told = told.filter(|limit| *limit < self.post_limit);
@@ -241,10 +241,12 @@ impl Bot {
         if let Some(journal) = &mut self.store.state.journal
             && let Some(draft) = &mut journal.draft
         {
-            let parts = draft.parts.iter();
-            draft.parts = parts
-                .flat_map(|part| reply::parts(part, self.post_limit, &options))
-                .collect();
+            let posted = self.outbox.posted().min(draft.parts.len());
+            let missing = draft.parts.split_off(posted);
+            let parts = missing.iter();
+            draft
+                .parts
+                .extend(parts.flat_map(|part| reply::parts(part, self.post_limit, &options)));
             draft.nonce = Outbox::nonce();
             draft.unsent = true;
         }
