@@ -1922,3 +1922,65 @@ fn a_limit_that_is_lowered_between_two_parts_repeats_no_text() {
         .collect();
     assert_eq!(words, text, "{:?}", tries(&stage));
 }
+
+#[test]
+fn any_row_of_refusals_lost_answers_and_restarts_leaves_one_answer_to_each_question() {
+    for seed in 1..9u64 {
+        let stage = prepared("");
+        stage.world().knobs.max_post_size = 1500;
+        let other = add_channel(&stage, "other");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 90);
+        let random = Arc::new(Mutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));
+        let roll = move |n: u64| {
+            let mut state = random.lock().expect("a lock");
+            *state ^= *state << 13;
+            *state ^= *state >> 7;
+            *state ^= *state << 17;
+            *state % n
+        };
+        let dice = roll.clone();
+        stage.mattermost.on_request(move |request, _| {
+            let listing = request.target.contains("/posts?");
+            if is_new_post(request) {
+                match dice(if seed % 2 == 0 { 8 } else { 5 }) {
+                    0 => Act::Instead(Fault::Error(403, "api.context.permissions.app_error")),
+                    1 => Act::Instead(Fault::Error(500, "app.post.save.app_error")),
+                    2 => Act::ServeThen(Fault::Html(502)),
+                    3 => Act::ServeThen(Fault::Close),
+                    4 => Act::Instead(Fault::RateLimited(3)),
+                    _ => Act::Serve,
+                }
+            } else if listing && dice(8) == 0 {
+                Act::Instead(Fault::Html(502))
+            } else {
+                Act::Serve
+            }
+        });
+        let mut questions = Vec::new();
+        for _ in 0..8 {
+            stage.clock.advance(10);
+            let words = if roll(3) == 0 { 600 } else { 2 };
+            let channel = if roll(2) == 0 { &stage.channel } else { &other };
+            let text = "word ".repeat(words);
+            questions.push(stage.world().post(&stage.ann.id, channel, &text));
+            stage.run_for(&mut session, roll(1200));
+            if roll(2) == 0 {
+                drop(session);
+                session = start(&stage);
+            }
+        }
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 600);
+        for question in &questions {
+            let answers = stage.answers(question);
+            let long = stage.world().post_by_id(question).message.len() > 100;
+            assert_eq!(
+                answers.len(),
+                if long { 3 } else { 1 },
+                "{seed}: {:?} {answers:?}",
+                questions
+            );
+        }
+    }
+}
