@@ -16,7 +16,7 @@ use crate::outbox::{Outbox, Trouble};
 use crate::provider::Provider;
 use crate::state::{Journal, Store};
 use crate::times::Times;
-use message::tell_ignored;
+use message::{may_last, tell_ignored};
 use patience::Patience;
 
 /// A bot that polls and answers.
@@ -112,9 +112,22 @@ impl Bot {
         }
         let all_read = unread.is_none() && !self.inbox.is_due();
         let begun = self.begun_before(all_read);
+        let mut failed = 0;
         while let Some(waiting) = self.inbox.next(begun.as_ref()) {
             answered = true;
-            self.answer(waiting)?;
+            let channel = waiting.post.channel_id.clone();
+            match self.answer(waiting) {
+                // One question in trouble does not hold up the other channels, unless its answer is
+                // on its way; a server in trouble ends this.
+                Err(Trouble::Api(error))
+                    if may_last(&error) && !self.is_delivering() && failed < 3 =>
+                {
+                    failed += 1;
+                    unread = Some(error);
+                    self.inbox.pass_over(&channel);
+                }
+                result => result?,
+            }
         }
         if busy || answered {
             self.store.save()?;
@@ -126,6 +139,12 @@ impl Bot {
             more: self.inbox.is_due(),
             moved: answered || self.inbox.walked(),
         })
+    }
+
+    /// Whether the journal holds an answer.
+    fn is_delivering(&self) -> bool {
+        let journal = self.store.state.journal.as_ref();
+        journal.is_some_and(|journal| journal.draft.is_some())
     }
 
     /// The post whose answer an earlier run began and did not finish. `all_read`: if it does not wait,

@@ -222,6 +222,15 @@ impl Inbox {
         self.close_for(channel, why, self.scope.times.recheck);
     }
 
+    /// Leaves a channel alone until the next round.
+    pub fn pass_over(&mut self, channel: &ChannelId) {
+        self.quiet = false;
+        let until = self.now() + self.scope.times.poll;
+        if let Some(watch) = self.watched.get_mut(channel) {
+            watch.closed_until = Some(until);
+        }
+    }
+
     fn close_for(&mut self, channel: &ChannelId, why: &str, pause: Duration) {
         self.quiet = false;
         let now = self.now();

@@ -125,6 +125,12 @@ impl Outbox {
         });
     }
 
+    /// How many parts of the last draft are known to be there.
+    pub fn posted(&self) -> usize {
+        let progress = self.progress.as_ref();
+        progress.map_or(0, |progress| progress.posted.len())
+    }
+
     /// Posts what is missing of the journal's draft. On `Trouble` nothing is lost: call again after a
     /// pause, in this run or the next.
     pub fn deliver(&mut self, client: &Client, store: &mut Store) -> Result<Delivery, Trouble> {

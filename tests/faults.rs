@@ -904,7 +904,7 @@ fn a_server_that_gives_another_post_each_time_is_not_asked_without_a_pause() {
     let tried = tries(&stage).len();
     assert!((4..20).contains(&tried), "{tried} tries in 10 minutes");
     let lines = said();
-    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(lines.len(), 6, "{lines:#?}");
     stage.mattermost.serve_all();
     stage.run_for(&mut session, 180);
     assert_eq!(stage.answers(&question).len(), 1);
@@ -1665,5 +1665,316 @@ fn an_answer_that_may_not_be_posted_for_a_while_is_kept_until_it_may() {
         assert_eq!(lines.len(), 3, "{settings}: {lines:#?}");
         assert!(lines[0].contains("is closed to the bot"), "{lines:#?}");
         assert!(lines[1].contains("is open again"), "{lines:#?}");
+    }
+}
+
+/// A second channel with Ann and the bot in it.
+fn add_channel(stage: &Stage, name: &str) -> String {
+    let mut world = stage.world();
+    let channel = world.add_channel(&stage.team, name, Kind::Open);
+    world.add_member(&channel, &stage.ann.id, Joining::Joined);
+    world.add_member(&channel, &stage.bot.id, Joining::Joined);
+    channel
+}
+
+#[test]
+fn an_answer_that_cannot_be_delivered_holds_up_the_others_for_minutes_only() {
+    // Whether the server never takes the post, or took none and does not say so.
+    for listing in [false, true] {
+        let stage = prepared("");
+        let other = add_channel(&stage, "other");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 90);
+        said();
+        let (path, channel) = (
+            format!("/channels/{}/posts", stage.channel),
+            stage.channel.clone(),
+        );
+        let mut tried = false;
+        stage.mattermost.on_request(move |request, _| {
+            let here = String::from_utf8_lossy(&request.body).contains(&channel);
+            let fails = match is_new_post(request) && here {
+                true => !std::mem::replace(&mut tried, true) || !listing,
+                false => tried && listing && request.target.contains(&path),
+            };
+            match fails {
+                true => Act::Instead(Fault::Error(500, "app.post.save.app_error")),
+                false => Act::Serve,
+            }
+        });
+        stage.clock.advance(10);
+        let question = ask(&stage, "what is new?");
+        stage.run_for(&mut session, 10);
+        let elsewhere = stage.world().post(&stage.ann.id, &other, "and here?");
+        stage.run_for(&mut session, 500);
+        assert_eq!(stage.answers(&elsewhere).len(), 1, "{listing}");
+        stage.run_for(&mut session, 3600);
+        let lines = said();
+        assert!(lines.len() <= 5, "{listing}: {lines:#?}");
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 300);
+        assert_eq!(stage.answers(&question).len(), 1, "{listing}");
+    }
+}
+
+#[test]
+fn an_excuse_in_the_midst_of_an_answer_outlives_a_restart() {
+    for fault in [Fault::RateLimited(5), Fault::Close, Fault::Html(502)] {
+        let stage = prepared("");
+        stage.world().knobs.max_post_size = 1500;
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 3);
+        let (mut count, name) = (0, format!("{fault:?}"));
+        stage.mattermost.on_request(move |request, _| {
+            count += usize::from(is_new_post(request));
+            match count {
+                2 if is_new_post(request) => Act::Instead(Fault::Error(400, "plugin.too_rude")),
+                3 if is_new_post(request) => Act::Instead(fault.clone()),
+                _ => Act::Serve,
+            }
+        });
+        stage.clock.advance(10);
+        let question = ask(&stage, &"word ".repeat(1000));
+        while tries(&stage).len() < 3 {
+            session.step().expect("no reason to exit");
+        }
+        drop(session);
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 300);
+        let answers = stage.answers(&question);
+        assert_eq!(answers.len(), 2, "{name}: {answers:?}");
+        assert!(answers[1].starts_with("Sorry"), "{name}: {answers:?}");
+        // It is the end of the answer also for a bot that has lost its state.
+        drop(session);
+        fs::remove_file(stage.state_path()).expect("a state file");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 30);
+        assert_eq!(stage.answers(&question).len(), 2, "{name}");
+    }
+}
+
+#[test]
+fn with_once_a_question_that_cannot_be_looked_up_holds_up_its_own_channel_only() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    let other = add_channel(&stage, "other");
+    stage.run_for(&mut session, 90);
+    drop(session);
+    let root = stage.world().post(&stage.bot.id, &stage.channel, "by hand");
+    let question = stage
+        .world()
+        .draft(&stage.ann.id, &stage.channel, "here?")
+        .root(&root)
+        .post();
+    stage
+        .mattermost
+        .on_request(|request, _| match request.target.contains("/thread") {
+            true => Act::Instead(Fault::Error(500, "app.post.get.app_error")),
+            false => Act::Serve,
+        });
+    stage.clock.advance(10);
+    let held_up = stage.world().post(&stage.ann.id, &other, "and here?");
+    for _ in 0..60 {
+        stage.clock.advance(60_000);
+        let config = prx::config::load(Some(&stage.config_path()), &|_| None).expect("a config");
+        let times = Times {
+            clock: Rc::new(stage.clock.clone()),
+            call: CALL,
+            ..Times::default()
+        };
+        let mut session = Session::start(config, times, true, &mut || {})
+            .expect("a start")
+            .expect("no other");
+        for _ in 0..100 {
+            match session.step() {
+                Ok(true) | Err(_) => break,
+                Ok(false) => {}
+            }
+        }
+    }
+    println!(
+        "{:?} {:?}",
+        stage.answers(&question),
+        stage.answers(&held_up)
+    );
+    assert_eq!(stage.answers(&held_up).len(), 1, "the other");
+    stage.mattermost.serve_all();
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 10);
+    assert_eq!(stage.answers(&question).len(), 1, "itself");
+}
+
+#[test]
+fn what_is_known_of_a_post_on_a_later_page_outlives_a_held_answer() {
+    let stage = prepared("");
+    let other = add_channel(&stage, "other");
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 90);
+    drop(session);
+    let question = ask(&stage, "what is new?");
+    stage.clock.advance(10_000);
+    let many = stage.world().post_many(&stage.ann.id, &other, 1100, 5);
+    // The last one ended three runs.
+    let ending = stage.world().post_by_id(&many[1099]);
+    let mut state: Value = serde_json::from_str(&read_state(&stage)).expect("JSON");
+    state["journal"] =
+        json!({"post": ending.id, "channel": other, "create_at": ending.create_at, "attempts": 3});
+    fs::write(stage.state_path(), state.to_string()).expect("a state file");
+    let (mut refused, clock) = (false, stage.clock.clone());
+    stage.mattermost.on_request(move |request, _| {
+        if is_new_post(request) {
+            clock.advance(1_000);
+            if !std::mem::replace(&mut refused, true) {
+                return Act::Instead(Fault::Error(403, "api.context.permissions.app_error"));
+            }
+        }
+        Act::Serve
+    });
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 1500);
+    assert_eq!(stage.answers(&question).len(), 1);
+    let apology = stage.answers(&ending.id).concat();
+    assert!(
+        apology.starts_with("Sorry, something went wrong"),
+        "{apology}"
+    );
+}
+
+#[test]
+fn an_answer_that_was_taken_but_cannot_be_found_for_long_is_not_doubled() {
+    // Of one part and of several; and whether the bot is started anew meanwhile.
+    for (long, restarted) in [(false, false), (false, true), (true, false), (true, true)] {
+        let stage = prepared("");
+        stage.world().knobs.max_post_size = 1500;
+        let other = add_channel(&stage, "other");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 90);
+        let (path, channel) = (
+            format!("/channels/{}/posts", stage.channel),
+            stage.channel.clone(),
+        );
+        let mut tried = false;
+        stage.mattermost.on_request(move |request, _| {
+            let here = String::from_utf8_lossy(&request.body).contains(&channel);
+            match is_new_post(request) && here {
+                true => {
+                    tried = true;
+                    Act::ServeThen(Fault::Html(502))
+                }
+                false if tried && request.target.contains(&path) => Act::Instead(Fault::Html(502)),
+                false => Act::Serve,
+            }
+        });
+        stage.clock.advance(10);
+        let question = ask(&stage, &"word ".repeat(if long { 1000 } else { 1 }));
+        let second = ask(&stage, "and what else?");
+        stage.run_for(&mut session, 10);
+        let elsewhere = stage.world().post(&stage.ann.id, &other, "and here?");
+        stage.run_for(&mut session, 500);
+        assert_eq!(stage.answers(&elsewhere).len(), 1, "{long} {restarted}");
+        if restarted {
+            drop(session);
+            session = start(&stage);
+        }
+        stage.run_for(&mut session, 300);
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 300);
+        let answers = stage.answers(&question);
+        assert_eq!(
+            answers.len(),
+            if long { 4 } else { 1 },
+            "{long} {restarted}: {:?}",
+            tries(&stage)
+        );
+        assert_eq!(stage.answers(&second).len(), 1, "{long} {restarted}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_lowered_between_two_parts_repeats_no_text() {
+    let stage = prepared("");
+    stage.world().knobs.max_post_size = 4000;
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    stage.clock.advance(10);
+    let text: Vec<String> = (0..2000).map(|n| format!("w{n}")).collect();
+    let question = ask(&stage, &text.join(" "));
+    let mut count = 0;
+    stage.mattermost.on_request(move |request, world| {
+        count += usize::from(is_new_post(request));
+        if count == 2 {
+            world.knobs.max_post_size = 1500;
+        }
+        Act::Serve
+    });
+    stage.run_for(&mut session, 60);
+    let answer = stage.answers(&question).join(" ");
+    let words: Vec<&str> = answer
+        .split_whitespace()
+        .filter(|word| word.starts_with('w'))
+        .collect();
+    assert_eq!(words, text, "{:?}", tries(&stage));
+}
+
+#[test]
+fn any_row_of_refusals_lost_answers_and_restarts_leaves_one_answer_to_each_question() {
+    for seed in 1..9u64 {
+        let stage = prepared("");
+        stage.world().knobs.max_post_size = 1500;
+        let other = add_channel(&stage, "other");
+        let mut session = start(&stage);
+        stage.run_for(&mut session, 90);
+        let random = Arc::new(Mutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));
+        let roll = move |n: u64| {
+            let mut state = random.lock().expect("a lock");
+            *state ^= *state << 13;
+            *state ^= *state >> 7;
+            *state ^= *state << 17;
+            *state % n
+        };
+        let dice = roll.clone();
+        stage.mattermost.on_request(move |request, _| {
+            let listing = request.target.contains("/posts?");
+            if is_new_post(request) {
+                match dice(if seed % 2 == 0 { 8 } else { 5 }) {
+                    0 => Act::Instead(Fault::Error(403, "api.context.permissions.app_error")),
+                    1 => Act::Instead(Fault::Error(500, "app.post.save.app_error")),
+                    2 => Act::ServeThen(Fault::Html(502)),
+                    3 => Act::ServeThen(Fault::Close),
+                    4 => Act::Instead(Fault::RateLimited(3)),
+                    _ => Act::Serve,
+                }
+            } else if listing && dice(8) == 0 {
+                Act::Instead(Fault::Html(502))
+            } else {
+                Act::Serve
+            }
+        });
+        let mut questions = Vec::new();
+        for _ in 0..8 {
+            stage.clock.advance(10);
+            let words = if roll(3) == 0 { 600 } else { 2 };
+            let channel = if roll(2) == 0 { &stage.channel } else { &other };
+            let text = "word ".repeat(words);
+            questions.push(stage.world().post(&stage.ann.id, channel, &text));
+            stage.run_for(&mut session, roll(1200));
+            if roll(2) == 0 {
+                drop(session);
+                session = start(&stage);
+            }
+        }
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 600);
+        for question in &questions {
+            let answers = stage.answers(question);
+            let long = stage.world().post_by_id(question).message.len() > 100;
+            assert_eq!(
+                answers.len(),
+                if long { 3 } else { 1 },
+                "{seed}: {:?} {answers:?}",
+                questions
+            );
+        }
     }
 }

@@ -1295,3 +1295,48 @@ fn a_proxy_that_refuses_or_hangs_makes_the_server_unreachable() {
         }
     }
 }
+
+#[test]
+fn requests_and_answers_of_any_size_pass_through_the_buffers() {
+    let authority = Authority::new();
+    let echo = |request: Request| {
+        let key = request.headers.get("authorization").map_or(0, String::len);
+        let mut body = format!("{key} {} ", request.body.len()).into_bytes();
+        body.extend(request.body);
+        Reply::Full {
+            status: 200,
+            headers: Vec::new(),
+            body,
+        }
+    };
+    let plain = Wire::start(echo);
+    let tls = Wire::start_tls(authority.server(&["localhost"], |_| ()), echo);
+    let agent = agent_trusting(&authority.file("sizes.pem"));
+    for url in [plain.url(), https(&tls)] {
+        for key in [10, 3_900, 4_000, 4_096, 7_000, 7_900] {
+            for size in [
+                0, 1, 4_095, 4_096, 4_097, 8_191, 8_192, 8_193, 16_384, 16_385, 70_000, 3_000_000,
+            ] {
+                if size > 70_000 && key > 10 {
+                    continue;
+                }
+                let (secret, body) = ("k".repeat(key), vec![b'x'; size]);
+                let call = Call {
+                    method: "POST",
+                    url: &url,
+                    headers: &[("authorization", &secret)],
+                    body: Some(&body),
+                    timeout: AMPLE,
+                };
+                let answer = text(agent.call(&call).expect("a response")).expect("a text");
+                let head = format!("{key} {size} ");
+                assert!(
+                    answer.starts_with(&head),
+                    "{url} {key} {size}: {}",
+                    &answer[..20]
+                );
+                assert_eq!(answer.len(), head.len() + size, "{url} {key} {size}");
+            }
+        }
+    }
+}

@@ -72,16 +72,16 @@ impl Bot {
             Verdict::Ignore(reason) => return self.ignore(&post, reason),
         }
         self.asked = Some((post.user_id.clone(), began));
-        if let Some(at) = self.held(&post.id) {
-            self.store.state.journal = Some(self.held.swap_remove(at));
-            return Ok(());
-        }
         let mut before = self.store.state.journal.take();
         if before
             .as_ref()
             .is_some_and(|journal| journal.post != post.id)
         {
             self.earlier = before.take();
+        }
+        if let Some(at) = self.held(&post.id) {
+            self.store.state.journal = Some(self.held.swap_remove(at));
+            return Ok(());
         }
         if let Err(trouble) = self.draft(&post, direct, before.as_ref()) {
             // An attempt that ended with an error is not one that ended with the process, neither for
@@ -173,7 +173,14 @@ impl Bot {
         let (root, apology) = (draft.root.clone(), draft.apology);
         let (outbox, store, client) = (&mut self.outbox, &mut self.store, &self.client);
         let deliver = || outbox.deliver(client, store);
-        match answer::typing_while(client, &self.times, &channel, &root, deliver)? {
+        let delivery = match answer::typing_while(client, &self.times, &channel, &root, deliver) {
+            // The server may never take it, nor say what it took: the other channels go on.
+            Err(Trouble::Api(error)) if may_last(&error) && self.gives_up_on(&post) => {
+                Delivery::Closed(error.to_string())
+            }
+            delivery => delivery?,
+        };
+        match delivery {
             Delivery::Posted => {
                 self.inbox.opened(&channel);
                 let place = self.inbox.name(&channel);
@@ -206,7 +213,8 @@ impl Bot {
         Ok(())
     }
 
-    /// The server does not take the journal's answer: the person gets a short message that says why.
+    /// The server does not take the journal's answer: the person gets a short message that says why,
+    /// after the parts that are there.
     fn excuse(&mut self, why: &str) -> Result<(), Trouble> {
         let (limit, options) = (self.post_limit, self.reply_options());
         if let Some(journal) = &mut self.store.state.journal
@@ -215,16 +223,16 @@ impl Bot {
             let (post, channel) = (&journal.post, &journal.channel);
             warn!("the answer to post {post} in {channel} is not taken: {why}");
             let text = format!("Sorry, my answer cannot be posted here: {why}");
-            draft.parts = reply::parts(&text, limit, &options);
+            draft.parts.truncate(self.outbox.posted());
+            draft.parts.extend(reply::parts(&text, limit, &options));
             draft.nonce = Outbox::nonce();
             draft.apology = true;
             draft.unsent = true;
-            self.outbox.begin(&draft.nonce);
         }
         self.deliver()
     }
 
-    /// The server's limit is lower than it was at the start: splits the journal's answer anew.
+    /// The server's limit is lower than it was at the start: splits anew what is missing.
     fn split_again(&mut self) -> Result<(), Trouble> {
         let told = self.client.max_post_size()?;
         let told = told.filter(|limit| *limit < self.post_limit);
@@ -233,10 +241,12 @@ impl Bot {
         if let Some(journal) = &mut self.store.state.journal
             && let Some(draft) = &mut journal.draft
         {
-            let parts = draft.parts.iter();
-            draft.parts = parts
-                .flat_map(|part| reply::parts(part, self.post_limit, &options))
-                .collect();
+            let posted = self.outbox.posted().min(draft.parts.len());
+            let missing = draft.parts.split_off(posted);
+            let parts = missing.iter();
+            draft
+                .parts
+                .extend(parts.flat_map(|part| reply::parts(part, self.post_limit, &options)));
             draft.nonce = Outbox::nonce();
             draft.unsent = true;
         }
@@ -293,6 +303,12 @@ impl Bot {
         }
     }
 
+    /// Notes that the answer to `post` was not delivered: whether it has failed for too long.
+    fn gives_up_on(&mut self, post: &PostId) -> bool {
+        self.patience.fails(post, self.times.clock.now());
+        self.patience.is_over(post)
+    }
+
     fn is_left_out(&self, post: &Post, error: &ApiError) -> bool {
         may_last(error) && self.patience.is_over(&post.id)
     }
@@ -307,7 +323,7 @@ impl Bot {
 }
 
 /// Whether one request may fail so for ever though the server is well.
-fn may_last(error: &ApiError) -> bool {
+pub fn may_last(error: &ApiError) -> bool {
     matches!(error, ApiError::Unclear(_) | ApiError::TooLarge)
 }
 

@@ -15,7 +15,10 @@ pub fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
     for post in posts.iter().filter(|post| post.user_id == *bot) {
         if let Some(prx) = &post.props.prx {
             let entry = parts.entry(prx.in_reply_to.clone()).or_default();
-            entry.0 = prx.of;
+            // The later part knows better: what follows may have been split or cut short meanwhile.
+            if entry.1.last().is_none_or(|last| *last <= prx.part) {
+                entry.0 = prx.of;
+            }
             entry.1.insert(prx.part);
         }
     }
