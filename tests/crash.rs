@@ -614,6 +614,7 @@ fn ask(stage: &Stage, text: &str) -> String {
 
 /// Sends a signal, by its name.
 fn signal(name: &str, process: u32) {
+    let _forking = FORKS.write();
     let status = Command::new("sh")
         .args(["-c", &format!("kill -{name} {process}")])
         .status();
@@ -631,12 +632,14 @@ fn a_killed_bot_leaves_no_lock_and_a_second_one_makes_no_request() {
     let mut first = spawn(&stage);
     wait_for_first_look(&stage);
     let requests = stage.world().request_count;
+    let forking = FORKS.write();
     let second = binary()
         .arg("--config")
         .arg(stage.config_path())
         .arg("-v")
         .output()
         .expect("the binary");
+    drop(forking);
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(0), "{said}");
     assert!(
@@ -645,7 +648,9 @@ fn a_killed_bot_leaves_no_lock_and_a_second_one_makes_no_request() {
     );
     assert_eq!(stage.world().request_count, requests);
     // Cron would send every word by mail.
+    let forking = FORKS.write();
     let second = stage.run(&[], "");
+    drop(forking);
     assert_eq!((second.code, second.stderr.as_str()), (Some(0), ""));
 
     first.kill();
