@@ -115,6 +115,16 @@ fn ask(stage: &Stage, text: &str) -> String {
     stage.world().post(&stage.ann.id, &stage.channel, text)
 }
 
+/// A bot at work with its state on a small disk of its own; nothing where none can be mounted.
+fn on_a_disk() -> Option<(Stage, Disk, Bot)> {
+    let stage = Stage::real();
+    let disk = Disk::mount(stage.folder.path().join("state"))?;
+    configure(&stage, &disk.folder);
+    let bot = spawn(&stage, &disk);
+    stage.wait("a first look", |_| disk.state().contains(&stage.channel));
+    Some((stage, disk, bot))
+}
+
 /// Waits until the bot has tried again a few times.
 fn wait_for_tries(stage: &Stage) {
     let requests = stage.world().request_count;
@@ -123,13 +133,9 @@ fn wait_for_tries(stage: &Stage) {
 
 #[test]
 fn on_a_full_disk_no_answer_is_begun_until_there_is_room() {
-    let stage = Stage::real();
-    let Some(disk) = Disk::mount(stage.folder.path().join("state")) else {
+    let Some((stage, disk, mut bot)) = on_a_disk() else {
         return;
     };
-    configure(&stage, &disk.folder);
-    let mut bot = spawn(&stage, &disk);
-    stage.wait("a first look", |_| disk.state().contains(&stage.channel));
     let mut questions = vec![ask(&stage, "before")];
     stage.wait_for_answer(&questions[0]);
     stage.wait("a settled state", |_| disk.state().contains(&questions[0]));
@@ -195,13 +201,9 @@ fn assert_refused(stage: &Stage, ran: &Ran) {
 
 #[test]
 fn a_read_only_state_folder_ends_the_bot_before_any_request() {
-    let stage = Stage::real();
-    let Some(disk) = Disk::mount(stage.folder.path().join("state")) else {
+    let Some((stage, disk, mut bot)) = on_a_disk() else {
         return;
     };
-    configure(&stage, &disk.folder);
-    let mut bot = spawn(&stage, &disk);
-    stage.wait("a first look", |_| disk.state().contains(&stage.channel));
     bot.kill();
     ask(&stage, "anybody?");
     stage.world().request_count = 0;

@@ -29,7 +29,7 @@ impl Bot {
                 ..Post::default()
             };
             let seen = self.look_again(&question);
-            if self.bear(&question.id, seen)?.is_none() {
+            if self.note_failure(&question.id, seen)?.is_none() {
                 return self.give_up(&question, "it was deleted while its answer waited");
             }
         }
@@ -39,12 +39,12 @@ impl Bot {
     pub(super) fn answer(&mut self, waiting: Waiting) -> Result<(), Trouble> {
         let post = waiting.post.id.clone();
         let prepared = self.prepare(waiting);
-        self.bear(&post, prepared)?;
+        self.note_failure(&post, prepared)?;
         self.deliver()
     }
 
     /// Notes for how long the requests for `post` have failed.
-    fn bear<T>(&mut self, post: &PostId, result: Result<T, Trouble>) -> Result<T, Trouble> {
+    fn note_failure<T>(&mut self, post: &PostId, result: Result<T, Trouble>) -> Result<T, Trouble> {
         if let Err(Trouble::Api(error)) = &result
             && may_last(error)
             && self.patience.fails(post, self.times.clock.now())
@@ -79,7 +79,7 @@ impl Bot {
         {
             self.earlier = before.take();
         }
-        if let Some(at) = self.held(&post.id) {
+        if let Some(at) = self.position_held(&post.id) {
             self.store.state.journal = Some(self.held.swap_remove(at));
             return Ok(());
         }
@@ -194,8 +194,12 @@ impl Bot {
             }
             Delivery::Nothing => return Ok(()),
             Delivery::TooLong if self.post_limit > SHORTEST_LIMIT => return self.split_again(),
-            Delivery::TooLong if !apology => return self.excuse("it is too long"),
-            Delivery::Refused(why) if !apology => return self.excuse(&why),
+            Delivery::TooLong if !apology => {
+                return self.excuse("it is too long", "it is too long");
+            }
+            Delivery::Refused(why) if !apology => {
+                return self.excuse(&why, "the server refuses it");
+            }
             Delivery::TooLong => warn!("post {post} in {channel} gets no answer: it is too long"),
             Delivery::Refused(why) | Delivery::Gone(why) => {
                 warn!("post {post} in {channel} gets no answer: {why}");
@@ -214,15 +218,15 @@ impl Bot {
     }
 
     /// The server does not take the journal's answer: the person gets a short message that says why,
-    /// after the parts that are there.
-    fn excuse(&mut self, why: &str) -> Result<(), Trouble> {
+    /// after the parts that are there. `why` is for the log, `told` for the person.
+    fn excuse(&mut self, why: &str, told: &str) -> Result<(), Trouble> {
         let (limit, options) = (self.post_limit, self.reply_options());
         if let Some(journal) = &mut self.store.state.journal
             && let Some(draft) = &mut journal.draft
         {
             let (post, channel) = (&journal.post, &journal.channel);
             warn!("the answer to post {post} in {channel} is not taken: {why}");
-            let text = format!("Sorry, my answer cannot be posted here: {why}");
+            let text = format!("Sorry, my answer cannot be posted here: {told}.");
             draft.parts.truncate(self.outbox.posted());
             draft.parts.extend(reply::parts(&text, limit, &options));
             draft.nonce = Outbox::nonce();
@@ -271,7 +275,7 @@ impl Bot {
     }
 
     fn handled(&mut self, post: &Post) -> Result<(), Trouble> {
-        if let Some(at) = self.held(&post.id) {
+        if let Some(at) = self.position_held(&post.id) {
             self.held.swap_remove(at);
         }
         let state = &mut self.store.state;
@@ -288,7 +292,7 @@ impl Bot {
     }
 
     /// Where the held answer to `post` is.
-    fn held(&self, post: &PostId) -> Option<usize> {
+    fn position_held(&self, post: &PostId) -> Option<usize> {
         self.held.iter().position(|journal| journal.post == *post)
     }
 
