@@ -1,0 +1,275 @@
+//! What a request goes over: TCP that waits in slices, and a note of how far the call has come.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use ureq::Timeout;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
+};
+
+use super::resolve::addresses;
+use super::{SLICE, beat};
+
+/// What is read at once. A response's status line and headers must fit.
+pub(super) const INPUT_BYTES: usize = 16 * 1024;
+/// What is written at once. A request's line and headers must fit.
+pub(super) const OUTPUT_BYTES: usize = 8 * 1024;
+/// What is read and written at once below TLS, which has buffers of its own.
+const CIPHERTEXT_BYTES: usize = 4 * 1024;
+
+thread_local! {
+    pub(super) static PROGRESS: Cell<Progress> = const { Cell::new(Progress::NONE) };
+}
+
+/// How far the call at hand has come; after a failure it tells what the server may know of it.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    /// The connection was made for this call.
+    fresh: bool,
+    /// A byte of the request may have been sent.
+    pub(super) sent: bool,
+    /// A byte of the response has arrived.
+    received: bool,
+}
+
+impl Progress {
+    pub(super) const NONE: Progress = Progress {
+        fresh: false,
+        sent: false,
+        received: false,
+    };
+
+    /// Whether the server closed a kept connection instead of answering.
+    pub(super) fn lost_kept(&self, error: &ureq::Error) -> bool {
+        let closed = match error {
+            ureq::Error::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+            ),
+            _ => false,
+        };
+        closed && self.sent && !self.fresh && !self.received
+    }
+}
+
+/// Looks the name up and connects, unless there is a tunnel already.
+#[derive(Debug)]
+pub(super) struct Tcp;
+
+impl<In: Transport> Connector<In> for Tcp {
+    type Out = Either<In, Sliced>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        if let Some(tunnel) = chained {
+            return Ok(Some(Either::A(tunnel)));
+        }
+        let stream = connect(details.uri, *details.timeout.after, details.timeout.reason)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SLICE))?;
+        stream.set_write_timeout(Some(SLICE))?;
+        let (input, output) = match details.uri.scheme_str() {
+            Some("https") => (CIPHERTEXT_BYTES, CIPHERTEXT_BYTES),
+            _ => (INPUT_BYTES, OUTPUT_BYTES),
+        };
+        let buffers = LazyBuffers::new(input, output);
+        Ok(Some(Either::B(Sliced {
+            stream,
+            buffers,
+            slice: SLICE,
+            answered: false,
+        })))
+    }
+}
+
+/// Tries the host's addresses one after the other; each gets its share of the time that is left.
+fn connect(uri: &Uri, within: Duration, late: Timeout) -> Result<TcpStream, ureq::Error> {
+    let address = uri
+        .scheme()
+        .zip(uri.authority())
+        .and_then(|(scheme, authority)| DefaultResolver::host_and_port(scheme, authority))
+        .ok_or(ureq::Error::HostNotFound)?;
+    let addresses = addresses(&address)?;
+    let started = Instant::now();
+    let mut failure = ureq::Error::HostNotFound;
+    for (tried, address) in addresses.iter().enumerate() {
+        let share = within.saturating_sub(started.elapsed()) / (addresses.len() - tried) as u32;
+        if share.is_zero() {
+            return Err(ureq::Error::Timeout(late));
+        }
+        failure = match TcpStream::connect_timeout(address, share) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => ureq::Error::Timeout(late),
+            Err(error) => error.into(),
+        };
+    }
+    Err(failure)
+}
+
+/// TCP that waits in slices and beats between them. The slices' length is constant until the last
+/// one, so an idle poll sets no socket option.
+pub(super) struct Sliced {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+    /// The socket's read and write timeout.
+    slice: Duration,
+    /// The last wait brought something: the connection is open, there is no need to probe it when
+    /// it goes back to the pool. It is probed when it is taken out.
+    answered: bool,
+}
+
+impl fmt::Debug for Sliced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The buffers hold tokens.
+        f.write_str("Sliced")
+    }
+}
+
+impl Sliced {
+    /// Makes the next system call return in time, or tells that the time is over.
+    fn bound(&mut self, timeout: NextTimeout, started: Instant) -> Result<(), ureq::Error> {
+        let left = timeout.after.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return Err(ureq::Error::Timeout(timeout.reason));
+        }
+        let slice = left.min(SLICE);
+        if slice != self.slice {
+            self.stream.set_read_timeout(Some(slice))?;
+            self.stream.set_write_timeout(Some(slice))?;
+            self.slice = slice;
+        }
+        Ok(())
+    }
+}
+
+/// A slice passed, or a signal came, without anything to read or room to write.
+fn passed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+impl Transport for Sliced {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let started = Instant::now();
+        let mut sent = 0;
+        while sent < amount {
+            self.bound(timeout, started)?;
+            match self.stream.write(&self.buffers.output()[sent..amount]) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+                Ok(count) => sent += count,
+                Err(error) if passed(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+            beat();
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let started = Instant::now();
+        loop {
+            self.bound(timeout, started)?;
+            let result = self.stream.read(self.buffers.input_append_buf());
+            // After a successful wait too, or a fast stream would never beat.
+            beat();
+            match result {
+                Ok(count) => {
+                    self.buffers.input_appended(count);
+                    self.answered = count > 0;
+                    return Ok(self.answered);
+                }
+                Err(error) if passed(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        std::mem::take(&mut self.answered) || is_silent(&self.stream).unwrap_or(false)
+    }
+}
+
+/// Whether nothing is there to be read: neither the connection's end nor bytes that nobody asked
+/// for.
+fn is_silent(mut stream: &TcpStream) -> io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    let silent =
+        matches!(stream.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+    stream.set_nonblocking(false)?;
+    Ok(silent)
+}
+
+/// The last link: the connection stands, and what goes over it is the request and the response.
+#[derive(Debug)]
+pub(super) struct Established;
+
+impl<In: Transport> Connector<In> for Established {
+    type Out = Exchange<In>;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        PROGRESS.set(Progress {
+            fresh: true,
+            ..Progress::NONE
+        });
+        Ok(chained.map(Exchange))
+    }
+}
+
+/// Notes the progress of the call that uses the connection.
+#[derive(Debug)]
+pub(super) struct Exchange<T>(T);
+
+impl<T: Transport> Transport for Exchange<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        PROGRESS.set(Progress {
+            sent: true,
+            ..PROGRESS.get()
+        });
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let received = self.0.await_input(timeout)?;
+        if received {
+            PROGRESS.set(Progress {
+                received,
+                ..PROGRESS.get()
+            });
+        }
+        Ok(received)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
+}
