@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod context;
 pub mod conversation;
+pub mod desk;
 pub mod filter;
 pub mod http;
 pub mod inbox;

@@ -1,0 +1,3 @@
+//! The answers at work: who may go next.
+
+pub mod turn;
