@@ -23,7 +23,7 @@ const MERGED: [&str; 2] = ["config.d/channels.toml", "config.d/routing.toml"];
 const MAX_FILE: u64 = 1 << 20;
 
 /// The keys that are read, table by table; PRX's files have many more.
-const TOP_KEYS: [&str; 9] = [
+const TOP_KEYS: [&str; 10] = [
     "default_provider",
     "default_model",
     "api_key",
@@ -32,10 +32,12 @@ const TOP_KEYS: [&str; 9] = [
     "max_tokens",
     "ca_file",
     "provider_command",
+    "multimodal",
     "channels_config",
 ];
+const MULTIMODAL_KEYS: [&str; 2] = ["max_images", "max_image_size_mb"];
 const CHANNELS_CONFIG_KEYS: [&str; 2] = ["message_timeout_secs", "mattermost"];
-const MATTERMOST_KEYS: [&str; 18] = [
+const MATTERMOST_KEYS: [&str; 29] = [
     "url",
     "bot_token",
     "bot_token_file",
@@ -53,14 +55,26 @@ const MATTERMOST_KEYS: [&str; 18] = [
     "allow_unsafe_links",
     "ca_file",
     "state_dir",
+    "answers_at_once",
+    "stream_mode",
+    "draft_update_interval_ms",
+    "daily_limit",
+    "daily_limit_all",
+    "chat_commands",
+    "models",
+    "footer",
+    "read_programs",
+    "channel_context",
+    "read_files",
     "channels",
 ];
-const CHANNEL_KEYS: [&str; 5] = [
+const CHANNEL_KEYS: [&str; 6] = [
     "system_prompt",
     "model",
     "mention_only",
     "thread_replies",
     "allowed_users",
+    "stream_mode",
 ];
 
 const EXAMPLE: &str = r#"
@@ -153,6 +167,31 @@ pub struct MattermostSettings {
     pub allow_unsafe_links: bool,
     pub follow_threads: bool,
     pub ca_file: Option<PathBuf>,
+    /// Answers made at the same time, at most.
+    pub answers_at_once: usize,
+    /// The shortest time between two edits of a growing answer.
+    pub draft_update_interval: Duration,
+    /// Answers per person and day; 0: no limit.
+    pub daily_limit: u32,
+    /// Answers to all people together per day; 0: no limit.
+    pub daily_limit_all: u32,
+    /// Whether `help`, `new`, `stop` and `model` are commands.
+    pub chat_commands: bool,
+    /// The models that people may choose with `model NAME`.
+    pub models: Vec<String>,
+    /// What stands below an answer.
+    pub footer: Footer,
+    /// Whether the model is told what bots and webhooks posted in a thread.
+    pub read_programs: bool,
+    /// Posts of the channel that go with a question at its root, at most.
+    pub channel_context: usize,
+    /// The program and arguments that make text of a file, by MIME type or by file name's ending with
+    /// its dot, both in lower case.
+    pub read_files: BTreeMap<String, Vec<String>>,
+    /// Images told to the model per question, at most; 0: none.
+    pub max_images: usize,
+    /// In bytes; larger images are left out.
+    pub max_image_size: u64,
     /// What holds in every channel that `channels` does not name.
     pub defaults: ChannelSettings,
     /// `[channels_config.mattermost.channels.ID]`, already merged over `defaults`.
@@ -177,9 +216,44 @@ pub struct ChannelSettings {
     pub allowed_users: Allowed,
     pub thread_replies: bool,
     pub mention_only: bool,
+    pub stream_mode: StreamMode,
     pub system_prompt: Option<String>,
     /// Takes the place of `ProviderSettings::model`.
     pub model: Option<String>,
+}
+
+impl ChannelSettings {
+    /// What holds where nothing is configured.
+    fn strict() -> ChannelSettings {
+        ChannelSettings {
+            allowed_users: Allowed::These(Vec::new()),
+            thread_replies: true,
+            mention_only: false,
+            stream_mode: StreamMode::Off,
+            system_prompt: None,
+            model: None,
+        }
+    }
+}
+
+/// When an answer is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamMode {
+    /// Once it is whole.
+    Off,
+    /// From its first words on: its post grows.
+    Partial,
+}
+
+/// What stands below an answer, in small print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footer {
+    /// Who answered.
+    pub model: bool,
+    /// How long it took.
+    pub time: bool,
+    /// What it cost, if the server says so.
+    pub tokens: bool,
 }
 
 /// Which model answers.
@@ -365,7 +439,9 @@ impl Reader<'_> {
         self.check_keys(&top, &TOP_KEYS);
         self.check_keys(&channels_config, &CHANNELS_CONFIG_KEYS);
         self.check_keys(&section, &MATTERMOST_KEYS);
-        let mattermost = self.mattermost(&section)?;
+        let multimodal = top.table("multimodal")?;
+        self.check_keys(&multimodal, &MULTIMODAL_KEYS);
+        let mattermost = self.mattermost(&section, &multimodal)?;
         let provider = self.provider(&top)?;
         let timeout_secs = channels_config.whole("message_timeout_secs", 300, 1..=86_400)?;
         let state_dir = section.text("state_dir")?.map(|dir| self.expand(dir));
@@ -406,7 +482,11 @@ impl Reader<'_> {
         }
     }
 
-    fn mattermost(&mut self, section: &Table) -> Result<MattermostSettings, ConfigError> {
+    fn mattermost(
+        &mut self,
+        section: &Table,
+        multimodal: &Table,
+    ) -> Result<MattermostSettings, ConfigError> {
         let url = self.url(section)?;
         let token = self.token(section)?;
         let channel_id = section.text("channel_id")?.map(ChannelId::from);
@@ -415,28 +495,11 @@ impl Reader<'_> {
         {
             self.warn_of_id(&value, id.as_str(), "a channel's id");
         }
-        let strict = ChannelSettings {
-            allowed_users: Allowed::These(Vec::new()),
-            thread_replies: true,
-            mention_only: false,
-            system_prompt: None,
-            model: None,
-        };
-        let defaults = self.channel_settings(section, &strict)?;
+        let defaults = self.channel_settings(section, &ChannelSettings::strict())?;
         let channels = self.channels(section, &defaults)?;
-        let nobody = Allowed::These(Vec::new());
-        if std::iter::once(&defaults)
-            .chain(channels.values())
-            .all(|c| c.allowed_users == nobody)
-        {
-            let warning = "empty, so nobody is answered; add user ids, or \"*\" for everybody";
-            let warning = match section.get("allowed_users") {
-                Some(value) => value.line(warning),
-                None => section.missing("allowed_users", warning).0,
-            };
-            self.warnings.push(warning);
-        }
+        self.warn_of_nobody(section, &defaults, &channels);
         let poll_secs = section.number("poll_interval_secs", 0.05..=3600.0, "from 0.05 to 3600")?;
+        let update_ms = section.whole("draft_update_interval_ms", 1000, 250..=60_000)?;
         Ok(MattermostSettings {
             url,
             token,
@@ -449,9 +512,42 @@ impl Reader<'_> {
             allow_unsafe_links: section.flag("allow_unsafe_links", false)?,
             follow_threads: section.flag("follow_threads", false)?,
             ca_file: section.text("ca_file")?.map(|file| self.expand(file)),
+            answers_at_once: section.whole("answers_at_once", 4, 1..=32)? as usize,
+            draft_update_interval: Duration::from_millis(update_ms),
+            daily_limit: section.whole("daily_limit", 0, 0..=1_000_000)? as u32,
+            daily_limit_all: section.whole("daily_limit_all", 0, 0..=1_000_000)? as u32,
+            chat_commands: section.flag("chat_commands", true)?,
+            models: section.texts("models")?,
+            footer: footer(section)?,
+            read_programs: section.flag("read_programs", true)?,
+            channel_context: section.whole("channel_context", 0, 0..=200)? as usize,
+            read_files: read_files(section)?,
+            max_images: multimodal.whole("max_images", 4, 0..=16)? as usize,
+            max_image_size: multimodal.whole("max_image_size_mb", 5, 0..=50)? << 20,
             defaults,
             channels,
         })
+    }
+
+    fn warn_of_nobody(
+        &mut self,
+        section: &Table,
+        defaults: &ChannelSettings,
+        channels: &BTreeMap<ChannelId, ChannelSettings>,
+    ) {
+        let nobody = Allowed::These(Vec::new());
+        if std::iter::once(defaults)
+            .chain(channels.values())
+            .any(|channel| channel.allowed_users != nobody)
+        {
+            return;
+        }
+        let warning = "empty, so nobody is answered; add user ids, or \"*\" for everybody";
+        let warning = match section.get("allowed_users") {
+            Some(value) => value.line(warning),
+            None => section.missing("allowed_users", warning).0,
+        };
+        self.warnings.push(warning);
     }
 
     fn url(&mut self, section: &Table) -> Result<String, ConfigError> {
@@ -535,6 +631,7 @@ impl Reader<'_> {
             },
             thread_replies: section.flag("thread_replies", defaults.thread_replies)?,
             mention_only: section.flag("mention_only", defaults.mention_only)?,
+            stream_mode: stream_mode(section)?.unwrap_or(defaults.stream_mode),
             system_prompt: match section.get("system_prompt") {
                 Some(_) => section.text("system_prompt")?.map(str::to_owned),
                 None => defaults.system_prompt.clone(),
@@ -756,15 +853,64 @@ pub fn http_kind(name: &str, is_anthropic: bool, mut base: String) -> ProviderKi
     ProviderKind::OpenAi { name, base }
 }
 
+fn stream_mode(section: &Table) -> Result<Option<StreamMode>, ConfigError> {
+    let Some(value) = section.get("stream_mode") else {
+        return Ok(None);
+    };
+    match value.text()? {
+        "off" => Ok(Some(StreamMode::Off)),
+        "partial" => Ok(Some(StreamMode::Partial)),
+        _ => Err(value.error("must be \"off\" or \"partial\"")),
+    }
+}
+
+fn footer(section: &Table) -> Result<Footer, ConfigError> {
+    let mut footer = Footer::default();
+    for item in section.items("footer")? {
+        match item.text()? {
+            "model" => footer.model = true,
+            "time" => footer.time = true,
+            "tokens" => footer.tokens = true,
+            _ => return Err(item.error("may list \"model\", \"time\" and \"tokens\"")),
+        }
+    }
+    Ok(footer)
+}
+
+/// The programs that make text of files.
+fn read_files(section: &Table) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+    let table = section.table("read_files")?;
+    let mut programs = BTreeMap::new();
+    for key in table.layers.iter().flat_map(|(_, layer)| layer.keys()) {
+        let key: &str = key.get_ref();
+        let Some(value) = table.get(key) else {
+            continue;
+        };
+        if !key.starts_with('.') && !key.contains('/') {
+            return Err(value.error(
+                "is neither a MIME type nor an ending; write \"application/pdf\" or \".pdf\"",
+            ));
+        }
+        let write = format!("write {key:?} = [\"program\", \"argument\"]");
+        programs.insert(key.to_lowercase(), program(value, &write)?);
+    }
+    Ok(programs)
+}
+
 /// The program and the arguments of `provider_command`.
 fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
     const WRITE: &str = "write provider_command = [\"program\", \"argument\"]";
-    let Some(value) = top.get("provider_command") else {
-        return Err(top.missing("provider_command", &format!("missing; {WRITE}")));
-    };
-    let empty = value.error(format!("names no program; {WRITE}"));
+    match top.get("provider_command") {
+        Some(value) => program(value, WRITE),
+        None => Err(top.missing("provider_command", &format!("missing; {WRITE}"))),
+    }
+}
+
+/// A program and its arguments; `write` says how.
+fn program(value: Value, write: &str) -> Result<Vec<String>, ConfigError> {
+    let empty = value.error(format!("names no program; {write}"));
     if !value.value.is_array() {
-        return Err(value.error(format!("must be a list of texts; {WRITE}")));
+        return Err(value.error(format!("must be a list of texts; {write}")));
     }
     let mut words = Vec::new();
     for item in value.items()? {

@@ -134,6 +134,7 @@ fn every_known_setting_is_in_it() {
     let source = include_str!("../src/config.rs");
     for (list, section) in [
         ("TOP_KEYS", ""),
+        ("MULTIMODAL_KEYS", "[multimodal]"),
         ("CHANNELS_CONFIG_KEYS", "[channels_config]"),
         ("MATTERMOST_KEYS", "[channels_config.mattermost]"),
         ("CHANNEL_KEYS", "[channels_config.mattermost.channels.ID]"),
@@ -145,7 +146,7 @@ fn every_known_setting_is_in_it() {
         let (keys, _) = rest.split_once(']').expect(list);
         for key in keys.split('"').skip(1).step_by(2) {
             // Tables, which have rows of their own.
-            if key == "channels_config" || key == "mattermost" {
+            if ["channels_config", "mattermost", "multimodal"].contains(&key) {
                 continue;
             }
             let mut settings = settings().into_iter();

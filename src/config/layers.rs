@@ -98,6 +98,21 @@ impl<'a> Table<'a> {
         Ok(text.filter(|text| !text.is_empty()))
     }
 
+    /// The values of the list at `key`; none if there is no such key.
+    pub fn items(&self, key: &str) -> Result<Vec<Value<'a>>, ConfigError> {
+        self.get(key).map_or(Ok(Vec::new()), Value::items)
+    }
+
+    /// The texts of the list at `key`, without blank ones.
+    pub fn texts(&self, key: &str) -> Result<Vec<String>, ConfigError> {
+        let mut texts = Vec::new();
+        for item in self.items(key)? {
+            texts.push(item.text()?.to_owned());
+        }
+        texts.retain(|text| !text.is_empty());
+        Ok(texts)
+    }
+
     pub fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
         match self.get(key) {
             None => Ok(default),

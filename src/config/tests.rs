@@ -616,6 +616,7 @@ fn settings_have_their_documented_defaults() {
             allowed_users: Allowed::Everybody,
             thread_replies: true,
             mention_only: false,
+            stream_mode: StreamMode::Off,
             system_prompt: None,
             model: None,
         }
@@ -664,6 +665,7 @@ fn every_setting_is_read() {
         allowed_users: Allowed::These(vec![UserId(user)]),
         thread_replies: false,
         mention_only: true,
+        stream_mode: StreamMode::Off,
         system_prompt: Some("Be brief.".into()),
         model: None,
     };
@@ -674,6 +676,7 @@ fn every_setting_is_read() {
             allowed_users: Allowed::Everybody,
             thread_replies: false,
             mention_only: false,
+            stream_mode: StreamMode::Off,
             system_prompt: None,
             model: Some("big".into()),
         }
@@ -1081,5 +1084,80 @@ mod any_input {
                 prop_assert_eq!(http_url(&url), Ok(url.clone()));
             }
         }
+    }
+}
+
+#[test]
+fn settings_of_growing_answers_limits_and_files_are_read() {
+    let section = r#"
+stream_mode = "partial"
+answers_at_once = 32
+draft_update_interval_ms = 250
+daily_limit = 30
+daily_limit_all = 500
+chat_commands = false
+models = ["small", " ", "big"]
+footer = ["tokens", "model"]
+read_programs = false
+channel_context = 10
+[channels_config.mattermost.read_files]
+"Application/PDF" = ["pdftotext", "-", "-"]
+".ODT" = ["odt2txt"]
+[channels_config.mattermost.channels.cccccccccccccccccccccccccc]
+stream_mode = "off"
+[multimodal]
+max_images = 0
+max_image_size_mb = 50
+"#;
+    let config = config(&good(section));
+    let settings = &config.mattermost;
+    assert_eq!(settings.defaults.stream_mode, StreamMode::Partial);
+    let channel = settings.channel(&ChannelId("c".repeat(26)));
+    assert_eq!(channel.stream_mode, StreamMode::Off);
+    assert_eq!(settings.answers_at_once, 32);
+    assert_eq!(settings.draft_update_interval, Duration::from_millis(250));
+    assert_eq!((settings.daily_limit, settings.daily_limit_all), (30, 500));
+    assert!(!settings.chat_commands && !settings.read_programs);
+    assert_eq!(settings.models, ["small", "big"]);
+    let Footer {
+        model,
+        time,
+        tokens,
+    } = settings.footer;
+    assert_eq!((model, time, tokens), (true, false, true));
+    assert_eq!(settings.channel_context, 10);
+    assert_eq!(
+        settings.read_files["application/pdf"],
+        ["pdftotext", "-", "-"]
+    );
+    assert_eq!(settings.read_files[".odt"], ["odt2txt"]);
+    assert_eq!(
+        (settings.max_images, settings.max_image_size),
+        (0, 50 << 20)
+    );
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_value_that_is_none_of_those_possible_is_told_with_them() {
+    let cases = [
+        ("stream_mode = \"full\"", "must be \"off\" or \"partial\""),
+        (
+            "footer = [\"cost\"]",
+            "may list \"model\", \"time\" and \"tokens\"",
+        ),
+        (
+            "read_files.pdf = [\"pdftotext\"]",
+            "is neither a MIME type nor an ending",
+        ),
+        (
+            "read_files.\".pdf\" = \"pdftotext - -\"",
+            "must be a list of texts; write \".pdf\" = [",
+        ),
+        ("read_files.\".pdf\" = []", "names no program"),
+    ];
+    for (line, expected) in cases {
+        let error = Setup::new(&good(line)).load().expect_err(line);
+        assert!(error.contains(expected), "{error}");
     }
 }
