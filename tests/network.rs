@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use prx::http::{Agent, Call, Failure, Response, beat, failure, with_heartbeat};
+use prx::http::{Agent, Body, Call, Failure, Response, beat, failure, with_heartbeat};
 use rcgen::{CertificateParams, IsCa, KeyPair};
 use rustls::HandshakeKind;
 use socket2::{Domain, Socket, Type};
@@ -49,7 +49,7 @@ fn get(agent: &Agent, url: &str, timeout: Duration) -> Result<String, Failure> {
         method: "GET",
         url,
         headers: &[],
-        body: None,
+        body: Body::None,
         timeout,
     };
     text(agent.call(&call)?)
@@ -60,7 +60,7 @@ fn post(agent: &Agent, url: &str, timeout: Duration) -> Result<String, Failure> 
         method: "POST",
         url,
         headers: &[],
-        body: Some(b"{}"),
+        body: Body::Json(b"{}"),
         timeout,
     };
     text(agent.call(&call)?)
@@ -135,14 +135,15 @@ fn a_request_says_who_asks_and_for_what() {
         method: "GET",
         url: &url,
         headers: &headers,
-        body: None,
+        body: Body::None,
         timeout: AMPLE,
     };
     text(agent.call(&call).expect("a response")).expect("a body");
     for (method, body) in [
-        ("POST", Some(&b"{\"a\":1}"[..])),
-        ("PUT", Some(b"[]")),
-        ("POST", None),
+        ("POST", Body::Json(b"{\"a\":1}")),
+        ("PUT", Body::Pieces(&[b"", b"[", b"]", b""])),
+        ("POST", Body::None),
+        ("POST", Body::Pieces(&[])),
     ] {
         let call = Call {
             method,
@@ -169,11 +170,12 @@ fn a_request_says_who_asks_and_for_what() {
         Some("text/event-stream")
     );
     assert_eq!(header(&seen[0], "content-type"), None);
-    for (request, (method, body)) in
-        seen[1..]
-            .iter()
-            .zip([("POST", "{\"a\":1}"), ("PUT", "[]"), ("POST", "")])
-    {
+    for (request, (method, body)) in seen[1..].iter().zip([
+        ("POST", "{\"a\":1}"),
+        ("PUT", "[]"),
+        ("POST", ""),
+        ("POST", ""),
+    ]) {
         assert_eq!(
             (request.method.as_str(), &request.body[..]),
             (method, body.as_bytes())
@@ -200,7 +202,7 @@ fn a_request_says_who_asks_and_for_what() {
 
 #[test]
 fn every_status_is_a_response_with_its_headers() {
-    for status in [200, 201, 204, 304, 400, 401, 404, 429, 500, 503] {
+    for status in [200, 201, 204, 206, 304, 400, 401, 404, 429, 500, 503] {
         let wire = Wire::start(move |_| Reply::Full {
             status,
             headers: vec![
@@ -215,7 +217,7 @@ fn every_status_is_a_response_with_its_headers() {
             method: "GET",
             url: &url,
             headers: &[],
-            body: None,
+            body: Body::None,
             timeout: AMPLE,
         };
         let response = agent().call(&call).expect("a response");
@@ -260,7 +262,7 @@ fn a_redirect_is_not_followed_and_a_key_does_not_reach_the_other_host() {
             body: Vec::new(),
         });
         let (agent, url) = (agent(), wire.url());
-        for (method, body) in [("GET", None), ("POST", Some(&b"{}"[..]))] {
+        for (method, body) in [("GET", Body::None), ("POST", Body::Json(b"{}"))] {
             let headers = [("x-api-key", "secret"), ("Authorization", "Bearer secret")];
             let call = Call {
                 method,
@@ -297,7 +299,7 @@ fn an_endless_body_is_given_up_at_the_limit() {
         method: "GET",
         url: &url,
         headers: &[],
-        body: None,
+        body: Body::None,
         timeout: AMPLE,
     };
     let mut reader = agent().call(&call).expect("a response").reader(10_000);
@@ -318,7 +320,7 @@ fn a_body_of_exactly_the_limit_is_read() {
         method: "GET",
         url: &url,
         headers: &[],
-        body: None,
+        body: Body::None,
         timeout: AMPLE,
     };
     for (limit, expected) in [(5, Some("12345")), (4, None)] {
@@ -428,7 +430,7 @@ fn it_beats_while_a_request_is_sent_slowly() {
         method: "POST",
         url: &url,
         headers: &[],
-        body: Some(&body),
+        body: Body::Json(&body),
         timeout: AMPLE,
     };
     let (result, beats) = beating(open, || text(agent().call(&call)?));
@@ -828,7 +830,7 @@ fn a_server_that_does_not_read_is_given_up_at_the_timeout() {
         method: "POST",
         url: &url,
         headers: &[],
-        body: Some(&body),
+        body: Body::Json(&body),
         timeout: SHORT,
     };
     let started = Instant::now();
@@ -902,7 +904,7 @@ fn nothing_secret_is_said() {
         method: "POST",
         url: &url,
         headers: &headers,
-        body: Some(b"hidden"),
+        body: Body::Json(b"hidden"),
         timeout: AMPLE,
     };
     text(self::agent().call(&call).expect("a response")).expect("a body");
@@ -922,7 +924,7 @@ fn nothing_secret_is_said() {
                 method: "GET",
                 url,
                 headers: &headers,
-                body: None,
+                body: Body::None,
                 timeout: AMPLE,
             };
             let failure = agent.call(&call).expect_err("nobody listens");
@@ -1218,7 +1220,7 @@ fn a_proxy_is_used_for_http_and_https() {
                 method: "POST",
                 url,
                 headers: &headers,
-                body: None,
+                body: Body::None,
                 timeout: AMPLE,
             };
             assert_eq!(
@@ -1321,11 +1323,12 @@ fn requests_and_answers_of_any_size_pass_through_the_buffers() {
                     continue;
                 }
                 let (secret, body) = ("k".repeat(key), vec![b'x'; size]);
+                let (first, second) = body.split_at(size / 3);
                 let call = Call {
                     method: "POST",
                     url: &url,
                     headers: &[("authorization", &secret)],
-                    body: Some(&body),
+                    body: Body::Pieces(&[first, second]),
                     timeout: AMPLE,
                 };
                 let answer = text(agent.call(&call).expect("a response")).expect("a text");

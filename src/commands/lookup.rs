@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::http::{Agent, Call, Failure};
+use crate::http::{Agent, Body, Call, Failure};
 use crate::json;
 use crate::mattermost::client::{ApiError, ChannelList, Client, version};
 use crate::mattermost::{Channel, PostId, User, is_id};
@@ -72,7 +72,7 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
         method: "GET",
         url: &format!("{url}{PING}"),
         headers: &[],
-        body: None,
+        body: Body::None,
         timeout: PING_TIMEOUT,
     });
     let response = match response {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::proxy::{Tunnel, bypasses_proxy, proxy};
 use super::resolve::Later;
 use super::tls::{Tls, roots, tls_reason};
 use super::transport::{Established, INPUT_BYTES, OUTPUT_BYTES, PROGRESS, Progress, Tcp};
-use super::{Call, Failure, Response};
+use super::{Body, Call, Failure, Response};
 
 /// Bounds connecting: TCP, a proxy's CONNECT and the TLS handshake together. A name lookup cannot
 /// be bounded without a thread.
@@ -162,12 +162,24 @@ impl Agent {
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
-        let (mut nothing, mut bytes) = ((), call.body.unwrap_or_default());
-        let body: SendBody = match call.body {
-            None if call.method == "GET" => nothing.as_body(),
+        let pieces: &[&[u8]] = match &call.body {
+            Body::None => &[],
+            Body::Json(bytes) => std::slice::from_ref(bytes),
+            Body::Pieces(pieces) => pieces,
+        };
+        let mut reader = Pieces {
+            current: &[],
+            rest: pieces.iter(),
+        };
+        let mut nothing = ();
+        let body = match (call.body, call.method) {
+            (Body::None, "GET" | "DELETE") => nothing.as_body(),
             _ => {
-                request = request.header("content-type", "application/json");
-                bytes.as_body()
+                let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+                request = request
+                    .header("content-type", "application/json")
+                    .header("content-length", length);
+                SendBody::from_reader(&mut reader)
             }
         };
         let mut config = self
@@ -194,6 +206,24 @@ impl Agent {
             _ => String::new(),
         };
         format!("cannot connect to {host}:{port}{through}: {reason}")
+    }
+}
+
+/// Reads the pieces of a body one after the other.
+struct Pieces<'a> {
+    current: &'a [u8],
+    rest: std::slice::Iter<'a, &'a [u8]>,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.rest.next() {
+                Some(piece) => self.current = piece,
+                None => return Ok(0),
+            }
+        }
+        self.current.read(buffer)
     }
 }
 

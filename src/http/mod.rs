@@ -62,14 +62,25 @@ pub fn beat() {
 /// One request.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// `GET`, `POST` or `PUT`.
+    /// `GET`, `POST`, `PUT` or `DELETE`.
     pub method: &'static str,
     pub url: &'a str,
+    /// `("Range", "bytes=0-1023")` among them asks for a part: 206, or 200 with all of it.
     pub headers: &'a [(&'static str, &'a str)],
-    /// JSON, sent with its Content-Type; `None` for a GET.
-    pub body: Option<&'a [u8]>,
+    pub body: Body<'a>,
     /// Bounds the whole call, the reading of the body included; connecting is bounded by 10 s too.
     pub timeout: Duration,
+}
+
+/// What a request carries.
+#[derive(Clone, Copy)]
+pub enum Body<'a> {
+    /// Nothing; a POST or PUT sends an empty text.
+    None,
+    /// Sent with its Content-Type.
+    Json(&'a [u8]),
+    /// JSON in pieces, sent one after the other without being put together.
+    Pieces(&'a [&'a [u8]]),
 }
 
 /// Why there is no response.
@@ -133,7 +144,7 @@ impl Response {
     /// The body as it arrives; reading more than `limit` bytes, or past the call's timeout, is an
     /// `io::Error` (`failure` tells which).
     pub fn reader(self, limit: u64) -> Box<dyn Read> {
-        Box::new(Body {
+        Box::new(Incoming {
             reader: self.body.into_with_config().limit(limit).reader(),
             host: self.host,
             timeout: self.timeout,
@@ -142,13 +153,13 @@ impl Response {
 }
 
 /// A body whose errors are `Failure`s.
-struct Body {
+struct Incoming {
     reader: ureq::BodyReader<'static>,
     host: String,
     timeout: Duration,
 }
 
-impl Read for Body {
+impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reader.read(buffer).map_err(|error| {
             io::Error::other(match ureq::Error::from(error) {

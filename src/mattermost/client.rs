@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::types::*;
 use crate::config::Secret;
-use crate::http::{self, Agent, Call, Failure, Response};
+use crate::http::{self, Agent, Body, Call, Failure, Response};
 use crate::json;
 use crate::times::{Step, Times};
 
@@ -428,7 +428,7 @@ impl Client {
             method,
             url: &url,
             headers: &all,
-            body,
+            body: body.map_or(Body::None, Body::Json),
             timeout,
         });
         self.times.clock.checkpoint(Step::AfterResponse);

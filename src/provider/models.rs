@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::error::{Asked, ProviderError};
 use crate::config::{ProviderKind, ProviderSettings, Secret};
-use crate::http::{Agent, Call, Failure};
+use crate::http::{Agent, Body, Call, Failure};
 use crate::json;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -92,7 +92,7 @@ fn get(
         method: "GET",
         url,
         headers,
-        body: None,
+        body: Body::None,
         timeout: TIMEOUT,
     });
     let response = response.map_err(|failure| match failure {

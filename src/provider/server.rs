@@ -11,7 +11,7 @@ use super::error::{Asked, shown};
 use super::sse::{Decoder, Event};
 use super::{Answer, ProviderError, Question, chat};
 use crate::config::{ProviderSettings, Secret};
-use crate::http::{Agent, Call, Failure, Response, failure};
+use crate::http::{Agent, Body, Call, Failure, Response, failure};
 
 /// Bytes of an answer; what comes after is cut off.
 pub const ANSWER: usize = 1 << 20;
@@ -161,7 +161,7 @@ impl Exchange<'_> {
             method: "POST",
             url,
             headers,
-            body: Some(body.as_bytes()),
+            body: Body::Json(body.as_bytes()),
             timeout,
         };
         let response = match timeout.is_zero() {

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use prx::http::{Agent, Call};
+use prx::http::{Agent, Body, Call};
 use serde_json::{Value, json};
 use support::footprint::{
     Goal, POLL, Process, Rig, Row, Seen, Setup, counts, processor_time, size,
@@ -511,7 +511,10 @@ fn by_client(rig: &Rig) -> Send {
             },
             url: &format!("{url}{}", request.target),
             headers: &headers,
-            body: Some(&request.body[..]).filter(|_| request.method != "GET"),
+            body: match request.method.as_str() {
+                "GET" => Body::None,
+                _ => Body::Json(&request.body),
+            },
             timeout: Duration::from_secs(30),
         });
         let response = response.map_err(|failure| failure.to_string())?;
