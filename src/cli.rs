@@ -13,6 +13,7 @@ use log::LevelFilter;
 
 use crate::commands::{doctor, init, print, run, send, why};
 use crate::nearest::nearest;
+use crate::text::one_line;
 use crate::times;
 
 /// What the process was asked to do.
@@ -457,18 +458,6 @@ fn start_log(level: LevelFilter) {
         .init();
 }
 
-/// `text` with its control characters escaped: a log line stays one line, and a terminal obeys none.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
-    line
-}
-
 /// Says what went wrong on standard error, if anybody listens there.
 fn fail(code: u8, message: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "prx: {message}");
@@ -672,13 +661,5 @@ mod tests {
                 "{text}"
             );
         }
-    }
-
-    #[test]
-    fn a_log_line_is_one_line() {
-        assert_eq!(
-            one_line("a\nb\r\x1b[2Jä \u{9b}"),
-            "a\\nb\\r\\u{1b}[2Jä \\u{9b}"
-        );
     }
 }

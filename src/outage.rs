@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::commands::Exit;
+use crate::exit::Exit;
 use crate::mattermost::client::ApiError;
 use crate::outbox::Trouble;
 use crate::times::Times;

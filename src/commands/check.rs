@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use serde::Serialize;
 
 use super::{Exit, print};
+use crate::text::wrap;
 
 /// The column in which details begin.
 const INDENT: usize = 16;
@@ -127,27 +128,6 @@ impl Report {
     }
 }
 
-/// `text` in lines of at most `width` characters where its spaces allow it.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut length = 0;
-    for word in text.split(' ') {
-        let characters = word.chars().count();
-        if length > 0 && length + 1 + characters > width {
-            lines.push(String::new());
-            length = 0;
-        }
-        if let Some(line) = lines.last_mut() {
-            if length > 0 {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        length += characters + usize::from(length > 0);
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,11 +154,5 @@ mod tests {
                     one two three four five six seven
 ";
         assert_eq!(report.text(&check), expected);
-    }
-
-    #[test]
-    fn words_that_are_too_long_have_a_line_of_their_own() {
-        assert_eq!(wrap("a bbbbbb c", 3), ["a", "bbbbbb", "c"]);
-        assert_eq!(wrap("", 3), [""]);
     }
 }

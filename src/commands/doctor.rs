@@ -17,8 +17,9 @@ use crate::http::Agent;
 use crate::mattermost::User;
 use crate::mattermost::client::{ApiError, Client};
 use crate::state::{Lock, LockError};
+use crate::text::counted;
 use crate::times::{self, Times};
-use place::{Place, counted};
+use place::Place;
 
 /// Where most settings stand.
 const BELOW: &str = "write below [channels_config.mattermost] in the config file:";

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::check::{Report, WIDTH, wrap};
+use super::check::{Report, WIDTH};
 use super::doctor::{self, model, place};
 use super::{Exit, lookup, print};
 use crate::config::{self, ProviderSettings, Secret};
@@ -15,6 +15,7 @@ use crate::mattermost::client::Client;
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::nearest::nearest;
 use crate::provider::{self, models};
+use crate::text::wrap;
 use crate::times::Times;
 
 /// So many choices are shown.

@@ -1,4 +1,4 @@
-//! One file per command, and how a command ends.
+//! One file per command, and what they share.
 
 pub mod check;
 pub mod doctor;
@@ -12,38 +12,12 @@ use std::io::{self, ErrorKind, Write};
 
 use std::path::Path;
 
+pub use crate::exit::Exit;
+
 use crate::config::{self, Config, ConfigError};
 use crate::http::Agent;
 use crate::mattermost::client::{ApiError, Client};
 use crate::times::Times;
-
-/// Why a command did not do what it was asked; the text is one line for a person.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Something failed while running.
-    Failure(String),
-    /// The configuration cannot be used.
-    Config(String),
-    /// The server refused the token: starting again changes nothing.
-    Token(String),
-}
-
-impl Exit {
-    /// The exit code of the process. 77 is `EX_NOPERM` of sysexits.h.
-    pub fn code(&self) -> u8 {
-        match self {
-            Exit::Failure(_) => 1,
-            Exit::Config(_) => 2,
-            Exit::Token(_) => 77,
-        }
-    }
-
-    pub fn message(&self) -> &str {
-        match self {
-            Exit::Failure(message) | Exit::Config(message) | Exit::Token(message) => message,
-        }
-    }
-}
 
 impl From<ConfigError> for Exit {
     fn from(error: ConfigError) -> Exit {

@@ -8,6 +8,7 @@ use crate::commands::lookup::{self, Found};
 use crate::config::{Allowed, Config};
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, User, UserId};
+use crate::text::counted;
 
 /// Checks the channels and the people of the configuration.
 pub struct Place<'a> {
@@ -375,9 +376,4 @@ pub fn people(client: &Client, channel: Option<&ChannelId>) -> Result<Vec<User>,
     let mut people = client.users(&ids.iter().collect::<Vec<_>>())?;
     people.retain(|user| !user.is_bot && user.delete_at.0 == 0);
     Ok(people)
-}
-
-pub fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }

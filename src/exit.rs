@@ -1,0 +1,30 @@
+//! How a command ends when it does not do what it was asked, and the process's exit code.
+
+/// Why a command failed; the text is for a person.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Something failed while running.
+    Failure(String),
+    /// The arguments or the configuration cannot be used.
+    Config(String),
+    /// The server refused the token: starting again changes nothing.
+    Token(String),
+}
+
+impl Exit {
+    /// The exit code of the process. 77 is `EX_NOPERM` of sysexits.h.
+    pub fn code(&self) -> u8 {
+        match self {
+            Exit::Failure(_) => 1,
+            Exit::Config(_) => 2,
+            Exit::Token(_) => 77,
+        }
+    }
+
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        match self {
+            Exit::Failure(message) | Exit::Config(message) | Exit::Token(message) => message,
+        }
+    }
+}
