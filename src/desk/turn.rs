@@ -150,64 +150,79 @@ mod tests {
         }
     }
 
+    struct Row {
+        person: UserId,
+        last_start: u64,
+        conversation: Conversation,
+        created: u64,
+        begun: bool,
+        attempts: u32,
+    }
+
     /// `who conversation created`, the person's last start behind a `:`; a conversation in capitals is
     /// a channel. `!` marks one begun before, `?` one with two attempts.
-    fn read(text: &str) -> (UserId, u64, Conversation, u64, bool, u32) {
-        let words: Vec<&str> = text.trim_end_matches(['!', '?']).split(' ').collect();
-        let (who, last) = words[0].split_once(':').unwrap_or((words[0], "0"));
-        let conversation = if words[1] == words[1].to_uppercase() {
-            Conversation::Channel(words[1].into())
-        } else {
-            Conversation::Thread(words[1].into())
+    fn read(texts: &[&str]) -> Vec<Row> {
+        let row = |text: &&str| {
+            let words: Vec<&str> = text.trim_end_matches(['!', '?']).split(' ').collect();
+            let (who, last) = words[0].split_once(':').unwrap_or((words[0], "0"));
+            Row {
+                person: who.into(),
+                last_start: last.parse().unwrap(),
+                conversation: match words[1] {
+                    thread if thread.starts_with(char::is_lowercase) => {
+                        Conversation::Thread(thread.into())
+                    }
+                    channel => Conversation::Channel(channel.into()),
+                },
+                created: words.get(2).map_or(0, |number| number.parse().unwrap()),
+                begun: text.ends_with('!'),
+                attempts: if text.ends_with('?') { 2 } else { 0 },
+            }
         };
-        let created = words.get(2).map_or(0, |number| number.parse().unwrap());
-        let attempts = if text.ends_with('?') { 2 } else { 0 };
-        (
-            who.into(),
-            last.parse().unwrap(),
-            conversation,
-            created,
-            text.contains('!'),
-            attempts,
-        )
+        texts.iter().map(row).collect()
     }
 
     fn chosen(waiting: &[&str], at_work: &[&str], limit: usize, drafts: usize) -> Option<usize> {
-        let waiting: Vec<_> = waiting.iter().map(|text| read(text)).collect();
-        let at_work: Vec<_> = at_work.iter().map(|text| read(text)).collect();
+        let (waiting, at_work) = (read(waiting), read(at_work));
         let ids: Vec<PostId> = (0..waiting.len())
             .map(|index| PostId(format!("p{index}")))
             .collect();
         let candidates: Vec<_> = waiting
             .iter()
             .zip(&ids)
-            .map(|(waiting, post)| Candidate {
-                conversation: waiting.2.clone(),
-                person: &waiting.0,
+            .map(|(row, post)| Candidate {
+                conversation: row.conversation.clone(),
+                person: &row.person,
                 post,
-                created: ServerTime(waiting.3),
-                begun: waiting.4,
-                attempts: waiting.5,
+                created: ServerTime(row.created),
+                begun: row.begun,
+                attempts: row.attempts,
             })
             .collect();
         let works: Vec<_> = at_work
             .iter()
-            .map(|work| AtWork {
-                conversation: work.2.clone(),
-                person: &work.0,
-                attempts: work.5,
+            .map(|row| AtWork {
+                conversation: row.conversation.clone(),
+                person: &row.person,
+                attempts: row.attempts,
             })
             .collect();
         let last_start = |person: &UserId| {
-            let mut known = waiting.iter().filter(|waiting| waiting.0 == *person);
-            known.next().map_or(0, |waiting| waiting.1)
+            let row = waiting.iter().find(|row| row.person == *person);
+            row.map_or(0, |row| row.last_start)
         };
         next(&candidates, &works, &last_start, limit, drafts)
     }
 
     #[test]
     fn the_next_answer_is_chosen_in_fairness_and_order() {
-        let cases: &[(&str, &[&str], &[&str], Option<usize>)] = &[
+        type Case = (
+            &'static str,
+            &'static [&'static str],
+            &'static [&'static str],
+            Option<usize>,
+        );
+        let cases: &[Case] = &[
             ("nothing waits", &[], &[], None),
             ("the oldest", &["ann a 2", "ann b 1"], &[], Some(1)),
             (
