@@ -7,13 +7,13 @@ use std::time::Duration;
 use log::warn;
 
 use crate::config::Config;
-use crate::context::{Context, Place};
+use crate::conversation::{Gathering, Names, Place};
 use crate::http;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId};
 use crate::provider::{self, Provider, ProviderError, Question};
 use crate::reply;
-use crate::times::{self, Times};
+use crate::times::Times;
 
 /// After this many attempts that ended with the process, a message gets an apology.
 const ATTEMPTS: u32 = 3;
@@ -37,7 +37,7 @@ pub struct Answerer {
     client: Rc<Client>,
     provider: Box<dyn Provider>,
     times: Times,
-    context: Context,
+    names: Names,
 }
 
 impl Answerer {
@@ -52,14 +52,14 @@ impl Answerer {
             client,
             provider,
             times,
-            context: Context::default(),
+            names: Names::default(),
         }
     }
 
     /// Shows "typing" and asks the model. `attempts`: how many ended with the process. Errors: the
     /// server is in trouble, and the post is to be answered later.
     pub fn generate(&mut self, place: &Place, attempts: u32) -> Result<Generated, ApiError> {
-        let (post, began) = (place.post, self.times.clock.now());
+        let (post, began) = (&place.post, self.times.clock.now());
         let root = root(&self.config, post);
         match self.client.typing(&post.channel_id, &root) {
             Err(error @ ApiError::Refused { status: 403, .. }) => {
@@ -86,14 +86,19 @@ impl Answerer {
         }
         let (client, times) = (self.client.clone(), self.times.clone());
         typing_while(&client, &times, &post.channel_id, &root, || {
-            let today = times::date(self.times.clock.today());
-            match self
-                .context
-                .gather(&self.client, &self.config.mattermost, place, &today)
-            {
-                Err(error) if error.is_closed() => Ok(Generated::Gone(error.to_string())),
-                conversation => Ok(self.ask(post, &conversation?, began)),
-            }
+            let mut gathering = Gathering::new(place.clone());
+            let told = loop {
+                let (settings, clock) = (&self.config.mattermost, &*self.times.clock);
+                match gathering.step(&self.client, settings, &mut self.names, clock) {
+                    Ok(Some(told)) => break told,
+                    Ok(None) => {}
+                    Err(error) if error.is_closed() => {
+                        return Ok(Generated::Gone(error.to_string()));
+                    }
+                    Err(error) => return Err(error),
+                }
+            };
+            Ok(self.ask(post, &told.messages, began))
         })
     }
 

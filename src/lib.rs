@@ -10,7 +10,6 @@ pub mod bot;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod context;
 pub mod conversation;
 pub mod desk;
 pub mod exit;

@@ -4,7 +4,7 @@ use log::{debug, info, warn};
 
 use super::Bot;
 use crate::answer::{self, Generated};
-use crate::context::{self, Place};
+use crate::conversation::{self, Place};
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox::Waiting;
 use crate::mattermost::client::ApiError;
@@ -114,12 +114,11 @@ impl Bot {
         self.store.save()?;
         let began = self.times.clock.now();
         let place = Place {
-            post,
-            bot: &self.me,
+            post: post.clone(),
+            bot: self.me.clone(),
             direct,
-            channel_name: self.inbox.name(&post.channel_id),
+            channel_name: self.inbox.name(&post.channel_id).to_owned(),
             alone: self.patience.is_over(&post.id),
-            now: began,
         };
         let (text, apology) = match self.answerer.generate(&place, attempts)? {
             Generated::Answer(text) => (text, false),
@@ -319,7 +318,7 @@ impl Bot {
 
     /// Whether the bot already wrote in the post's thread.
     fn wrote_in_thread(&self, post: &Post) -> Result<bool, Trouble> {
-        match context::wrote_in_thread(&self.client, post, &self.me) {
+        match conversation::wrote_in_thread(&self.client, post, &self.me) {
             Err(error) if self.is_left_out(post, &error) => Ok(false),
             wrote => Ok(wrote?),
         }

@@ -6,7 +6,7 @@ use super::check::Report;
 use super::lookup::{self, Found};
 use super::{Exit, connect, print};
 use crate::config::{Allowed, Config};
-use crate::context;
+use crate::conversation;
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox;
 use crate::mattermost::client::{ApiError, Client};
@@ -137,7 +137,7 @@ impl Why<'_> {
     fn explain_filter(&mut self, direct: bool) -> Result<Option<String>, ApiError> {
         let (post, settings) = (self.post, &self.config.mattermost);
         let verdict = match filter::verdict(post, direct, self.me, settings) {
-            Verdict::IfFollowed if context::wrote_in_thread(self.client, post, self.me)? => {
+            Verdict::IfFollowed if conversation::wrote_in_thread(self.client, post, self.me)? => {
                 Verdict::Answer
             }
             Verdict::IfFollowed => Verdict::Ignore(Reason::NotAddressed),

@@ -17,6 +17,8 @@ use crate::times::{Step, Times};
 
 /// "Typing" is sent while a model's stream waits: it may not hold that up for long.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A piece of a file: the loop waits for it, and what is missing is named to the model.
+const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A body of several posts is at most this many bytes.
 const POSTS_LIMIT: u64 = 2 << 20;
 /// Any other body, a single post's too: anybody can put megabytes of properties on one. Lists of
@@ -115,6 +117,13 @@ pub enum ChannelList {
         channels: Vec<Channel>,
         etag: Option<String>,
     },
+}
+
+/// Some bytes of a file.
+pub struct FilePiece {
+    pub bytes: Vec<u8>,
+    /// The whole file's size, if the server said it.
+    pub total: Option<u64>,
 }
 
 /// One server, as one bot.
@@ -393,24 +402,32 @@ impl Client {
         Ok(config.max_post_size.and_then(|size| size.parse().ok()))
     }
 
-    /// `GET files/{file}`: its first bytes, `limit` at most.
-    pub fn file(&self, file: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
+    /// `GET files/{file}` by `Range`: the bytes from `from` on, `limit` at most. Beyond the file's end
+    /// the server refuses (416).
+    pub fn file_piece(&self, file: &str, from: u64, limit: usize) -> Result<FilePiece, ApiError> {
         let path = format!("files/{}", encode(file));
-        let response = self.send("GET", &path, None, &[], self.times.call)?;
+        let last = from.saturating_add(limit as u64).saturating_sub(1);
+        let range = format!("bytes={from}-{last}");
+        let timeout = FILE_TIMEOUT.min(self.times.call);
+        let response = self.send("GET", &path, None, &[("Range", &range)], timeout)?;
+        // A proxy may take the range away and send all of it.
+        let skipped = if response.status == 206 { 0 } else { from };
+        let total = response.header("Content-Range").and_then(total_size);
+        let mut reader = response
+            .reader(skipped + limit as u64 + 1)
+            .take(skipped + limit as u64);
         let mut bytes = Vec::new();
-        let read = response
-            .reader(limit as u64 + 1)
-            .take(limit as u64)
-            .read_to_end(&mut bytes);
-        read.map_err(|error| ApiError::from(http::failure(error)))?;
-        Ok(bytes)
+        io::copy(&mut reader.by_ref().take(skipped), &mut io::sink())
+            .and_then(|_| reader.read_to_end(&mut bytes))
+            .map_err(|error| ApiError::from(http::failure(error)))?;
+        Ok(FilePiece { bytes, total })
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str, limit: u64) -> Result<T, ApiError> {
         parse(self.send("GET", path, None, &[], self.times.call)?, limit)
     }
 
-    /// Sends one request and sorts out every status but 200, 201 and 304.
+    /// Sends one request and sorts out every status but 200, 201, 206 and 304.
     fn send(
         &self,
         method: &'static str,
@@ -440,7 +457,7 @@ impl Client {
         let response = result?;
         self.date_ms.set(response.date_ms());
         match response.status {
-            200 | 201 | 304 => Ok(response),
+            200 | 201 | 206 | 304 => Ok(response),
             429 => Err(ApiError::RateLimited(response.retry_after().or_else(
                 || {
                     let reset = response.header("X-RateLimit-Reset")?.parse().ok()?;
@@ -450,6 +467,11 @@ impl Client {
             status => Err(refusal(status, method, path, response)),
         }
     }
+}
+
+/// `1456356` of a `Content-Range: bytes 0-99/1456356`.
+fn total_size(header: &str) -> Option<u64> {
+    header.rsplit_once('/')?.1.parse().ok()
 }
 
 /// `11.6.0` of an `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`.

@@ -1,5 +1,9 @@
 //! Thread or channel history → the messages a model is given: which posts, whose words, how much.
-//! It reads nothing itself.
+//! It reads nothing itself; `fetch` does.
+
+mod fetch;
+
+pub use fetch::{Gathering, Names, Place, Told, wrote_in_thread};
 
 use std::collections::BTreeSet;
 
@@ -15,45 +19,44 @@ const ANSWER_THE_ABOVE: &str = "Please answer what was said above.";
 const ANSWER_NOTHING: &str = "(I mentioned you without saying anything else.)";
 
 /// Everything a conversation is chosen from.
-pub struct Input<'a> {
+struct Input<'a> {
     /// In any order, also twice or later than the question; in a thread, the thread.
-    pub posts: &'a [Post],
+    posts: &'a [Post],
     /// The post to answer. A copy of it in `posts` that was edited since takes its place.
-    pub question: &'a Post,
-    pub bot_id: &'a UserId,
+    question: &'a Post,
+    bot_id: &'a UserId,
     /// The bot's username.
-    pub bot_name: &'a str,
+    bot_name: &'a str,
     /// A person's username, if it is known.
-    pub names: &'a dyn Fn(&UserId) -> Option<String>,
+    names: &'a dyn Fn(&UserId) -> Option<String>,
     /// The filter's verdict on a person's post but for the mention: what it refuses is not told.
-    pub allowed: &'a dyn Fn(&Post) -> bool,
+    allowed: &'a dyn Fn(&Post) -> bool,
     /// Takes the bot's mention out of a person's text.
-    pub clean: &'a dyn Fn(&str) -> String,
+    clean: &'a dyn Fn(&str) -> String,
     /// The most messages before the question; a split answer is one, a thread's root is among them.
-    pub history_posts: usize,
+    history_posts: usize,
     /// The most characters over all messages but the system one. The question stays whole.
-    pub history_chars: usize,
+    history_chars: usize,
     /// The thread's root outlives what is between it and the newest posts.
-    pub in_thread: bool,
-    pub channel_name: Option<&'a str>,
+    in_thread: bool,
+    channel_name: Option<&'a str>,
     /// In the place of the built-in persona.
-    pub system_prompt: Option<&'a str>,
+    system_prompt: Option<&'a str>,
     /// As `2026-11-22`.
-    pub today: &'a str,
+    today: &'a str,
     /// The question's text files.
-    pub files: &'a [FileText],
+    files: &'a [FileText],
 }
 
 /// What was read of a file that belongs to the question.
-pub struct FileText {
-    pub name: String,
+struct FileText {
+    name: String,
     /// The text, or why there is none.
-    pub text: Result<String, String>,
+    text: Result<String, String>,
 }
 
-/// The messages: the system's, what was said before the question, and last the question, the
-/// user's.
-pub fn build(input: &Input) -> Vec<Message> {
+/// The system's message, what was said before the question, and last the question, the user's.
+fn build(input: &Input) -> Told {
     let question = input
         .posts
         .iter()
@@ -86,7 +89,10 @@ pub fn build(input: &Input) -> Vec<Message> {
         content: system_text(input, several),
     }];
     messages.extend(chosen.into_iter().map(|turn| turn.message(several, input)));
-    messages
+    Told {
+        messages,
+        several_speakers: several,
+    }
 }
 
 /// What one speaker said at once.
@@ -422,6 +428,7 @@ mod tests {
                 today: "2026-11-22",
                 files: &self.files,
             })
+            .messages
         }
 
         fn system(&self) -> String {
