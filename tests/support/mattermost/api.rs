@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Version;
 use super::render::List;
-use super::world::{Channel, Kind, Pending, Typing, World};
+use super::world::{Channel, Kind, Pending, Post, Typing, World};
 use crate::support::wire::Request;
 
 /// An answer before it is put on the wire.
@@ -34,6 +34,36 @@ type Result<T> = std::result::Result<T, Answer>;
 const SINCE_LIMIT: usize = 1000;
 /// How long a `pending_post_id` is known, from the first attempt.
 const PENDING_MS: u64 = 30_000;
+const POSTS_BY_IDS_MAX: usize = 1000;
+/// Different emoji on a post (11.6).
+const EMOJI_MAX: usize = 50;
+/// Some of the emoji that 11.6 comes with.
+const EMOJI: [&str; 24] = [
+    "+1",
+    "-1",
+    "arrows_counterclockwise",
+    "eyes",
+    "grey_question",
+    "hand",
+    "heart",
+    "hourglass",
+    "hourglass_flowing_sand",
+    "octagonal_sign",
+    "ok",
+    "ok_hand",
+    "robot",
+    "robot_face",
+    "smile",
+    "speech_balloon",
+    "stop_sign",
+    "tada",
+    "thinking",
+    "thumbsup",
+    "warning",
+    "white_check_mark",
+    "wave",
+    "x",
+];
 const PER_PAGE: usize = 60;
 const PER_PAGE_MAX: usize = 200;
 
@@ -214,9 +244,17 @@ impl Call<'_> {
             ("GET", ["posts", id]) => self.post(id),
             ("GET", ["posts", id, "thread"]) => self.thread(id),
             ("POST", ["posts"]) => self.create_post(),
+            ("POST", ["posts", "ids"]) if self.world.version == Version::V11_6 => {
+                self.posts_by_ids()
+            }
             ("PUT", ["posts", id, "patch"]) => self.patch_post(id),
             ("DELETE", ["posts", id]) => self.delete_post(id),
             ("POST", ["reactions"]) => self.react(),
+            ("GET", ["posts", id, "reactions"]) => self.reactions(id),
+            ("POST", ["posts", "ids", "reactions"]) => self.reactions_of_many(),
+            ("DELETE", ["users", user, "posts", id, "reactions", name]) => {
+                self.unreact(user, id, name)
+            }
             ("GET", ["files", id]) => self.file(id),
             ("POST", ["commands", "execute"]) => self.command(),
             _ => Err(self.no_such_call()),
@@ -344,6 +382,9 @@ impl Call<'_> {
             return ok(json!({ "Version": config["Version"], "SiteName": config["SiteName"] }));
         }
         config["MaxPostSize"] = self.world.knobs.max_post_size.to_string().into();
+        if let Some(secs) = self.world.knobs.edit_time_limit_secs {
+            config["PostEditTimeLimit"] = secs.to_string().into();
+        }
         ok(config)
     }
 
@@ -454,13 +495,13 @@ impl Call<'_> {
         if team.is_none() {
             return ok(channels
                 .iter()
-                .map(|channel| self.world.channel_json(channel))
+                .map(|channel| self.world.listed_channel_json(channel))
                 .collect::<Value>());
         }
         channels.sort_by_key(|channel| &channel.display_name);
         let (mut newest, mut moment) = ("0", 0);
         for channel in &channels {
-            for at in [channel.last_post_at, channel.update_at] {
+            for at in [channel.last_post_at, channel.edited_at, channel.update_at] {
                 if at > moment {
                     (newest, moment) = (&channel.id, at);
                 }
@@ -473,7 +514,7 @@ impl Call<'_> {
         }
         let list = channels
             .iter()
-            .map(|channel| self.world.channel_json(channel));
+            .map(|channel| self.world.listed_channel_json(channel));
         ok_tagged(etag, list.collect::<Value>())
     }
 
@@ -780,6 +821,11 @@ impl Call<'_> {
     }
 
     fn post(&self, id: &str) -> Result<Served> {
+        let all = self.parameter("include_deleted") == Some("true");
+        if all && self.world.version == Version::V11_6 {
+            // For system admins only.
+            return Err(forbidden());
+        }
         let index = self.visible(id)?;
         let etag = self.etag(format_args!("{id}.{}", self.world.posts[index].update_at));
         ok_tagged(
@@ -809,14 +855,16 @@ impl Call<'_> {
         let mut has_next = false;
         let mut order = vec![asked];
         if per_page > 0 {
+            // The root counts too, and is then sent in any case.
+            has_next = replies.len() + 1 > per_page;
+            let mut most = per_page;
             match self.parameter("direction") {
                 Some("up") => replies.reverse(),
-                Some("down") => {}
+                Some("down") => most = per_page - 1,
                 _ => self.world.random.shuffle(&mut replies),
             }
             replies.retain(|&index| index != asked);
-            has_next = replies.len() > per_page;
-            replies.truncate(per_page);
+            replies.truncate(most);
             self.world.random.shuffle(&mut replies);
             order.extend(replies);
         } else if self.world.version == Version::V5_37 {
@@ -827,7 +875,8 @@ impl Call<'_> {
             order.extend(thread.filter(|&index| index != asked));
         }
         let posts = &self.world.posts;
-        let newest = order.iter().max_by_key(|&&index| posts[index].update_at);
+        let newest = order.iter().rev();
+        let newest = newest.max_by_key(|&&index| posts[index].update_at);
         let newest = &posts[*newest.expect("at least what was asked for")];
         let etag = self.etag(format_args!("{id}.{}.{}", newest.id, newest.update_at));
         let list = List {
@@ -888,7 +937,7 @@ impl Call<'_> {
             .world
             .draft(self.user, &channel_id, &text("message"))
             .root(&root_id);
-        let draft = draft.kind(&text("type")).props(props.into());
+        let draft = draft.kind(&text("type")).props(whole_props(&props).into());
         let index = draft.visible_after_ms(delay_ms).insert();
         let now = self.world.elapsed_ms();
         if !pending_id.is_empty() {
@@ -965,59 +1014,256 @@ impl Call<'_> {
         None
     }
 
-    fn own_post(&self, id: &str) -> Result<usize> {
-        let index = self.visible(id)?;
+    /// Whether the members' role has a permission.
+    fn role_has(&self, permission: &str) -> bool {
+        !self.world.knobs.role_lacks.contains(&permission)
+    }
+
+    /// One's own post, in a channel that one is in. What is not to be seen is not told from what is
+    /// another's.
+    fn own_post(&self, id: &str, permission: &str) -> Result<usize> {
+        self.check_id("post_id", id)?;
+        let index = self.visible(id).map_err(|_| forbidden())?;
         let post = &self.world.posts[index];
         let mine = post.user_id == self.user && self.is_member(&post.channel_id);
-        if mine { Ok(index) } else { Err(forbidden()) }
+        if mine && self.role_has(permission) {
+            Ok(index)
+        } else {
+            Err(forbidden())
+        }
     }
 
     fn patch_post(&mut self, id: &str) -> Result<Served> {
         let patch = self.body("post")?;
-        let index = self.own_post(id)?;
-        if let Some(message) = patch["message"].as_str() {
-            let channel_id = self.world.posts[index].channel_id.clone();
-            if let Some(refusal) = self.unfit(&channel_id, "", message) {
-                return Err(refusal);
-            }
+        let index = self.own_post(id, "edit_post")?;
+        self.check_patch(index, &patch)?;
+        let former = self.world.posts[index].clone();
+        let edited = self.patched(&former, &patch);
+        let delay_ms = self.world.knobs.edit_takes_ms;
+        if delay_ms == 0 {
+            self.world.write_back(index, former, edited);
+            return ok(self.world.post_json(index, self.world.reply_count(index)));
         }
-        self.world.change(id, |post| {
-            if let Some(message) = patch["message"].as_str() {
-                post.message = message.into();
-            }
-            if let Some(props) = patch["props"].as_object() {
-                post.props = props.clone();
-            }
-        });
-        ok(self.world.post_json(index, self.world.reply_count(index)))
+        let write = move |world: &mut World| world.write_back(index, former, edited);
+        self.world.at(delay_ms, write);
+        let at_ms = self.world.elapsed_ms() + delay_ms;
+        let written =
+            move |world: &mut World| answer(200, &world.post_json(index, world.reply_count(index)));
+        Ok(Served::Later(at_ms, Box::new(written)))
+    }
+
+    fn check_patch(&self, index: usize, patch: &Value) -> Result<()> {
+        let post = &self.world.posts[index];
+        let message = patch["message"].as_str();
+        if let Some(secs) = self.world.knobs.edit_time_limit_secs
+            && self.world.version == Version::V11_6
+            && message.is_some()
+            && self.world.now() > post.create_at + secs * 1000
+        {
+            let id = "api.post.update_post.permissions_time_limit.app_error";
+            let message = format!(
+                "Post edit is only allowed for {secs} seconds. Please ask your System Administrator \
+                 for details."
+            );
+            return Err(refusal(400, id, &message));
+        }
+        if self.world.channels[&post.channel_id].delete_at > 0 {
+            let id = "api.post.patch_post.can_not_update_post_in_deleted.error";
+            let message = "Can not update a post in a deleted channel.";
+            return Err(refusal(400, id, message));
+        }
+        match self.unfit(&post.channel_id, "", message.unwrap_or_default()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
+    }
+
+    /// What a patch makes of a post: props are replaced whole.
+    fn patched(&mut self, post: &Post, patch: &Value) -> Post {
+        let mut post = post.clone();
+        if let Some(message) = patch["message"].as_str() {
+            post.message = message.into();
+        }
+        if let Some(props) = patch["props"].as_object() {
+            post.props = whole_props(props);
+        }
+        if let Some(pinned) = patch["is_pinned"].as_bool() {
+            post.is_pinned = pinned;
+        }
+        if let Some(files) = patch["file_ids"].as_array()
+            && self.world.version == Version::V11_6
+        {
+            let ids = files.iter().filter_map(Value::as_str);
+            post.file_ids = ids.map(str::to_owned).collect();
+            self.world.attach(&mut post);
+        }
+        post
     }
 
     fn delete_post(&mut self, id: &str) -> Result<Served> {
-        self.own_post(id)?;
+        self.check_id("post_id", id)?;
+        if self.world.version == Version::V11_6 {
+            self.visible(id)?;
+        }
+        self.own_post(id, "delete_post")?;
         self.world.delete(id);
         Ok(done())
+    }
+
+    /// Newest first; unknown ones and those of channels that may not be read are left out, deleted
+    /// ones are not.
+    fn posts_by_ids(&self) -> Result<Served> {
+        let ids = self.post_ids()?;
+        if ids.len() > POSTS_BY_IDS_MAX {
+            let id = "api.post.posts_by_ids.invalid_body.request_error";
+            let message = format!(
+                "The number of Post IDs received has exceeded the maximum size of {POSTS_BY_IDS_MAX}"
+            );
+            return Err(refusal(400, id, &message));
+        }
+        let known = ids.iter().filter_map(|id| self.world.post_index.get(id));
+        let mut known: Vec<usize> = known.copied().collect();
+        let posts = &self.world.posts;
+        known.retain(|&index| {
+            let post = &posts[index];
+            post.committed && self.may_read(&self.world.channels[&post.channel_id])
+        });
+        known.sort_by_key(|&index| std::cmp::Reverse((posts[index].create_at, index)));
+        let posts = known
+            .into_iter()
+            .map(|index| self.world.post_json(index, self.world.reply_count(index)));
+        ok(posts.collect::<Value>())
+    }
+
+    fn post_ids(&self) -> Result<BTreeSet<String>> {
+        let ids = serde_json::from_slice(&self.request.body);
+        let ids: BTreeSet<String> = ids.map_err(|_| bad_body("post_ids"))?;
+        match ids.is_empty() {
+            true => Err(bad_body("post_ids")),
+            false => Ok(ids),
+        }
+    }
+
+    // Reactions.
+
+    /// A post, deleted or not, whose channel passes the check; 403 otherwise, also for unknown ones.
+    fn post_where(&self, id: &str, may: impl Fn(&Channel) -> bool) -> Result<usize> {
+        self.check_id("post_id", id)?;
+        let index = self.world.post_index.get(id).copied().filter(|&index| {
+            let post = &self.world.posts[index];
+            post.committed && may(&self.world.channels[&post.channel_id])
+        });
+        index.ok_or_else(forbidden)
+    }
+
+    /// A post that one may react to: the checks that adding and removing have in common.
+    fn reactable(&self, id: &str, permission: &str, archived: (&str, &str)) -> Result<usize> {
+        let may = |channel: &Channel| channel.members.contains_key(self.user);
+        let index = self.post_where(id, may)?;
+        if !self.role_has(permission) {
+            return Err(forbidden());
+        }
+        let post = &self.world.posts[index];
+        if post.delete_at > 0 {
+            return Err(no_such_post());
+        }
+        match self.world.channels[&post.channel_id].delete_at {
+            0 => Ok(index),
+            _ => Err(refusal(403, archived.0, archived.1)),
+        }
     }
 
     fn react(&mut self) -> Result<Served> {
         let body = self.body("reaction")?;
         let text = |name: &str| body[name].as_str().unwrap_or_default();
-        if text("user_id") != self.user {
-            let id = "api.reaction.save_reaction.user_id.app_error";
-            return Err(refusal(
-                403,
-                id,
-                "You cannot save reaction for the other user.",
-            ));
+        let (user, post, name) = (text("user_id"), text("post_id"), text("emoji_name"));
+        if self.check_id("user_id", user).is_err() || name.is_empty() || name.len() > 64 {
+            let id = "api.reaction.save_reaction.invalid.app_error";
+            return Err(refusal(400, id, "Reaction is not valid."));
         }
-        let index = self.visible(text("post_id"))?;
-        if !self.is_member(&self.world.posts[index].channel_id) {
+        if user != self.user {
+            let id = "api.reaction.save_reaction.user_id.app_error";
+            let message = "You cannot save reaction for the other user.";
+            return Err(refusal(403, id, message));
+        }
+        let archived = (
+            "api.reaction.save.archived_channel.app_error",
+            "You cannot react in an archived channel.",
+        );
+        let index = self.reactable(post, "add_reaction", archived)?;
+        self.check_emoji(index, name)?;
+        self.world.react(user, post, name);
+        let post = &self.world.posts[index];
+        let mut reactions = post.reactions.iter();
+        let mut made = reactions
+            .find(|reaction| reaction.user_id == user && reaction.emoji_name == name)
+            .expect("the one just made")
+            .clone();
+        made.create_at = made.update_at;
+        ok(self.world.reaction_json(post, &made))
+    }
+
+    /// 5.37 takes every name that is well formed, 11.6 those of its emoji, and 50 different ones.
+    fn check_emoji(&self, index: usize, name: &str) -> Result<()> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_".contains(&byte);
+        if self.world.version == Version::V5_37 {
+            return match name.bytes().all(plain) {
+                true => Ok(()),
+                false => Err(refusal(
+                    400,
+                    "model.reaction.is_valid.emoji_name.app_error",
+                    "Invalid emoji name.",
+                )),
+            };
+        }
+        if !EMOJI.contains(&name) && !self.world.emoji.contains(name) {
+            let id = "app.emoji.get_by_name.no_result";
+            return Err(refusal(404, id, "We couldn’t find the emoji."));
+        }
+        let reactions = self.world.posts[index].reactions.iter();
+        let names: BTreeSet<&str> = reactions.map(|known| known.emoji_name.as_str()).collect();
+        if names.len() >= EMOJI_MAX && !names.contains(name) {
+            let id = "app.reaction.save.save.too_many_reactions";
+            let message = "Reaction limit has been reached for this post.";
+            return Err(refusal(400, id, message));
+        }
+        Ok(())
+    }
+
+    fn unreact(&mut self, user: &str, post: &str, name: &str) -> Result<Served> {
+        let may = |channel: &Channel| channel.members.contains_key(self.user);
+        self.post_where(post, may)?;
+        if user != "me" && user != self.user {
             return Err(forbidden());
         }
-        self.world
-            .react(self.user, text("post_id"), text("emoji_name"));
+        let archived = (
+            "api.reaction.delete.archived_channel.app_error",
+            "You cannot remove a reaction in an archived channel.",
+        );
+        self.reactable(post, "remove_reaction", archived)?;
+        let name = name.replace("%2B", "+");
+        self.world.unreact(self.user, post, &name);
+        Ok(done())
+    }
+
+    fn reactions(&self, post: &str) -> Result<Served> {
+        let index = self.post_where(post, |channel| self.may_read(channel))?;
         let post = &self.world.posts[index];
-        let reaction = post.reactions.last().expect("the one just made");
-        ok(self.world.reaction_json(post, reaction))
+        match (post.reactions.is_empty(), self.world.version) {
+            (true, Version::V11_6) => ok(Value::Null),
+            _ => ok(self.world.reactions_json(post)),
+        }
+    }
+
+    /// One post that may not be read, or is unknown, refuses all.
+    fn reactions_of_many(&self) -> Result<Served> {
+        let mut reactions = Map::new();
+        for id in self.post_ids()? {
+            let index = self.post_where(&id, |channel| self.may_read(channel));
+            let post = &self.world.posts[index.map_err(|_| forbidden())?];
+            reactions.insert(id, self.world.reactions_json(post));
+        }
+        ok(Value::Object(reactions))
     }
 
     /// Only `/me`.
@@ -1044,6 +1290,25 @@ impl Call<'_> {
             "skip_slack_parsing": false, "attachments": null, "extra_responses": null,
         }))
     }
+}
+
+/// Props as they are kept: message attachments get all of their fields.
+fn whole_props(props: &Map<String, Value>) -> Map<String, Value> {
+    let mut props = props.clone();
+    let attachments = props.get_mut("attachments").and_then(Value::as_array_mut);
+    for attachment in attachments.into_iter().flatten() {
+        let mut whole = json!({
+            "id": 0, "fallback": "", "color": "", "pretext": "", "author_name": "",
+            "author_link": "", "author_icon": "", "title": "", "title_link": "", "text": "",
+            "fields": null, "image_url": "", "thumb_url": "", "footer": "", "footer_icon": "",
+            "ts": null,
+        });
+        if let (Some(whole), Some(given)) = (whole.as_object_mut(), attachment.as_object()) {
+            whole.extend(given.clone());
+        }
+        *attachment = whole;
+    }
+    props
 }
 
 fn created(world: &mut World, index: usize, pending_id: &str) -> Answer {

@@ -61,6 +61,13 @@ impl World {
         value
     }
 
+    /// The channel as lists of channels have it.
+    pub(super) fn listed_channel_json(&self, channel: &Channel) -> Value {
+        let mut value = self.channel_json(channel);
+        value["last_post_at"] = channel.last_post_at.max(channel.edited_at).into();
+        value
+    }
+
     pub(super) fn channel_json(&self, channel: &Channel) -> Value {
         use super::world::Kind;
         let shared = match (channel.kind, self.version) {
@@ -111,7 +118,7 @@ impl World {
     pub(super) fn reaction_json(&self, post: &Post, reaction: &Reaction) -> Value {
         let mut value = json!({
             "user_id": reaction.user_id, "post_id": post.id, "emoji_name": reaction.emoji_name,
-            "create_at": reaction.create_at, "update_at": reaction.create_at, "delete_at": 0,
+            "create_at": reaction.create_at, "update_at": reaction.update_at, "delete_at": 0,
             "remote_id": "",
         });
         if self.version == Version::V11_6 {
@@ -148,7 +155,7 @@ impl World {
         };
         let mut value = json!({
             "id": post.id, "create_at": post.create_at, "update_at": post.update_at,
-            "edit_at": post.edit_at, "delete_at": post.delete_at, "is_pinned": false,
+            "edit_at": post.edit_at, "delete_at": post.delete_at, "is_pinned": post.is_pinned,
             "user_id": post.user_id, "channel_id": post.channel_id, "root_id": post.root_id,
             "original_id": post.original_id, "message": message, "type": post.kind,
             "props": post.props, "hashtags": "", "pending_post_id": "",
@@ -163,22 +170,37 @@ impl World {
         if self.version == Version::V11_6 && post.by_api {
             value["remote_id"] = "".into();
         }
-        let mut metadata = Map::new();
-        if !post.reactions.is_empty() {
+        if post.has_reactions {
             value["has_reactions"] = true.into();
-            let reactions = post.reactions.iter();
-            let reactions = reactions.map(|reaction| self.reaction_json(post, reaction));
-            metadata.insert("reactions".into(), reactions.collect());
+        }
+        value["metadata"] = match post.delete_at {
+            0 => self.metadata(post).into(),
+            _ => json!({}),
+        };
+        value
+    }
+
+    fn metadata(&self, post: &Post) -> Map<String, Value> {
+        let mut metadata = Map::new();
+        if post.has_reactions {
+            metadata.insert("reactions".into(), self.reactions_json(post));
         }
         if !post.file_ids.is_empty() {
             let files = post.file_ids.iter().filter_map(|id| self.files.get(id));
-            metadata.insert(
-                "files".into(),
-                files.map(|file| self.file_json(file)).collect(),
-            );
+            let files = files.map(|file| self.file_json(file)).collect();
+            metadata.insert("files".into(), files);
         }
-        value["metadata"] = metadata.into();
-        value
+        let attachments = post.props.get("attachments").and_then(Value::as_array);
+        if attachments.is_some_and(|attachments| !attachments.is_empty()) {
+            metadata.insert("embeds".into(), json!([{ "type": "message_attachment" }]));
+        }
+        metadata
+    }
+
+    pub(super) fn reactions_json(&self, post: &Post) -> Value {
+        let reactions = post.reactions.iter();
+        let reactions = reactions.map(|reaction| self.reaction_json(post, reaction));
+        reactions.collect()
     }
 
     /// How many replies the post's thread has.

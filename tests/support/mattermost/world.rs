@@ -87,6 +87,9 @@ pub struct Channel {
     pub last_root_post_at: u64,
     pub total_msg_count: u64,
     pub total_msg_count_root: u64,
+    /// The newest edit since the newest post. Lists of channels count it into `last_post_at`; the
+    /// channel by itself comes from a cache that edits leave alone.
+    pub edited_at: u64,
     /// Who is in it, and since when.
     pub members: BTreeMap<String, u64>,
     /// Its committed posts by `create_at`, deleted ones and the copies that edits leave included.
@@ -113,7 +116,10 @@ pub struct Post {
     pub kind: String,
     pub props: Map<String, Value>,
     pub file_ids: Vec<String>,
+    pub is_pinned: bool,
     pub reactions: Vec<Reaction>,
+    /// What readers go by: without it the post shows no reactions, though there may be some.
+    pub has_reactions: bool,
     /// The server's own and webhooks' posts lack a field that others have.
     pub(super) by_api: bool,
     pub(super) committed: bool,
@@ -128,6 +134,7 @@ pub struct Reaction {
     pub user_id: String,
     pub emoji_name: String,
     pub create_at: u64,
+    pub update_at: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -140,6 +147,12 @@ pub struct File {
     pub name: String,
     pub mime_type: String,
     pub bytes: Vec<u8>,
+}
+
+impl Reaction {
+    fn is(&self, user: &str, emoji_name: &str) -> bool {
+        self.user_id == user && self.emoji_name == emoji_name
+    }
 }
 
 /// A "typing" event.
@@ -211,8 +224,13 @@ pub struct Knobs {
     pub commit_delay_ms: u64,
     /// What each link in a client's post adds to that, unless its `props.unsafe_links` is `"true"`.
     pub link_delay_ms: u64,
-    /// Whether an edit moves the channel's `last_post_at`.
+    /// Whether an edit moves the channel's `last_post_at` (and the ETag) in lists of channels.
     pub edits_move_last_post_at: bool,
+    /// A client's edit reads the post, and writes it back whole this much later: what happens to the
+    /// post in between is lost, a deletion and the sight of a new reaction too.
+    pub edit_takes_ms: u64,
+    /// `PostEditTimeLimit`, in seconds: new texts are refused after it (11.6).
+    pub edit_time_limit_secs: Option<u64>,
     /// `since` exactly at the newest `update_at` that anybody read stays empty.
     pub since_cache: bool,
     /// The ETag of post pages stays what it was at the first read, whatever is committed.
@@ -226,6 +244,9 @@ pub struct Knobs {
     pub log_requests: bool,
     /// Members of channels may read and not post.
     pub no_posting: bool,
+    /// Permissions that the members' role lacks: `edit_post`, `delete_post`, `add_reaction`,
+    /// `remove_reaction`.
+    pub role_lacks: Vec<&'static str>,
     /// Of every answer.
     pub rewrite: Option<Rewrite>,
 }
@@ -238,6 +259,8 @@ impl Default for Knobs {
             commit_delay_ms: 0,
             link_delay_ms: 0,
             edits_move_last_post_at: true,
+            edit_takes_ms: 0,
+            edit_time_limit_secs: None,
             since_cache: true,
             stale_page_etag: false,
             weaken: Weaken::No,
@@ -245,6 +268,7 @@ impl Default for Knobs {
             rate_limit: None,
             request_takes_ms: 0,
             no_posting: false,
+            role_lacks: Vec::new(),
             log_requests: true,
             rewrite: None,
         }
@@ -270,9 +294,11 @@ pub struct World {
     pub(super) channels: BTreeMap<String, Channel>,
     pub(super) posts: Vec<Post>,
     pub(super) post_index: HashMap<String, usize>,
-    /// Committed posts by the post that their `props.prx` says they answer.
+    /// Committed posts by the post that their `props.prx` says, or once said, they answer.
     answers: HashMap<String, Vec<usize>>,
     pub(super) files: HashMap<String, File>,
+    /// Custom emoji.
+    pub(super) emoji: BTreeSet<String>,
     pub(super) pending: HashMap<String, Pending>,
     /// When the rate limit's bucket is empty again, in milliseconds since the beginning.
     pub(super) bucket_empty_at: u64,
@@ -311,6 +337,7 @@ impl World {
             post_index: HashMap::new(),
             answers: HashMap::new(),
             files: HashMap::new(),
+            emoji: BTreeSet::new(),
             pending: HashMap::new(),
             bucket_empty_at: 0,
             typing: Vec::new(),
@@ -562,6 +589,7 @@ impl World {
                 last_root_post_at: 0,
                 total_msg_count: 0,
                 total_msg_count_root: 0,
+                edited_at: 0,
                 members: BTreeMap::new(),
                 timeline: Vec::new(),
                 updated: BTreeSet::new(),
@@ -675,7 +703,9 @@ impl World {
             kind: String::new(),
             props: Map::new(),
             file_ids: Vec::new(),
+            is_pinned: false,
             reactions: Vec::new(),
+            has_reactions: false,
             by_api: true,
             committed: false,
             replies: Vec::new(),
@@ -712,9 +742,7 @@ impl World {
         let (create_at, update_at) = (post.create_at, post.update_at);
         let (channel_id, root_id) = (post.channel_id.clone(), post.root_id.clone());
         let counts = !COMES_AND_GOES.contains(&post.kind.as_str());
-        if let Some(answered) = answered(&post.props) {
-            self.answers.entry(answered.into()).or_default().push(index);
-        }
+        self.note_answer(index);
         if let Some(&root) = self.post_index.get(&root_id) {
             self.posts[root].replies.push(index);
             let moved = self.posts[root].update_at.max(create_at);
@@ -723,7 +751,8 @@ impl World {
         self.list(index);
         let channel = self.channels.get_mut(&channel_id).expect("a channel");
         channel.updated.insert((update_at, index));
-        channel.last_post_at = channel.last_post_at.max(create_at);
+        let edited_at = std::mem::take(&mut channel.edited_at);
+        channel.last_post_at = channel.last_post_at.max(create_at).max(edited_at);
         channel.total_msg_count += u64::from(counts);
         if root_id.is_empty() {
             channel.last_root_post_at = channel.last_root_post_at.max(create_at);
@@ -764,33 +793,77 @@ impl World {
         self.change(post, move |post| post.message = text);
     }
 
-    /// An edit: the post as it was stays behind as a deleted copy under another id.
-    pub(super) fn change(&mut self, post: &str, change: impl FnOnce(&mut Post)) {
-        let (now, index) = (self.now(), self.index(post));
-        let mut copy = self.posts[index].clone();
-        copy.original_id = std::mem::replace(&mut copy.id, self.random.id());
-        (copy.update_at, copy.delete_at) = (now, now);
-        copy.replies.clear();
-        copy.reactions.clear();
-        copy.json.take();
-        let (copy_id, copy_index) = (copy.id.clone(), self.posts.len());
-        let channel_id = copy.channel_id.clone();
-        let committed = copy.committed;
-        self.posts.push(copy);
-        self.post_index.insert(copy_id, copy_index);
-        change(&mut self.posts[index]);
-        self.posts[index].edit_at = now;
+    /// An edit, read and written in one moment.
+    fn change(&mut self, post: &str, change: impl FnOnce(&mut Post)) {
+        let index = self.index(post);
+        let (former, mut edited) = (self.posts[index].clone(), self.posts[index].clone());
+        change(&mut edited);
+        self.write_back(index, former, edited);
+    }
+
+    /// The end of an edit: `former` is the post as it was read, `edited` replaces it whole, whatever
+    /// it has become meanwhile. The former state stays behind as a deleted row under another id.
+    pub(super) fn write_back(&mut self, index: usize, mut former: Post, edited: Post) {
+        let now = self.now();
+        let (committed, channel_id) = (former.committed, former.channel_id.clone());
+        if former.message != edited.message
+            || former.file_ids != edited.file_ids
+            || former.props.get("attachments") != edited.props.get("attachments")
+        {
+            self.posts[index].edit_at = now;
+        }
+        former.original_id = std::mem::replace(&mut former.id, self.random.id());
+        (former.update_at, former.delete_at) = (now, now);
+        former.replies.clear();
+        former.reactions.clear();
+        former.json.take();
+        let former_index = self.posts.len();
+        self.post_index.insert(former.id.clone(), former_index);
+        self.posts.push(former);
+
+        let post = &mut self.posts[index];
+        post.message = edited.message;
+        post.props = edited.props;
+        post.file_ids = edited.file_ids;
+        post.is_pinned = edited.is_pinned;
+        post.has_reactions = edited.has_reactions;
+        post.delete_at = edited.delete_at;
+        self.note_answer(index);
         self.touch(index, now);
         if let Some(&root) = self.post_index.get(&self.posts[index].root_id) {
             self.touch(root, now);
         }
         if committed {
-            self.list(copy_index);
+            self.list(former_index);
             let moves = self.knobs.edits_move_last_post_at;
             let channel = self.channel_mut(&channel_id);
-            channel.updated.insert((now, copy_index));
+            channel.updated.insert((now, former_index));
             if moves {
-                channel.last_post_at = channel.last_post_at.max(now);
+                channel.edited_at = channel.edited_at.max(now);
+            }
+        }
+    }
+
+    /// Makes free files of the post's author its own, and drops from `file_ids` what is not its own.
+    pub(super) fn attach(&mut self, post: &mut Post) {
+        let (post_id, user_id) = (&post.id, &post.user_id);
+        post.file_ids.retain(|id| {
+            let Some(file) = self.files.get_mut(id) else {
+                return false;
+            };
+            if file.post_id.is_empty() && file.user_id == *user_id {
+                file.post_id = post_id.clone();
+            }
+            file.post_id == *post_id
+        });
+    }
+
+    /// Remembers which question the post says that it answers.
+    fn note_answer(&mut self, index: usize) {
+        if let Some(question) = answered(&self.posts[index].props) {
+            let answers = self.answers.entry(question.into()).or_default();
+            if !answers.contains(&index) {
+                answers.push(index);
             }
         }
     }
@@ -808,14 +881,39 @@ impl World {
         }
     }
 
+    /// Adds a reaction; one that is there already only moves the times.
     pub fn react(&mut self, user: &str, post: &str, emoji_name: &str) {
         let (now, index) = (self.now(), self.index(post));
-        self.posts[index].reactions.push(Reaction {
-            user_id: user.into(),
-            emoji_name: emoji_name.into(),
-            create_at: now,
-        });
+        let reactions = &mut self.posts[index].reactions;
+        match reactions
+            .iter_mut()
+            .find(|known| known.is(user, emoji_name))
+        {
+            Some(known) => known.update_at = now,
+            None => reactions.push(Reaction {
+                user_id: user.into(),
+                emoji_name: emoji_name.into(),
+                create_at: now,
+                update_at: now,
+            }),
+        }
+        self.posts[index].has_reactions = true;
         self.touch(index, now);
+    }
+
+    /// Takes a reaction away, if it is there; the post's `update_at` moves anyhow.
+    pub fn unreact(&mut self, user: &str, post: &str, emoji_name: &str) {
+        let (now, index) = (self.now(), self.index(post));
+        let post = &mut self.posts[index];
+        post.reactions
+            .retain(|reaction| !reaction.is(user, emoji_name));
+        post.has_reactions = !post.reactions.is_empty();
+        self.touch(index, now);
+    }
+
+    /// One more emoji that 11.6 takes as a reaction.
+    pub fn add_emoji(&mut self, name: &str) {
+        self.emoji.insert(name.into());
     }
 
     // Questions.
@@ -844,13 +942,26 @@ impl World {
         replies
     }
 
-    /// The posts by `bot` whose `props.prx` says that they answer `question`, in the order of their
-    /// commits, in whatever channel, deleted or not.
+    /// The names of the emoji that `user` reacted to a post with, in their order.
+    pub fn reactions_by(&self, user: &str, post: &str) -> Vec<String> {
+        let reactions = self.posts[self.index(post)].reactions.iter();
+        let own = reactions.filter(|reaction| reaction.user_id == user);
+        own.map(|reaction| reaction.emoji_name.clone()).collect()
+    }
+
+    /// The texts that edits of a post left behind, oldest first.
+    pub fn former_texts(&self, post: &str) -> Vec<String> {
+        let rows = self.posts.iter().filter(|row| row.original_id == post);
+        rows.map(|row| row.message.clone()).collect()
+    }
+
+    /// The posts by `bot` whose `props.prx` says that they answer `question`, in the order in which
+    /// they began to say so, in whatever channel, deleted or not.
     pub fn own_answers(&self, bot: &str, question: &str) -> Vec<Post> {
         let answers = self.answers.get(question).into_iter().flatten();
         let answers = answers.map(|&index| &self.posts[index]);
         answers
-            .filter(|post| post.user_id == bot)
+            .filter(|post| post.user_id == bot && answered(&post.props) == Some(question))
             .cloned()
             .collect()
     }

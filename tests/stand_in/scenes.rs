@@ -1,0 +1,613 @@
+//! What was done when the recordings were made, scene by scene.
+
+use serde_json::{Value, json};
+
+use super::replay::Replay;
+use super::support::mattermost::{Account, Joining, Kind, RateLimit, Version};
+
+/// All that was recorded, each scene on a server of its own.
+pub fn play_all(replay: &mut Replay) {
+    first_session(replay);
+    for scene in [edits, refused_edits, deletions, single_posts, reactions] {
+        replay.begin_anew();
+        scene(replay);
+    }
+}
+
+/// The first recordings, in their order.
+fn first_session(replay: &mut Replay) {
+    let [bot, alice, admin, bob] = people(replay);
+    // The recordings happen to come from fresh caches.
+    replay.server.world().knobs.since_cache = false;
+    let (direct, group) = {
+        let mut world = replay.server.world();
+        let direct = world.direct_channel(&alice, &bot);
+        (direct, world.group_channel(&[&alice, &bob, &bot]))
+    };
+    let recorded_direct = replay.recorded("channel-direct");
+    for _ in 0..recorded_direct["total_msg_count"]
+        .as_u64()
+        .expect("a count")
+    {
+        replay.server.world().post(&alice, &direct, "earlier");
+    }
+    replay.bind(&recorded_direct["id"], &direct);
+    let recorded_group = replay.recorded("channel-group");
+    replay.bind(&recorded_group["id"], &group);
+    let name = recorded_group["name"].as_str().expect("a name");
+    replay.server.world().channel_mut(&group).name = name.into();
+    let mut list = replay.recorded("channels-me-team");
+    let list = list.as_array_mut().expect("a list");
+    list.sort_by_key(|channel| {
+        channel["update_at"]
+            .as_u64()
+            .max(channel["last_post_at"].as_u64())
+    });
+    for recorded in list {
+        add_recorded_channel(replay, recorded, &bot, &admin);
+    }
+    let [private, archived] = ["channel-not-member", "channel-archived"].map(|name| {
+        let path = replay.recording(name).expect("a recording")["request"]["path"].take();
+        path.as_str()
+            .expect("a path")
+            .rsplit('/')
+            .next()
+            .expect("an id")
+            .to_owned()
+    });
+    {
+        let mut world = replay.server.world();
+        let team = world.team_named("lab").expect("the team");
+        let secret = world.add_channel(&team, "secret", Kind::Private);
+        let gone = world.add_channel(&team, "gone", Kind::Open);
+        let recorded = replay.recorded("channel-archived");
+        let channel = world.channel_mut(&gone);
+        channel.name = recorded["name"].as_str().expect("a name").into();
+        channel.display_name = "Archived".into();
+        channel.creator_id = admin.id.clone();
+        world.add_member(&gone, &bot, Joining::AddedBy(&admin));
+        world.archive(&gone, &admin);
+        drop(world);
+        replay.bind(&json!(private), &secret);
+        replay.bind(&json!(archived), &gone);
+    }
+    let town = replay.recorded("channel")["id"].take();
+    let town = replay.ids[town.as_str().expect("an id")].clone();
+    for person in [&alice, &bob] {
+        let mut world = replay.server.world();
+        world.add_member(&town, person, Joining::Silently);
+    }
+
+    replay.check("no-such-token", &["users-me-bad-token"]);
+    replay.check("", &["users-me-no-token", "ping"]);
+    replay.check(&alice.token, &["users-me-person"]);
+    #[rustfmt::skip] // A table.
+    replay.check(&bot.token, &[
+        "client-config", "not-found", "users-me", "teams-me", "users-by-ids", "users-by-usernames",
+        "channel", "channel-bad-id", "channel-unknown", "channel-not-member", "channel-archived",
+        "channel-direct", "channel-group", "channel-member-me",
+        "channels-me", "channels-me-team", "channels-me-team-etag",
+    ]);
+    replay.check(&alice.token, &["post-create-person"]);
+    #[rustfmt::skip] // A table.
+    replay.check(&bot.token, &[
+        "post-create-bot", "post-create-reply", "post-create-reply-to-reply",
+        "post-create-unknown-root", "post-create-root-elsewhere", "post-create-not-member",
+        "post-create-bad-channel", "post-create-archived", "post-create-empty", "post-create-blank",
+        "post-create-max", "post-create-too-long", "post-create-pending-first",
+        "post-create-pending-again", "post-create-markup", "posts-since",
+    ]);
+
+    let question = replay.ids[replay.recorded("post-create-person")["id"]
+        .as_str()
+        .expect("an id")]
+    .clone();
+    let late = replay.step(|world| {
+        world
+            .draft(&alice, &town, "a late reply")
+            .root(&question)
+            .post()
+    });
+    // The moment that the recorded `since` speaks of is this reply's.
+    let recorded = replay.recorded("posts-since-late-reply");
+    remember_newest(replay, &recorded, &late);
+    replay.check(&bot.token, &["posts-since-late-reply"]);
+    replay.step(|world| world.edit(&late, "a late reply, edited"));
+    replay.check(&bot.token, &["posts-since-edited"]);
+    let deleted = replay.step(|world| world.post(&alice, &town, "to be deleted"));
+    replay.step(|world| world.delete(&deleted));
+    let recorded = replay.recorded("posts-since-deleted");
+    remember_newest(replay, &recorded, &deleted);
+    replay.check(&bot.token, &["posts-since-deleted"]);
+    replay.step(|world| world.react(&alice, &question, "eyes"));
+    #[rustfmt::skip] // A table.
+    replay.check(&bot.token, &[
+        "posts-since-reaction", "posts-since-quiet", "posts-bad-since", "posts-not-member",
+        "posts-after", "posts-after-unknown", "posts-page",
+        "thread", "thread-by-reply", "thread-unknown",
+        "typing", "typing-root", "typing-not-member", "typing-other-user",
+    ]);
+    replay.step(|world| world.remove_member(&town, &bob, &admin));
+    replay.step(|world| world.add_member(&town, &bob, Joining::AddedBy(&admin)));
+    replay.check(&bot.token, &["posts-system"]);
+    let private_word = replay.step(|world| world.post(&alice, &direct, "a direct message"));
+    let recorded = replay.recorded("posts-direct");
+    remember_newest(replay, &recorded, &private_word);
+    #[rustfmt::skip] // A table.
+    replay.check(&bot.token, &[
+        "posts-direct", "post-patch", "post-patch-other", "reaction-add", "post",
+    ]);
+    if version_of(replay) == Version::V5_37 {
+        return;
+    }
+
+    let deleted = replay.step(|world| world.post(&alice, &town, "to be deleted"));
+    replay.step(|world| world.delete(&deleted));
+    let path = replay
+        .recording("thread-deleted-root")
+        .expect("a recording")["request"]["path"]
+        .take();
+    let id = path
+        .as_str()
+        .and_then(|path| path.split('/').nth(4))
+        .map(Value::from);
+    replay.bind(&id.expect("an id"), &deleted);
+    replay.check(
+        &bot.token,
+        &["thread-deleted-root", "post-create-deleted-root"],
+    );
+    replay.step(|world| {
+        let draft = world
+            .draft(&admin, &town, "from a webhook @prxbot")
+            .not_by_api();
+        draft
+            .prop("from_webhook", "true")
+            .prop("webhook_display_name", "ci")
+            .post()
+    });
+    replay.check(&bot.token, &["posts-webhook"]);
+    replay.check(&alice.token, &["command-me"]);
+    replay.check(&bot.token, &["posts-me"]);
+    replay.step(|world| {
+        let (kind, bytes) = (
+            "text/plain; charset=utf-8",
+            b"three lines\nof plain\ntext\n",
+        );
+        world
+            .draft(&alice, &town, "")
+            .file("notes.txt", kind, bytes)
+            .post()
+    });
+    replay.check(&bot.token, &["posts-attachment", "file"]);
+    replay.step(|world| world.remove_member(&town, &bot, &admin));
+    #[rustfmt::skip] // A table.
+    replay.check(&bot.token, &[
+        "posts-since-removed", "channel-member-me-removed", "post-create-removed", "typing-removed",
+    ]);
+    replay.step(|world| world.add_member(&town, &bot, Joining::AddedBy(&admin)));
+    replay.check(&bot.token, &["posts-added"]);
+    let limit = RateLimit {
+        per_sec: 2,
+        max_burst: 5,
+    };
+    replay.server.world().knobs.rate_limit = Some(limit);
+    for _ in 0..6 {
+        replay.client.get(&bot.token, "users/me");
+    }
+    replay.check(&bot.token, &["rate-limited"]);
+}
+
+fn version_of(replay: &Replay) -> Version {
+    replay.server.world().version
+}
+
+/// Says that the newest post of a recorded list is this one, so that a recorded `since` is understood.
+fn remember_newest(replay: &mut Replay, recorded: &Value, ours: &str) {
+    let newest = recorded["order"][0].clone();
+    let create_at = recorded["posts"][newest.as_str().expect("an id")]["create_at"].as_u64();
+    replay.bind(&newest, ours);
+    let here = replay.server.world().post_by_id(ours).create_at;
+    replay.times.insert(create_at.expect("a time"), here);
+}
+
+fn people(replay: &mut Replay) -> [Account; 4] {
+    let mut world = replay.server.world();
+    let team = world.add_team("lab");
+    let admin = world.add_user("admin");
+    let bot = world.add_bot("prxbot");
+    let alice = world.add_user("alice");
+    let bob = world.add_user("bob");
+    world.user_mut(&bot).first_name = "PRX".into();
+    world.user_mut(&bot).bot_description = "assistant".into();
+    for person in [&admin, &bot, &alice, &bob] {
+        world.join_team(&team, person);
+    }
+    drop(world);
+    for (name, account) in [("users-me", &bot), ("users-me-person", &alice)] {
+        let id = replay.recorded(name)["id"].take();
+        replay.bind(&id, &account.id);
+    }
+    let id = replay.recorded("users-by-ids")[1]["id"].take();
+    replay.bind(&id, &bob.id);
+    let id = replay.recorded("channel")["creator_id"].take();
+    replay.bind(&id, &admin.id);
+    let id = replay.recorded("teams-me")[0]["id"].take();
+    replay.bind(&id, &team);
+    [bot, alice, admin, bob]
+}
+
+/// One of the channels that the bot was in, as its last event left it.
+fn add_recorded_channel(replay: &mut Replay, recorded: &Value, bot: &Account, admin: &Account) {
+    let text = |field: &str| recorded[field].as_str().expect("text").to_owned();
+    let known = replay.ids.get(&text("id")).cloned();
+    replay.clock.advance(5);
+    let mut world = replay.server.world();
+    let team = world.team_named("lab").expect("the team");
+    let id = match (known, text("type").as_str()) {
+        (Some(known), _) => known,
+        (None, "D") => {
+            let name = text("name");
+            let halves = name.split("__");
+            let mut others = halves.filter(|id| replay.ids.get(*id) != Some(&bot.id));
+            let other = others.next().expect("another").to_owned();
+            let stranger = || world.add_user("stranger").id;
+            let here = replay.ids.entry(other).or_insert_with(stranger).clone();
+            let id = world.direct_channel(&here, bot);
+            world.channel_mut(&id).creator_id = replay.ids[&text("creator_id")].clone();
+            id
+        }
+        (None, _) if text("creator_id").is_empty() => world.channel_named(&team, &text("name")),
+        (None, kind) => {
+            let kind = if kind == "P" {
+                Kind::Private
+            } else {
+                Kind::Open
+            };
+            let id = world.add_channel(&team, &text("name"), kind);
+            let channel = world.channel_mut(&id);
+            channel.display_name = text("display_name");
+            channel.creator_id = admin.id.clone();
+            world.add_member(&id, bot, Joining::AddedBy(admin));
+            id
+        }
+    };
+    let number = |field: &str| recorded[field].as_u64().unwrap_or_default();
+    let now = world.now();
+    let channel = world.channel_mut(&id);
+    channel.total_msg_count = number("total_msg_count");
+    channel.total_msg_count_root = number("total_msg_count_root");
+    let moment = |field: &str| if number(field) > 0 { now } else { 0 };
+    (channel.create_at, channel.update_at) = (now, now);
+    channel.last_post_at = moment("last_post_at");
+    channel.last_root_post_at = channel.last_post_at;
+    drop(world);
+    replay.bind(&recorded["id"], &id);
+}
+
+/// The people of the later recordings, and a channel with all of them.
+struct Cast {
+    bot: Account,
+    alice: Account,
+    admin: Account,
+    bob: Account,
+    team: String,
+    channel: String,
+    /// The channel's first post: the one who made it joins it.
+    first: String,
+}
+
+impl Cast {
+    fn new(replay: &Replay) -> Cast {
+        let mut world = replay.server.world();
+        world.knobs.since_cache = false;
+        let team = world.add_team("lab");
+        let admin = world.add_user("admin");
+        let bot = world.add_bot("recbot");
+        let [alice, bob] = ["alice", "bob"].map(|name| world.add_user(name));
+        for person in [&admin, &bot, &alice, &bob] {
+            world.join_team(&team, person);
+        }
+        drop(world);
+        let mut cast = Cast {
+            bot,
+            alice,
+            admin,
+            bob,
+            team,
+            channel: String::new(),
+            first: String::new(),
+        };
+        cast.channel = cast.channel(replay, "scratch", Kind::Open);
+        cast.first = replay.server.world().posts_in(&cast.channel)[0].id.clone();
+        for person in [&cast.bot, &cast.alice, &cast.bob] {
+            replay.step(|world| {
+                world.add_member(&cast.channel, person, Joining::AddedBy(&cast.admin))
+            });
+        }
+        cast
+    }
+
+    /// One more channel, with the admin in it.
+    fn channel(&self, replay: &Replay, name: &str, kind: Kind) -> String {
+        replay.step(|world| {
+            let channel = world.add_channel(&self.team, name, kind);
+            world.join(&channel, &self.admin);
+            channel
+        })
+    }
+
+    /// The same with the bot and Alice.
+    fn channel_with_all(&self, replay: &Replay, name: &str, kind: Kind) -> String {
+        let channel = self.channel(replay, name, kind);
+        for person in [&self.bot, &self.alice] {
+            replay.step(|world| world.add_member(&channel, person, Joining::AddedBy(&self.admin)));
+        }
+        channel
+    }
+
+    fn post(&self, replay: &Replay, channel: &str, text: &str) -> String {
+        replay.step(|world| world.post(&self.bot, channel, text))
+    }
+
+    fn asks(&self, replay: &Replay, channel: &str, text: &str) -> String {
+        replay.step(|world| world.post(&self.alice, channel, text))
+    }
+}
+
+/// Edits of one's own posts.
+fn edits(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    #[rustfmt::skip] // A table.
+    let names = [
+        "message", "message-props", "props", "props-empty", "props-from-bot", "same", "nothing",
+        "empty", "blank", "pinned", "attachment",
+    ];
+    for name in names.map(|name| format!("post-patch-{name}")) {
+        let post = replay.step(|world| {
+            let draft = world.draft(&cast.bot, &cast.channel, "first words");
+            let prx = json!({ "in_reply_to": "x", "part": 1, "of": 1 });
+            draft
+                .props(json!({ "prx": prx, "unsafe_links": "true" }))
+                .post()
+        });
+        replay.about(&name, &post);
+        replay.check(&cast.bot.token, &[&name]);
+        if name == "post-patch-message" {
+            let anchor = replay.recorded("posts-after-patched")["prev_post_id"].take();
+            replay.bind(&anchor, &cast.first);
+            #[rustfmt::skip] // A table.
+            replay.check(&cast.bot.token, &[
+                "post-patched", "posts-since-patched", "post-former-text", "posts-page-patched",
+                "posts-after-patched",
+            ]);
+        }
+    }
+    let post = cast.post(replay, &cast.channel, "no mention");
+    replay.about("post-patch-mention", &post);
+    replay.check(&cast.bot.token, &["post-patch-mention"]);
+    let question = cast.asks(replay, &cast.channel, "no mention");
+    replay.about("post-patch-person-mention", &question);
+    replay.check(&cast.alice.token, &["post-patch-person-mention"]);
+
+    let root = cast.post(replay, &cast.channel, "a root");
+    for (author, text) in [(&cast.alice, "one"), (&cast.bot, "two")] {
+        let reply = replay.step(|world| {
+            let draft = world.draft(author, &cast.channel, text);
+            draft.root(&root).post()
+        });
+        replay.about("post-patch-reply", &reply);
+    }
+    replay.about("post-patch-root", &root);
+    #[rustfmt::skip] // A table.
+    replay.check(&cast.bot.token, &[
+        "post-patch-root", "post-patch-reply", "posts-since-patched-reply", "thread-patched",
+        "thread-patched-newest",
+    ]);
+}
+
+fn refused_edits(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    let token = &cast.bot.token;
+    let post = cast.post(replay, &cast.channel, "to be deleted");
+    replay.step(|world| world.delete(&post));
+    replay.about("post-patch-deleted", &post);
+    let post = cast.post(replay, &cast.channel, "not replaced");
+    replay.about("post-patch-bad-json", &post);
+    let root = cast.asks(replay, &cast.channel, "a root");
+    let reply = replay.step(|world| {
+        let draft = world.draft(&cast.bot, &cast.channel, "a reply");
+        draft.root(&root).post()
+    });
+    replay.step(|world| world.delete(&root));
+    replay.about("post-patch-root-deleted", &reply);
+    #[rustfmt::skip] // A table.
+    replay.check(token, &[
+        "post-patch-deleted", "post-patch-bad-json", "post-patch-root-deleted",
+        "post-reply-of-deleted-root",
+    ]);
+    for (kind, which) in [(Kind::Open, "open"), (Kind::Private, "private")] {
+        let channel = cast.channel_with_all(replay, which, kind);
+        let post = cast.post(replay, &channel, "soon removed");
+        replay.step(|world| world.remove_member(&channel, &cast.bot, &cast.admin));
+        for name in ["post-patch", "post-get", "post-delete"] {
+            let name = format!("{name}-removed-{which}");
+            replay.about(&name, &post);
+            replay.check(token, &[&name]);
+        }
+    }
+    let archived = cast.channel_with_all(replay, "archived", Kind::Open);
+    let post = cast.post(replay, &archived, "soon archived");
+    replay.step(|world| world.archive(&archived, &cast.admin));
+    replay.about("post-patch-archived", &post);
+    replay.check(token, &["post-patch-archived", "post-patch-unknown"]);
+
+    let post = replay.step(|world| {
+        let draft = world.draft(&cast.bot, &cast.channel, "first");
+        draft.prop("prx", 1).post()
+    });
+    replay.about("post-patch-time-limit", &post);
+    replay.server.world().knobs.edit_time_limit_secs = Some(1);
+    replay.clock.advance(2000);
+    replay.check(
+        token,
+        &["post-patch-time-limit", "post-patch-time-limit-props"],
+    );
+    replay.server.world().knobs.edit_time_limit_secs = None;
+
+    let post = cast.post(replay, &cast.channel, "x");
+    replay.about("post-patch-no-permission", &post);
+    replay.server.world().knobs.role_lacks = vec!["edit_post", "delete_post"];
+    replay.check(
+        token,
+        &["post-patch-no-permission", "post-delete-no-permission"],
+    );
+}
+
+fn deletions(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    let own = cast.post(replay, &cast.channel, "an answer");
+    replay.about("post-delete-own", &own);
+    let others = cast.asks(replay, &cast.channel, "a question");
+    replay.about("post-delete-other", &others);
+    #[rustfmt::skip] // A table.
+    replay.check(&cast.bot.token, &[
+        "post-delete-own", "post-delete-own-again", "post-delete-other",
+    ]);
+}
+
+fn single_posts(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    let open = cast.channel(replay, "open", Kind::Open);
+    let secret = cast.channel(replay, "secret", Kind::Private);
+    for channel in [&open, &secret] {
+        replay.step(|world| world.add_member(channel, &cast.alice, Joining::Silently));
+    }
+    let deleted = cast.asks(replay, &cast.channel, "to be deleted");
+    let private = cast.asks(replay, &secret, "private");
+    let open = cast.asks(replay, &open, "open");
+    let one = cast.asks(replay, &cast.channel, "one");
+    let two = cast.asks(replay, &cast.channel, "two");
+    replay.step(|world| world.delete(&deleted));
+    let ids = replay.recording("posts-by-ids").expect("a recording")["request"]["body"].take();
+    for (index, ours) in [&one, &two, &deleted, &private, &open].iter().enumerate() {
+        replay.bind(&ids[index], ours);
+    }
+    #[rustfmt::skip] // A table.
+    replay.check(&cast.bot.token, &[
+        "posts-by-ids", "posts-by-ids-bad", "posts-by-ids-empty", "post-deleted",
+        "post-deleted-include", "post-not-member", "post-open-not-member", "post-etag",
+        "post-unknown", "post-bad-id",
+    ]);
+    replay.check(&cast.alice.token, &["post-deleted-author"]);
+    let reply = replay.step(|world| {
+        let draft = world.draft(&cast.alice, &cast.channel, "reply");
+        draft.root(&one).post()
+    });
+    let ids =
+        replay.recording("posts-by-ids-reply").expect("a recording")["request"]["body"].take();
+    replay.bind(&ids[0], &reply);
+    replay.check(&cast.bot.token, &["posts-by-ids-reply"]);
+}
+
+fn reactions(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    let token = &cast.bot.token;
+    let again = replay.recording("reaction-add-again").expect("a recording");
+    replay.bind(&again["request"]["body"]["user_id"], &cast.bot);
+    let post = cast.asks(replay, &cast.channel, "react to me");
+    replay.about("post-with-reaction", &post);
+    replay.step(|world| world.react(&cast.bot, &post, "eyes"));
+    let before = replay.recorded("posts-page-reaction")["prev_post_id"].take();
+    let posts = replay.server.world().posts_in(&cast.channel);
+    replay.bind(&before, &posts[posts.len() - 2].id);
+    replay.about("posts-page-reaction", &cast.channel);
+    #[rustfmt::skip] // A table.
+    replay.check(token, &[
+        "post-with-reaction", "posts-page-reaction", "thread-with-reaction", "reaction-add-again",
+        "reactions",
+    ]);
+    for name in ["eyes", "+1"] {
+        replay.step(|world| world.react(&cast.alice, &post, name));
+    }
+    let other = replay
+        .recording("reaction-add-other-user")
+        .expect("a recording");
+    replay.bind(&other["request"]["body"]["user_id"], &cast.alice);
+    #[rustfmt::skip] // A table.
+    replay.check(token, &[
+        "reactions-several", "reaction-add-unknown", "reaction-add-upper", "reaction-add-colons",
+        "reaction-add-unicode", "reaction-add-bad-name", "reaction-add-empty", "reaction-add-me",
+        "reaction-add-other-user", "reaction-add-unknown-post",
+    ]);
+    replay.since_is_now("posts-since-reaction-removed");
+    let deleted = cast.asks(replay, &cast.channel, "to be deleted");
+    replay.step(|world| world.react(&cast.bot, &deleted, "eyes"));
+    replay.step(|world| world.delete(&deleted));
+    replay.about("reaction-add-deleted", &deleted);
+    #[rustfmt::skip] // A table.
+    replay.check(token, &[
+        "reaction-add-deleted", "reaction-remove-deleted", "reactions-deleted", "reaction-remove",
+        "posts-since-reaction-removed", "reaction-remove-missing", "reaction-remove-unknown-emoji",
+        "reaction-remove-by-id", "reaction-remove-plus", "reaction-remove-plus-escaped",
+        "reaction-remove-other-user", "reaction-remove-unknown-post",
+    ]);
+    let own = cast.post(replay, &cast.channel, "an answer");
+    replay.step(|world| world.react(&cast.bot, &own, "eyes"));
+    let ids = replay.recording("reactions-bulk").expect("a recording")["request"]["body"].take();
+    replay.bind(&ids[1], &own);
+    let none = cast.asks(replay, &cast.channel, "no reaction");
+    replay.about("reactions-none", &none);
+    let joined = cast.first.clone();
+    replay.about("reaction-add-system-post", &joined);
+    let direct = replay.step(|world| world.direct_channel(&cast.alice, &cast.bot));
+    let question = cast.asks(replay, &direct, "a direct question");
+    replay.about("reaction-add-direct", &question);
+    #[rustfmt::skip] // A table.
+    replay.check(token, &[
+        "reactions-bulk", "reactions-none", "reaction-add-system-post", "reaction-add-direct",
+    ]);
+    refused_reactions(replay, &cast);
+}
+
+fn refused_reactions(replay: &mut Replay, cast: &Cast) {
+    let token = &cast.bot.token;
+    for (name, kind) in [
+        ("reaction-add-not-member", Kind::Private),
+        ("reaction-add-open-not-member", Kind::Open),
+    ] {
+        let channel = cast.channel(replay, name, kind);
+        replay.step(|world| world.add_member(&channel, &cast.alice, Joining::Silently));
+        let post = cast.asks(replay, &channel, "elsewhere");
+        replay.about(name, &post);
+        replay.check(token, &[name]);
+    }
+    replay.check(token, &["reactions-not-member"]);
+    let left = cast.channel_with_all(replay, "left", Kind::Open);
+    let post = cast.asks(replay, &left, "left");
+    replay.step(|world| world.remove_member(&left, &cast.bot, &cast.admin));
+    replay.about("reaction-add-removed", &post);
+    replay.check(token, &["reaction-add-removed", "reaction-remove-removed"]);
+    let archived = cast.channel_with_all(replay, "archived", Kind::Open);
+    let post = cast.asks(replay, &archived, "archived");
+    replay.step(|world| world.archive(&archived, &cast.admin));
+    replay.about("reaction-add-archived", &post);
+    replay.check(
+        token,
+        &["reaction-add-archived", "reaction-remove-archived"],
+    );
+    let post = cast.asks(replay, &cast.channel, "many");
+    for number in 0..50 {
+        replay.step(|world| world.react(&cast.bob, &post, &format!("emoji_{number}")));
+    }
+    replay.server.world().add_emoji("point_down");
+    replay.about("reaction-add-too-many", &post);
+    replay.check(token, &["reaction-add-too-many"]);
+    let post = cast.asks(replay, &cast.channel, "not allowed");
+    if let Some(refused) = replay.recording("reaction-add-no-permission") {
+        // On another server.
+        replay.bind(&refused["request"]["body"]["user_id"], &cast.bot);
+    }
+    replay.about("reaction-add-no-permission", &post);
+    replay.server.world().knobs.role_lacks = vec!["add_reaction"];
+    replay.check(token, &["reaction-add-no-permission"]);
+}
