@@ -1,6 +1,7 @@
 //! One post → the text that answers it: typing, the conversation, the model, and in the model's place
 //! a short message where it fails.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::conversation::{Gathering, Names, Place};
 use crate::http;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId};
-use crate::provider::{self, Provider, ProviderError, Question};
+use crate::provider::{self, Class, Fact, Learned, Listener, ProviderError, Question};
 use crate::reply;
 use crate::times::Times;
 
@@ -35,22 +36,17 @@ pub enum Generated {
 pub struct Answerer {
     config: Rc<Config>,
     client: Rc<Client>,
-    provider: Box<dyn Provider>,
+    learned: RefCell<Learned>,
     times: Times,
     names: Names,
 }
 
 impl Answerer {
-    pub fn new(
-        config: Rc<Config>,
-        client: Rc<Client>,
-        provider: Box<dyn Provider>,
-        times: Times,
-    ) -> Answerer {
+    pub fn new(config: Rc<Config>, client: Rc<Client>, times: Times) -> Answerer {
         Answerer {
             config,
             client,
-            provider,
+            learned: RefCell::default(),
             times,
             names: Names::default(),
         }
@@ -104,25 +100,29 @@ impl Answerer {
 
     /// `began`: when the post was taken up, from which on the answer's time runs.
     fn ask(&self, post: &Post, conversation: &[provider::Message], began: Duration) -> Generated {
+        let channel = self.config.mattermost.channel(&post.channel_id);
         let question = Question {
             conversation,
-            model: self
-                .config
-                .mattermost
-                .channel(&post.channel_id)
-                .model
-                .as_deref(),
+            images: &[],
+            model: channel.model.as_deref(),
+            bot_name: "",
+            several_speakers: false,
             time_left: self
                 .config
                 .message_timeout
                 .saturating_sub(self.times.clock.now() - began),
         };
-        let answer = provider::ask(&*self.provider, &question, &self.times);
+        let settings = self
+            .config
+            .provider
+            .with_parameters(&channel.model_parameters);
+        let facts = self.learned.borrow_mut().facts(self.times.clock.now());
+        let answer = provider::ask(&settings, &facts, &question, &mut Waiting(self));
         let answer = answer.and_then(|answer| match reply::is_blank(&answer.text) {
-            true => Err(ProviderError::Empty(format!(
-                "{}: nothing in the answer can be shown",
-                self.provider.describe()
-            ))),
+            true => Err(ProviderError::new(
+                Class::Empty,
+                format!("{}: nothing in the answer can be shown", answer.by),
+            )),
             false => Ok(answer),
         });
         match answer {
@@ -136,6 +136,25 @@ impl Answerer {
                 Generated::Apology(error.for_person().to_owned())
             }
         }
+    }
+}
+
+/// Waits for the whole answer, with the heartbeat that shows "typing".
+struct Waiting<'a>(&'a Answerer);
+
+impl Listener for Waiting<'_> {
+    fn text(&mut self, _: &str) {}
+    fn start_over(&mut self) {}
+    fn learned(&mut self, fact: Fact) {
+        let now = self.0.times.clock.now();
+        self.0.learned.borrow_mut().note(fact, now);
+    }
+    fn note(&mut self, line: &str) {
+        log::debug!("{line}");
+    }
+    fn wait(&mut self, duration: Duration) {
+        self.0.times.clock.sleep(duration);
+        http::beat();
     }
 }
 

@@ -13,7 +13,6 @@ use crate::inbox::{Inbox, Scope};
 use crate::mattermost::client::Client;
 use crate::mattermost::{Post, PostId, User, UserId};
 use crate::outbox::{Outbox, Trouble};
-use crate::provider::Provider;
 use crate::state::{Journal, Store};
 use crate::times::Times;
 use message::{may_last, tell_ignored};
@@ -54,7 +53,6 @@ impl Bot {
     pub fn new(
         config: Config,
         client: Client,
-        provider: Box<dyn Provider>,
         store: Store,
         times: Times,
         me: User,
@@ -69,7 +67,7 @@ impl Bot {
                 catch_up: Duration::from_secs(settings.catch_up_secs),
                 times: times.clone(),
             }),
-            answerer: Answerer::new(config.clone(), client.clone(), provider, times.clone()),
+            answerer: Answerer::new(config.clone(), client.clone(), times.clone()),
             outbox: Outbox::new(times.clone(), me.id.clone(), settings.allow_unsafe_links),
             name_checked: times.clock.now(),
             asked: None,

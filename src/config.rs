@@ -1,6 +1,7 @@
 //! File and environment → checked settings, with errors that say what to write instead.
 
 mod layers;
+mod provider;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +12,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Map;
+
 use self::layers::{File, Table, Value, line_at};
 use crate::mattermost::{ChannelId, UserId};
 use crate::nearest::nearest;
-use crate::provider::{KNOWN, Known, known};
+use crate::provider::ProviderSettings;
 
 /// Files of `config.d` beside the config file that are merged over it, in this order, as PRX does.
 const MERGED: [&str; 2] = ["config.d/channels.toml", "config.d/routing.toml"];
@@ -23,7 +26,7 @@ const MERGED: [&str; 2] = ["config.d/channels.toml", "config.d/routing.toml"];
 const MAX_FILE: u64 = 1 << 20;
 
 /// The keys that are read, table by table; PRX's files have many more.
-const TOP_KEYS: [&str; 10] = [
+const TOP_KEYS: [&str; 14] = [
     "default_provider",
     "default_model",
     "api_key",
@@ -34,6 +37,10 @@ const TOP_KEYS: [&str; 10] = [
     "provider_command",
     "multimodal",
     "channels_config",
+    "reliability",
+    "fallback",
+    "model_parameters",
+    "model_headers",
 ];
 const MULTIMODAL_KEYS: [&str; 2] = ["max_images", "max_image_size_mb"];
 const CHANNELS_CONFIG_KEYS: [&str; 2] = ["message_timeout_secs", "mattermost"];
@@ -68,13 +75,14 @@ const MATTERMOST_KEYS: [&str; 29] = [
     "read_files",
     "channels",
 ];
-const CHANNEL_KEYS: [&str; 6] = [
+const CHANNEL_KEYS: [&str; 7] = [
     "system_prompt",
     "model",
     "mention_only",
     "thread_replies",
     "allowed_users",
     "stream_mode",
+    "model_parameters",
 ];
 
 const EXAMPLE: &str = r#"
@@ -89,9 +97,13 @@ const EXAMPLE: &str = r#"
 pub struct Secret(String);
 
 impl Secret {
-    /// Without the white space around it: files and variables end in a newline.
+    /// Without the white space around it (files and variables end in a newline), and without the
+    /// quotes that an env file of Docker leaves in.
     pub fn new(text: &str) -> Secret {
-        Secret(text.trim().to_owned())
+        let text = text.trim();
+        let quoted = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
+        let inner = quoted('"').or_else(|| quoted('\''));
+        Secret(inner.unwrap_or(text).to_owned())
     }
 
     /// The secret itself, for the header of a request to the server it belongs to.
@@ -220,6 +232,8 @@ pub struct ChannelSettings {
     pub system_prompt: Option<String>,
     /// Takes the place of `ProviderSettings::model`.
     pub model: Option<String>,
+    /// Laid over `ProviderSettings::parameters`.
+    pub model_parameters: Map<String, serde_json::Value>,
 }
 
 impl ChannelSettings {
@@ -232,6 +246,7 @@ impl ChannelSettings {
             stream_mode: StreamMode::Off,
             system_prompt: None,
             model: None,
+            model_parameters: Map::new(),
         }
     }
 }
@@ -254,37 +269,6 @@ pub struct Footer {
     pub time: bool,
     /// What it cost, if the server says so.
     pub tokens: bool,
-}
-
-/// Which model answers.
-#[derive(Clone, Debug)]
-pub struct ProviderSettings {
-    pub kind: ProviderKind,
-    /// `default_model`; empty: none was named.
-    pub model: String,
-    pub api_key: Option<Secret>,
-    /// The environment variable that can hold the key; empty: none.
-    pub key_variable: &'static str,
-    pub temperature: Option<f64>,
-    /// Sent to Anthropic only, where it is required.
-    pub max_tokens: u32,
-    /// Roots for the model's server.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// How to speak to the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProviderKind {
-    /// Nothing is configured: a short text says what to add.
-    None,
-    /// Repeats what it was told.
-    Echo,
-    /// `provider_command`: a program and its arguments.
-    Command(Vec<String>),
-    /// `name` as configured, `base` without a trailing slash; `/chat/completions` is appended.
-    OpenAi { name: String, base: String },
-    /// `/v1/messages` is appended to `base`.
-    Anthropic { name: String, base: String },
 }
 
 /// What is wrong with the settings: one line that names the place and what to write instead. It
@@ -442,7 +426,7 @@ impl Reader<'_> {
         let multimodal = top.table("multimodal")?;
         self.check_keys(&multimodal, &MULTIMODAL_KEYS);
         let mattermost = self.mattermost(&section, &multimodal)?;
-        let provider = self.provider(&top)?;
+        let provider = provider::read(&mut self, &top)?;
         let timeout_secs = channels_config.whole("message_timeout_secs", 300, 1..=86_400)?;
         let state_dir = section.text("state_dir")?.map(|dir| self.expand(dir));
         Ok(Config {
@@ -637,6 +621,7 @@ impl Reader<'_> {
                 None => defaults.system_prompt.clone(),
             },
             model: defaults.model.clone(),
+            model_parameters: defaults.model_parameters.clone(),
         })
     }
 
@@ -678,106 +663,10 @@ impl Reader<'_> {
             }
             let mut settings = self.channel_settings(&channel, defaults)?;
             settings.model = channel.text("model")?.map(str::to_owned);
+            settings.model_parameters = provider::parameters(&channel)?;
             channels.insert(id, settings);
         }
         Ok(channels)
-    }
-
-    fn provider(&mut self, top: &Table) -> Result<ProviderSettings, ConfigError> {
-        let api_key = self.secret_value(top, "api_key")?;
-        let named = top.get("default_provider");
-        let name = match &named {
-            Some(value) => value.text()?,
-            None => "",
-        };
-        let mut settings = ProviderSettings {
-            kind: ProviderKind::None,
-            model: top.text("default_model")?.unwrap_or_default().to_owned(),
-            api_key,
-            key_variable: "",
-            temperature: top.number("default_temperature", 0.0..=2.0, "from 0 to 2")?,
-            max_tokens: top.whole("max_tokens", 16_384, 1..=10_000_000)? as u32,
-            ca_file: top.text("ca_file")?.map(|file| self.expand(file)),
-        };
-        // PRX takes a key without a provider as OpenRouter's.
-        let name = match name {
-            "" if settings.api_key.is_some() => "openrouter",
-            name => name,
-        };
-        let fail = |problem: &str| match &named {
-            Some(value) => value.error(problem),
-            None => top.missing("default_provider", problem),
-        };
-        settings.kind = if name.is_empty() {
-            ProviderKind::None
-        } else if name == "echo" {
-            ProviderKind::Echo
-        } else if name == "command" {
-            ProviderKind::Command(command(top)?)
-        } else if let Some((prefix, url)) = custom(name) {
-            let url = http_url(url).map_err(|problem| fail(&problem))?;
-            let base = self.base(top, url)?;
-            http_kind(prefix, prefix == "anthropic-custom", base)
-        } else {
-            let known = known(name).ok_or_else(|| fail(&unknown_provider(name)))?;
-            self.key(known, &mut settings)?;
-            if settings.api_key.is_none() && known.needs_key {
-                return Err(fail(&format!(
-                    "{} needs a key; write api_key = \"…\" above the first [table], or set ${}",
-                    known.name, settings.key_variable
-                )));
-            }
-            let base = self.base(top, known.base.to_owned())?;
-            http_kind(known.name, known.name == "anthropic", base)
-        };
-        match settings.kind {
-            ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {
-                if settings.model.is_empty() {
-                    let warning = "missing; most providers answer nothing without a model's name";
-                    self.warnings.push(top.missing("default_model", warning).0);
-                }
-            }
-            _ => self.warn(top, "api_url", "has no effect with this default_provider"),
-        }
-        Ok(settings)
-    }
-
-    /// The key from the first of the provider's variables that is set, unless the file has one.
-    fn key(&mut self, known: &Known, settings: &mut ProviderSettings) -> Result<(), ConfigError> {
-        settings.key_variable = known.key_variables.first().copied().unwrap_or_default();
-        if settings.api_key.is_some() {
-            return Ok(());
-        }
-        for variable in known.key_variables {
-            if let Some(text) = self.variable(variable) {
-                let key = secret(&text)
-                    .map_err(|problem| ConfigError::new(format!("${variable}"), problem))?;
-                settings.api_key = Some(key);
-                settings.key_variable = variable;
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// `api_url`, else `base`, without the paths that are appended to it.
-    fn base(&mut self, top: &Table, base: String) -> Result<String, ConfigError> {
-        let (key, mut base) = match top.get("api_url") {
-            Some(value) if !value.text()?.is_empty() => (
-                "api_url",
-                http_url(value.text()?).map_err(|problem| value.error(problem))?,
-            ),
-            _ => ("default_provider", base),
-        };
-        for appended in ["/chat/completions", "/v1/messages"] {
-            if let Some(rest) = base.strip_suffix(appended) {
-                base = rest.trim_end_matches('/').to_owned();
-            }
-        }
-        if base.ends_with("/models") {
-            self.warn(top, key, "ends in /models; write the URL without it");
-        }
-        Ok(base)
     }
 
     /// The secret at `key`; `None` if there is none or it is empty.
@@ -829,30 +718,6 @@ impl Reader<'_> {
     }
 }
 
-/// The prefix and the URL of `custom:URL` and `anthropic-custom:URL`.
-pub fn custom(name: &str) -> Option<(&'static str, &str)> {
-    let (prefix, url) = name.split_once(':')?;
-    let mut prefixes = ["custom", "anthropic-custom"].into_iter();
-    Some((
-        prefixes.find(|known| prefix.eq_ignore_ascii_case(known))?,
-        url,
-    ))
-}
-
-pub fn http_kind(name: &str, is_anthropic: bool, mut base: String) -> ProviderKind {
-    let name = name.to_owned();
-    if is_anthropic {
-        // `/v1/messages` is appended.
-        let base = base.strip_suffix("/v1").unwrap_or(&base).to_owned();
-        return ProviderKind::Anthropic { name, base };
-    }
-    // Ollama's own API is at the root, the compatible one below /v1.
-    if name == "ollama" && !base.ends_with("/v1") {
-        base.push_str("/v1");
-    }
-    ProviderKind::OpenAi { name, base }
-}
-
 fn stream_mode(section: &Table) -> Result<Option<StreamMode>, ConfigError> {
     let Some(value) = section.get("stream_mode") else {
         return Ok(None);
@@ -897,15 +762,6 @@ fn read_files(section: &Table) -> Result<BTreeMap<String, Vec<String>>, ConfigEr
     Ok(programs)
 }
 
-/// The program and the arguments of `provider_command`.
-fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
-    const WRITE: &str = "write provider_command = [\"program\", \"argument\"]";
-    match top.get("provider_command") {
-        Some(value) => program(value, WRITE),
-        None => Err(top.missing("provider_command", &format!("missing; {WRITE}"))),
-    }
-}
-
 /// A program and its arguments; `write` says how.
 fn program(value: Value, write: &str) -> Result<Vec<String>, ConfigError> {
     let empty = value.error(format!("names no program; {write}"));
@@ -920,19 +776,6 @@ fn program(value: Value, write: &str) -> Result<Vec<String>, ConfigError> {
         Some(program) if !program.is_empty() => Ok(words),
         _ => Err(empty),
     }
-}
-
-fn unknown_provider(name: &str) -> String {
-    // What follows a colon may be a URL with a password in it.
-    let name = name.split(':').next().unwrap_or_default();
-    let names = KNOWN.iter().map(|known| known.name);
-    let names = names.chain(["custom", "anthropic-custom", "command", "echo"]);
-    let hint = match nearest(&name.to_lowercase(), names, 2) {
-        Some("anthropic-custom") => "write \"anthropic-custom:https://api.example.com\"".to_owned(),
-        Some(meant) if meant != "custom" => format!("did you mean {meant:?}?"),
-        _ => "write \"custom:https://api.example.com/v1\" with its full base URL".to_owned(),
-    };
-    format!("{name:?} is no provider that prx knows by name; {hint}")
 }
 
 /// The token or key in `text`, if it can be one.

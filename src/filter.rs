@@ -112,6 +112,7 @@ mod tests {
             stream_mode: crate::config::StreamMode::Off,
             system_prompt: None,
             model: None,
+            model_parameters: Default::default(),
         }
     }
 

@@ -105,8 +105,6 @@ pub struct Times {
     pub ask_after: Duration,
     /// A 401 for longer than this while running means the token, not the server's database.
     pub unauthorized: Duration,
-    /// The first pause before a model that failed is tried again; it doubles.
-    pub model_retry: Duration,
 }
 
 impl Times {
@@ -132,7 +130,6 @@ impl Default for Times {
             repeat_within: Duration::from_secs(25),
             ask_after: Duration::from_secs(60),
             unauthorized: Duration::from_secs(300),
-            model_retry: Duration::from_millis(500),
         }
     }
 }

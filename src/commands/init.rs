@@ -9,12 +9,13 @@ use std::process::{Command, Stdio};
 use super::check::{Report, WIDTH};
 use super::doctor::{self, model, place};
 use super::{Exit, lookup, print};
-use crate::config::{self, ProviderSettings, Secret};
+use crate::config::{self, Secret};
 use crate::http::Agent;
 use crate::mattermost::client::Client;
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::nearest::nearest;
-use crate::provider::{self, models};
+use crate::provider::settings::custom;
+use crate::provider::{self, Api, ProviderKind, ProviderSettings, models};
 use crate::text::wrap;
 use crate::times::Times;
 
@@ -290,7 +291,7 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
         let mut from_environment = None;
         let (name, base, needs_key) = if name == "none" {
             return Ok(Model::default());
-        } else if let Some((prefix, url)) = config::custom(&name) {
+        } else if let Some((prefix, url)) = custom(&name) {
             match config::http_url(url) {
                 Ok(url) => (prefix, url, true),
                 Err(problem) => {
@@ -363,15 +364,18 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
 }
 
 fn settings(name: &str, base: &str, api_key: Option<Secret>) -> ProviderSettings {
-    let is_anthropic = name.contains("anthropic");
+    let api = match name.contains("anthropic") {
+        true => Api::Anthropic,
+        false => Api::OpenAi,
+    };
     ProviderSettings {
-        kind: config::http_kind(name, is_anthropic, base.to_owned()),
-        model: String::new(),
+        kind: ProviderKind::Server {
+            api,
+            name: name.to_owned(),
+            base: base.to_owned(),
+        },
         api_key,
-        key_variable: "",
-        temperature: None,
-        max_tokens: 0,
-        ca_file: None,
+        ..ProviderSettings::default()
     }
 }
 

@@ -78,7 +78,7 @@ impl Session {
         let settings = &config.mattermost;
         let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::Config)?;
         let client = Client::new(agent, &settings.url, &settings.token, times.clone());
-        let provider = provider::from_settings(&config.provider).map_err(Exit::Config)?;
+        provider::check(&config.provider).map_err(Exit::Config)?;
         let mut outage = Outage::new(times.clone());
         let (me, post_limit) = loop {
             match introduce(&client) {
@@ -112,17 +112,9 @@ impl Session {
             client.version(),
             place(settings.channel_id.as_ref()),
             people(&settings.defaults.allowed_users),
-            provider.describe(),
+            config.provider.describe(),
         );
-        let bot = Bot::new(
-            config,
-            client,
-            provider,
-            store,
-            times.clone(),
-            me,
-            post_limit,
-        );
+        let bot = Bot::new(config, client, store, times.clone(), me, post_limit);
         Ok(Some(Session {
             bot,
             outage,

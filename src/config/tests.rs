@@ -1,4 +1,5 @@
 use super::*;
+use crate::provider::{Api, ProviderKind};
 
 /// The quick start of PRX's page on Mattermost, as it stands there.
 const PRX_PAGE: &str = r#"[channels_config.mattermost]
@@ -9,13 +10,13 @@ allowed_users = ["user123456"]
 "#;
 
 /// A folder with a config file in it, and an environment.
-struct Setup {
+pub(super) struct Setup {
     folder: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
 }
 
 impl Setup {
-    fn new(config: &str) -> Setup {
+    pub(super) fn new(config: &str) -> Setup {
         let folder = tempfile::tempdir().expect("a folder");
         let setup = Setup {
             folder,
@@ -25,7 +26,7 @@ impl Setup {
         setup
     }
 
-    fn set(mut self, name: &'static str, value: &str) -> Setup {
+    pub(super) fn set(mut self, name: &'static str, value: &str) -> Setup {
         self.environment.push((name, value.to_owned()));
         self
     }
@@ -41,7 +42,7 @@ impl Setup {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
     }
 
-    fn load(&self) -> Result<Config, String> {
+    pub(super) fn load(&self) -> Result<Config, String> {
         let environment = |name: &str| {
             let mut variables = self.environment.iter();
             Some(variables.find(|(known, _)| *known == name)?.1.clone())
@@ -55,11 +56,11 @@ impl Setup {
     }
 }
 
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     Setup::new(text).load().expect("a config that loads")
 }
 
-fn error(text: &str) -> String {
+pub(super) fn error(text: &str) -> String {
     let setup = Setup::new(text);
     setup.plain(&setup.load().expect_err(text))
 }
@@ -363,14 +364,13 @@ fn a_wrong_provider_is_an_error() {
 
 #[test]
 fn providers_are_found_by_name_alias_or_url() {
-    let openai = |name: &str, base: &str| ProviderKind::OpenAi {
+    let server = |api, name: &str, base: &str| ProviderKind::Server {
+        api,
         name: name.into(),
         base: base.into(),
     };
-    let anthropic = |name: &str, base: &str| ProviderKind::Anthropic {
-        name: name.into(),
-        base: base.into(),
-    };
+    let openai = |name, base| server(Api::OpenAi, name, base);
+    let anthropic = |name, base| server(Api::Anthropic, name, base);
     let custom = |base| openai("custom", base);
     let key = "api_key = \"k\"";
     let cases = [
@@ -487,7 +487,8 @@ fn a_key_comes_from_the_file_or_else_from_the_providers_own_variables() {
         assert_eq!(config.from_environment.concat(), used, "{top}");
     }
     let local = config(&provider("default_provider = \"vllm\"")).provider;
-    assert_eq!((local.api_key, local.key_variable), (None, "VLLM_API_KEY"));
+    assert_eq!(local.api_key, None);
+    assert_eq!(local.key_variable, "VLLM_API_KEY");
 }
 
 #[test]
@@ -619,6 +620,7 @@ fn settings_have_their_documented_defaults() {
             stream_mode: StreamMode::Off,
             system_prompt: None,
             model: None,
+            model_parameters: Map::new(),
         }
     );
     assert_eq!(config.provider.model, "");
@@ -641,7 +643,8 @@ fn every_setting_is_read() {
          history_chars = 0x1000\ncatch_up_secs = 0\nfile_chars = 0\nsystem_prompt = \"Be brief.\"\n\
          allow_unsafe_links = true\nca_file = \"~/ca.pem\"\nstate_dir = \"/var/lib/prx\"\n\
          [channels_config.mattermost.channels.{channel}]\nmodel = \"big\"\nsystem_prompt = \"\"\n\
-         mention_only = false\nallowed_users = [\"*\"]\n"
+         mention_only = false\nallowed_users = [\"*\"]\n\
+         model_parameters = {{ top_k = 5 }}\n"
     ))
     .set("HOME", "/home/ann");
     let config = setup.load().expect("a config");
@@ -668,6 +671,7 @@ fn every_setting_is_read() {
         stream_mode: StreamMode::Off,
         system_prompt: Some("Be brief.".into()),
         model: None,
+        model_parameters: Map::new(),
     };
     assert_eq!(mattermost.channel(&ChannelId::from("another")), &defaults);
     assert_eq!(
@@ -679,6 +683,7 @@ fn every_setting_is_read() {
             stream_mode: StreamMode::Off,
             system_prompt: None,
             model: Some("big".into()),
+            model_parameters: Map::from_iter([("top_k".to_owned(), 5.into())]),
         }
     );
     assert_eq!(config.provider.model, "qwen3");
@@ -914,13 +919,14 @@ fn a_config_has_one_state_file_whichever_way_its_path_is_written() {
 
 #[test]
 fn a_prx_file_with_many_foreign_sections_loads_unchanged() {
-    let setup = Setup::new(PRX_LIKE);
+    let setup = Setup::new(PRX_LIKE).set("OPENAI_API_KEY", "k");
     let config = setup.load().expect("a config");
     assert_eq!(config.warnings, Vec::<String>::new());
     let base = "https://api.anthropic.com".to_owned();
     assert_eq!(
         config.provider.kind,
-        ProviderKind::Anthropic {
+        ProviderKind::Server {
+            api: Api::Anthropic,
             name: "anthropic".into(),
             base
         }

@@ -84,10 +84,7 @@ fn build(input: &Input) -> Told {
     }
     chosen.push(asked);
     let several = speakers(&chosen) > 1;
-    let mut messages = vec![Message {
-        role: Role::System,
-        content: system_text(input, several),
-    }];
+    let mut messages = vec![Message::new(Role::System, system_text(input, several))];
     messages.extend(chosen.into_iter().map(|turn| turn.message(several, input)));
     Told {
         messages,
@@ -121,13 +118,11 @@ impl Turn<'_> {
     }
 
     fn message(&self, several: bool, input: &Input) -> Message {
-        Message {
-            role: match self.speaker {
-                Some(_) => Role::User,
-                None => Role::Assistant,
-            },
-            content: self.prefix(several, input) + &self.text,
-        }
+        let role = match self.speaker {
+            Some(_) => Role::User,
+            None => Role::Assistant,
+        };
+        Message::new(role, self.prefix(several, input) + &self.text)
     }
 }
 

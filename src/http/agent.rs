@@ -14,7 +14,9 @@ use ureq::{AsSendBody, SendBody, Timeout};
 use super::proxy::{Tunnel, bypasses_proxy, proxy};
 use super::resolve::Later;
 use super::tls::{Tls, roots, tls_reason};
-use super::transport::{Established, INPUT_BYTES, OUTPUT_BYTES, PROGRESS, Progress, Tcp};
+use super::transport::{
+    Established, INPUT_BYTES, OUTPUT_BYTES, PROGRESS, Progress, READ_UNTIL, Tcp,
+};
 use super::{Body, Call, Failure, Response};
 
 /// Bounds connecting: TCP, a proxy's CONNECT and the TLS handshake together. A name lookup cannot
@@ -145,6 +147,7 @@ impl Agent {
         Result<ureq::http::Response<ureq::Body>, ureq::Error>,
         Progress,
     ) {
+        READ_UNTIL.set(None);
         // A heartbeat's call runs inside another one.
         let outer = PROGRESS.replace(Progress::NONE);
         let result = self.run(call, target, timeout, max_idle);

@@ -16,6 +16,7 @@ use ureq::http::HeaderMap;
 
 pub use agent::Agent;
 use agent::reason;
+pub use transport::read_until;
 
 /// The longest wait in one system call, and the heartbeat's period: its gaps stay below twice this.
 const SLICE: Duration = Duration::from_millis(450);
@@ -66,7 +67,7 @@ pub struct Call<'a> {
     pub method: &'static str,
     pub url: &'a str,
     /// `("Range", "bytes=0-1023")` among them asks for a part: 206, or 200 with all of it.
-    pub headers: &'a [(&'static str, &'a str)],
+    pub headers: &'a [(&'a str, &'a str)],
     pub body: Body<'a>,
     /// Bounds the whole call, the reading of the body included; connecting is bounded by 10 s too.
     pub timeout: Duration,

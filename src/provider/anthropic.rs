@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::error::is_error;
 use super::server::{Exchange, Seen, Server, append};
+use super::settings::question_url;
 use super::sse::Event;
-use super::{Answer, Provider, ProviderError, Question, Role, chat};
-use crate::config::ProviderSettings;
+use super::{Answer, Api, Fact, Provider, ProviderError, ProviderSettings, Question, Role, chat};
 use crate::json;
 
 pub(super) const VERSION: &str = "2023-06-01";
@@ -25,20 +25,14 @@ pub struct Anthropic {
 }
 
 impl Anthropic {
-    pub fn new(name: &str, base: &str, settings: &ProviderSettings) -> Result<Anthropic, String> {
-        Ok(Anthropic {
-            server: Server::new(name, settings)?,
-            url: url(base),
+    pub fn new(server: Server, base: &str, settings: &ProviderSettings) -> Anthropic {
+        Anthropic {
+            server,
+            url: question_url(Api::Anthropic, base),
             max_tokens: settings.max_tokens,
             temperature: settings.temperature,
-        })
+        }
     }
-}
-
-fn url(base: &str) -> String {
-    let base = base.trim_end_matches('/');
-    let base = base.strip_suffix("/messages").unwrap_or(base);
-    format!("{}/v1/messages", base.strip_suffix("/v1").unwrap_or(base))
 }
 
 impl Provider for Anthropic {
@@ -74,17 +68,14 @@ impl Provider for Anthropic {
             // The model goes on where its own last turn ends. That turn must not end in a space.
             let mut messages = turns.clone();
             let content = reply.text.trim_end().to_owned();
-            messages.push(super::Message {
-                role: Role::Assistant,
-                content,
-            });
+            messages.push(super::Message::new(Role::Assistant, content));
             body["messages"] = json!(messages);
         }
         exchange.answer(&reply.text, &reply.stopped)
     }
 
-    fn describe(&self) -> String {
-        self.server.describe()
+    fn learned(&self) -> Vec<Fact> {
+        self.server.learned.take()
     }
 }
 
@@ -149,23 +140,5 @@ impl Reply {
             self.push(block["text"].as_str().unwrap_or_default());
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_is_added_once() {
-        for base in [
-            "http://h",
-            "http://h/",
-            "http://h/v1",
-            "http://h/v1/messages",
-        ] {
-            assert_eq!(url(base), "http://h/v1/messages", "{base}");
-        }
-        assert_eq!(url("http://h/x"), "http://h/x/v1/messages");
     }
 }

@@ -21,10 +21,7 @@ pub fn turns(conversation: &[Message]) -> (Option<String>, Vec<Message>) {
             continue;
         }
         if turns.is_empty() && message.role == Role::Assistant {
-            turns.push(Message {
-                role: Role::User,
-                content: BEFORE.into(),
-            });
+            turns.push(Message::new(Role::User, BEFORE));
         }
         match turns.last_mut() {
             Some(last) if last.role == message.role => join(&mut last.content, &message.content),
@@ -87,10 +84,7 @@ mod tests {
                     "u" => Role::User,
                     _ => Role::Assistant,
                 };
-                Message {
-                    role,
-                    content: content.into(),
-                }
+                Message::new(role, content)
             })
             .collect()
     }

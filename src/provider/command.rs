@@ -6,7 +6,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,8 @@ use serde_json::json;
 
 use super::error::Asked;
 use super::server::{ANSWER, append};
-use super::{Answer, KNOWN, Provider, ProviderError, Question, chat};
+use super::settings::file_name;
+use super::{Answer, Class, KNOWN, Provider, ProviderError, Question, chat};
 use crate::http::beat;
 
 /// Between two looks at the program.
@@ -31,19 +31,11 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn new(words: &[String]) -> Result<Program, String> {
-        let first = words.first().filter(|first| !first.trim().is_empty()).ok_or(
-            "provider_command names no program: write provider_command = [\"program\", \"argument\"]",
-        )?;
-        let name = Path::new(first)
-            .file_name()
-            .unwrap_or(first.as_ref())
-            .to_string_lossy()
-            .into_owned();
-        Ok(Program {
+    pub fn new(words: &[String]) -> Program {
+        Program {
             words: words.to_vec(),
-            name,
-        })
+            name: file_name(words),
+        }
     }
 }
 
@@ -55,7 +47,8 @@ impl Provider for Program {
             key_variable: "",
             conversation: question.conversation,
         };
-        let never = |what: &str, said: &str| ProviderError::Never(asked.line(what, said));
+        let never =
+            |what: &str, said: &str| ProviderError::new(Class::Never, asked.line(what, said));
         let mut run = Run::start(&self.words).map_err(|error| {
             never(
                 "the program of provider_command does not start",
@@ -76,22 +69,23 @@ impl Provider for Program {
             Ok(End::Exited(_) | End::TooMuch) => {}
             Ok(End::TimedOut) => {
                 let what = "the program took longer than message_timeout_secs and was stopped";
-                return Err(ProviderError::TimedOut(asked.line(what, "")));
+                return Err(ProviderError::new(Class::TimedOut, asked.line(what, "")));
             }
             Err(error) => return Err(never("the program cannot be spoken to", &error.to_string())),
         }
         let mut text = String::new();
         let cut = !append(&mut text, &String::from_utf8_lossy(&run.answer));
         match chat::without_reasoning(&text) {
-            text if text.is_empty() => Err(ProviderError::Empty(
+            text if text.is_empty() => Err(ProviderError::new(
+                Class::Empty,
                 asked.line("the program printed nothing", ""),
             )),
-            text => Ok(Answer { text, cut }),
+            text => Ok(Answer {
+                text,
+                cut,
+                ..Answer::default()
+            }),
         }
-    }
-
-    fn describe(&self) -> String {
-        format!("command {}", self.name)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Repeats what was said: for trying everything but a model.
 
-use super::{Answer, Provider, ProviderError, Question, Role};
+use super::{Answer, Class, Provider, ProviderError, Question, Role};
 
 pub struct Echo;
 
@@ -11,15 +11,14 @@ impl Provider for Echo {
             .iter()
             .rfind(|message| message.role == Role::User);
         match said.map(|message| message.content.trim()) {
-            None | Some("") => Err(ProviderError::Empty("echo: nothing was said".into())),
+            None | Some("") => Err(ProviderError::new(
+                Class::Empty,
+                "echo: nothing was said".into(),
+            )),
             Some(said) => Ok(Answer {
                 text: format!("You said: {said}"),
-                cut: false,
+                ..Answer::default()
             }),
         }
-    }
-
-    fn describe(&self) -> String {
-        "echo".into()
     }
 }

@@ -4,69 +4,84 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::json;
 
-/// By what the caller must do. Each carries its line for the log: what happened, at which provider,
-/// what to do next; no key, no prompt, no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProviderError {
-    /// Try again, after the time that the server asked for if it did.
-    Again {
-        line: String,
-        after: Option<Duration>,
-    },
+/// What the caller must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Class {
+    /// Try again later.
+    Again,
     /// Try again with less of the conversation.
-    TooLong(String),
+    TooLong,
     /// The time for the answer is used up.
-    TimedOut(String),
+    TimedOut,
     /// The model declined.
-    Refused(String),
+    Refused,
     /// A content filter stopped the question or the answer.
-    Filtered(String),
+    Filtered,
     /// The model said nothing, or only thought.
-    Empty(String),
+    Empty,
     /// The same request would fail again.
-    Never(String),
+    Never,
 }
 
-impl fmt::Display for ProviderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use ProviderError::*;
-        match self {
-            Again { line, .. } => f.write_str(line),
-            TooLong(line) | TimedOut(line) | Refused(line) | Filtered(line) | Empty(line)
-            | Never(line) => f.write_str(line),
-        }
-    }
-}
-
-impl ProviderError {
+impl Class {
     /// The short message that takes the answer's place in the channel.
-    pub fn for_person(&self) -> &'static str {
+    pub fn for_person(self) -> &'static str {
         match self {
-            ProviderError::Again { .. } => {
+            Class::Again => {
                 "I could not get an answer from the language model. Please try again later."
             }
-            ProviderError::TooLong(_) => {
+            Class::TooLong => {
                 "This is too long for the language model. Please send less text at once."
             }
-            ProviderError::TimedOut(_) => {
-                "The language model did not answer in time. Please try again later."
-            }
-            ProviderError::Refused(_) => "The language model declined to answer this.",
-            ProviderError::Filtered(_) => {
+            Class::TimedOut => "The language model did not answer in time. Please try again later.",
+            Class::Refused => "The language model declined to answer this.",
+            Class::Filtered => {
                 "The language model's content filter stopped this. Please put it differently."
             }
-            ProviderError::Empty(_) => {
-                "The language model gave an empty answer. Please put it differently."
-            }
-            ProviderError::Never(_) => {
+            Class::Empty => "The language model gave an empty answer. Please put it differently.",
+            Class::Never => {
                 "I could not get an answer from the language model. \
                  Whoever runs me finds the reason in my log."
             }
         }
+    }
+}
+
+/// Why there is no answer. Shows as a line for the log: what happened, at which provider, what to do
+/// next; no key, no prompt, no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderError {
+    /// What the caller must do.
+    pub class: Class,
+    line: String,
+    /// The wait that the server asked for.
+    pub(super) after: Option<Duration>,
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl ProviderError {
+    /// An error without a wait. `line` is for the log.
+    pub fn new(class: Class, line: String) -> ProviderError {
+        ProviderError {
+            class,
+            line,
+            after: None,
+        }
+    }
+
+    /// The short message that takes the answer's place in the channel.
+    pub fn for_person(&self) -> &str {
+        self.class.for_person()
     }
 }
 
@@ -145,38 +160,58 @@ impl Asked<'_> {
         if (any(TOO_LONG) && !text.contains("rate limit"))
             || (status == 403 && self.name == "together")
         {
-            ProviderError::TooLong(line("the conversation is too long for the model"))
+            ProviderError::new(
+                Class::TooLong,
+                line("the conversation is too long for the model"),
+            )
         } else if any(NO_MONEY) || status == 402 {
-            ProviderError::Never(line("no money or quota is left: look at the account"))
+            ProviderError::new(
+                Class::Never,
+                line("no money or quota is left: look at the account"),
+            )
         } else if status == 401 || (status < 500 && any(WRONG_KEY)) {
             let variable = match self.key_variable {
                 "" => String::new(),
                 variable => format!(" or {variable}"),
             };
-            ProviderError::Never(line(&format!(
-                "the key is refused: correct api_key{variable}"
-            )))
+            ProviderError::new(
+                Class::Never,
+                line(&format!("the key is refused: correct api_key{variable}")),
+            )
         } else if status < 500 && any(FILTERED) {
-            ProviderError::Filtered(line("a content filter stopped the question"))
+            ProviderError::new(
+                Class::Filtered,
+                line("a content filter stopped the question"),
+            )
         } else if too_large_at_once.iter().all(|sign| text.contains(sign)) {
-            ProviderError::Never(line(
-                "the request is over the account's limit: lower history_chars",
-            ))
+            ProviderError::new(
+                Class::Never,
+                line("the request is over the account's limit: lower history_chars"),
+            )
         } else if any(TEMPLATE) {
-            ProviderError::Never(line("the model's chat template fails: use another model"))
+            ProviderError::new(
+                Class::Never,
+                line("the model's chat template fails: use another model"),
+            )
         } else if matches!(status, 408 | 409 | 429) || status >= 500 {
-            ProviderError::Again {
-                line: line("the server cannot answer now: look at its status if this lasts"),
+            ProviderError {
                 after,
+                ..ProviderError::new(
+                    Class::Again,
+                    line("the server cannot answer now: look at its status if this lasts"),
+                )
             }
         } else {
-            ProviderError::Never(line(match status {
-                300..400 => "the server has moved: correct the URL",
-                403 => "the key may not do this: look at its rights and at default_model",
-                404 => "not found: correct default_model or the URL",
-                413 => "the request is too large: lower history_chars",
-                _ => "the request is refused: look at default_model and the provider's page",
-            }))
+            ProviderError::new(
+                Class::Never,
+                line(match status {
+                    300..400 => "the server has moved: correct the URL",
+                    403 => "the key may not do this: look at its rights and at default_model",
+                    404 => "not found: correct default_model or the URL",
+                    413 => "the request is too large: lower history_chars",
+                    _ => "the request is refused: look at default_model and the provider's page",
+                }),
+            )
         }
     }
 
@@ -423,10 +458,7 @@ mod tests {
     #[test]
     fn a_quotation_is_noticed_through_escapes() {
         let content = "pin: 1\npw: \"sesame\"\nGrüße \u{1F600} Пароль: сезам, откройся";
-        let conversation = [Message {
-            role: Role::User,
-            content: content.into(),
-        }];
+        let conversation = [Message::new(Role::User, content)];
         let asked = Asked {
             name: "x",
             key: "",

@@ -1,40 +1,70 @@
-//! All that knows language models: one trait, one file per kind, and the way to an answer through
-//! failures that pass and conversations that are too long.
+//! All that knows language models: one file per kind of API, and the way to an answer through
+//! failures that pass, conversations that are too long, and providers that have no answer.
 
 mod anthropic;
 mod chat;
 mod command;
 mod echo;
 mod error;
+mod learned;
 pub mod models;
 mod openai;
 mod server;
+pub mod settings;
 mod sse;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-pub use error::ProviderError;
+pub use error::{Class, ProviderError};
+pub use learned::{Fact, FactKind, Learned};
+pub use settings::{Api, KNOWN, Known, ProviderKind, ProviderSettings, known};
 
-use crate::config::{ProviderKind, ProviderSettings, Secret};
-use crate::http;
-use crate::times::Times;
+use server::Server;
 
 /// Who said something, as models name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// What the model is told to be.
     System,
+    /// A person.
     User,
+    /// The model.
     Assistant,
 }
 
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
+    /// Who said it.
     pub role: Role,
+    /// The text.
     pub content: String,
+    /// The pictures that belong to it: indices into `Question::images`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<usize>,
+}
+
+impl Message {
+    /// A turn without pictures.
+    pub fn new(role: Role, content: impl Into<String>) -> Message {
+        Message {
+            role,
+            content: content.into(),
+            images: Vec::new(),
+        }
+    }
+}
+
+/// A picture, as it goes to the model's server.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    /// `image/png` and its kin.
+    pub media_type: &'a str,
+    /// Its bytes in base64, without line ends.
+    pub base64: &'a str,
 }
 
 /// What a provider is asked.
@@ -42,108 +72,137 @@ pub struct Message {
 pub struct Question<'a> {
     /// At most one system message, first; the last is the user's.
     pub conversation: &'a [Message],
-    /// Overrides the configured model.
+    /// The pictures that the messages name.
+    pub images: &'a [Image<'a>],
+    /// Overrides the model of the first provider.
     pub model: Option<&'a str>,
+    /// The name that a model may put before its answer, as others do in the conversation.
+    pub bot_name: &'a str,
+    /// Several people speak in the conversation, so that names stand before what they say.
+    pub several_speakers: bool,
     /// The answer is worth nothing after this.
     pub time_left: Duration,
 }
 
+/// What the asker does while an answer is made.
+pub trait Listener {
+    /// Takes a further piece of the answer: text that will be in it. All pieces together are the
+    /// answer's text.
+    fn text(&mut self, piece: &str);
+    /// All text so far is void: the answer begins anew.
+    fn start_over(&mut self);
+    /// Something about the server was found out that the next question should know.
+    fn learned(&mut self, fact: Fact);
+    /// A line for the log at debug level.
+    fn note(&mut self, line: &str);
+    /// Waits, at most a second: the only way in which providers pause between tries.
+    fn wait(&mut self, duration: Duration);
+}
+
 /// What a provider said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// Never blank.
     pub text: String,
     /// The model stopped at its length limit.
     pub cut: bool,
+    /// The connection broke, in every try: this is the longest text that came.
+    pub broke_off: bool,
+    /// Who answered: `openai gpt-4o`.
+    pub by: String,
+    /// Tokens of the prompt and of the answer, if the server counted them.
+    pub tokens: Option<(u64, u64)>,
+    /// The model takes no pictures: it was told that there were some.
+    pub unseen_images: bool,
 }
 
 /// Something that answers.
-pub trait Provider {
+trait Provider {
     /// One try; `ask` makes more. Blocks for no longer than `question.time_left`, and beats.
     fn answer(&self, question: &Question) -> Result<Answer, ProviderError>;
 
-    /// For people: what answers, and with which model.
-    fn describe(&self) -> String;
+    /// What was found out since the last call.
+    fn learned(&self) -> Vec<Fact> {
+        Vec::new()
+    }
 }
 
-/// The provider that the configuration names. An error is one line for a person.
-pub fn from_settings(settings: &ProviderSettings) -> Result<Box<dyn Provider>, String> {
-    if let Some(key) = &settings.api_key {
-        check_key(key, settings.key_variable)?;
-    }
-    let canonical = |name: &str| known(name).map_or(name.to_owned(), |known| known.name.to_owned());
+fn from_settings(
+    settings: &ProviderSettings,
+    facts: &[Fact],
+) -> Result<Box<dyn Provider>, ProviderError> {
+    let failed = |line| ProviderError::new(Class::Never, line);
     Ok(match &settings.kind {
         ProviderKind::None => Box::new(Unconfigured),
         ProviderKind::Echo => Box::new(echo::Echo),
-        ProviderKind::Command(words) => Box::new(command::Program::new(words)?),
-        ProviderKind::OpenAi { name, base } => {
-            Box::new(openai::OpenAi::new(&canonical(name), base, settings)?)
-        }
-        ProviderKind::Anthropic { name, base } => {
-            Box::new(anthropic::Anthropic::new(&canonical(name), base, settings)?)
+        ProviderKind::Command(words) => Box::new(command::Program::new(words)),
+        ProviderKind::Server { api, name, base } => {
+            let server = Server::new(name, base, settings, facts).map_err(failed)?;
+            match api {
+                Api::OpenAi => Box::new(openai::OpenAi::new(server, base, settings)),
+                Api::Anthropic => Box::new(anthropic::Anthropic::new(server, base, settings)),
+            }
         }
     })
 }
 
-/// Refuses what is no key before it leaves the machine.
-fn check_key(key: &Secret, variable: &str) -> Result<(), String> {
-    let key = key.reveal();
-    let instead = match variable {
-        "" => "write the key itself".to_owned(),
-        variable => format!("write the key itself, or remove the line and set {variable}"),
-    };
-    if key.starts_with("enc2:") || key.starts_with("enc:") {
-        return Err(format!(
-            "api_key is encrypted (enc2:…), which prx cannot read: {instead}"
-        ));
+/// Whether the settings can be used: an error is one line for a person.
+pub fn check(settings: &ProviderSettings) -> Result<(), String> {
+    match from_settings(settings, &[]) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
-    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!(
-            "api_key has a space or another character that no key has: {instead}"
-        ));
-    }
-    Ok(())
 }
 
-/// How often a failure that may pass is tried again.
-const RETRIES: u32 = 2;
-
-/// Sleeping goes on in slices of this length, with a beat between them.
+/// The first pause between two tries; it doubles.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest that `Listener::wait` is asked to wait at once.
 const SLICE: Duration = Duration::from_millis(500);
 
-/// The answer to `question`, after up to `RETRIES` more tries for a failure that may pass, and with
-/// as much of the conversation as the model takes. Ends when `question.time_left` is over.
+/// The answer to `question`: after further tries for a failure that may pass, from the fallbacks when
+/// those are used up, and with as much of the conversation as the model takes. Ends when
+/// `question.time_left` is over.
 pub fn ask(
-    provider: &dyn Provider,
+    settings: &ProviderSettings,
+    facts: &[Fact],
     question: &Question,
-    times: &Times,
+    listener: &mut dyn Listener,
 ) -> Result<Answer, ProviderError> {
-    let deadline = times.clock.now() + question.time_left;
+    let mut time = Time::new(question.time_left);
+    let mut known = facts.to_vec();
     let mut conversation = question.conversation.to_vec();
-    let (mut retries, mut pause) = (RETRIES, times.model_retry);
+    let (mut retries, mut pause) = (settings.retries, PAUSE);
     loop {
-        let time_left = deadline.saturating_sub(times.clock.now());
-        let error = match provider.answer(&Question {
+        let provider = from_settings(settings, &known)?;
+        let tried = provider.answer(&Question {
             conversation: &conversation,
-            time_left,
+            time_left: time.left(),
             ..*question
-        }) {
-            Ok(answer) => return Ok(answer),
+        });
+        for fact in provider.learned() {
+            known.push(fact.clone());
+            listener.learned(fact);
+        }
+        let error = match tried {
+            Ok(answer) => {
+                listener.text(&answer.text);
+                let by = settings.described_with(question.model.unwrap_or(&settings.model));
+                return Ok(Answer { by, ..answer });
+            }
             Err(error) => error,
         };
-        let time_left = deadline.saturating_sub(times.clock.now());
-        match &error {
-            ProviderError::TooLong(_) if !time_left.is_zero() => match halved(&conversation) {
+        match error.class {
+            Class::TooLong if !time.left().is_zero() => match halved(&conversation) {
                 Some(shorter) => conversation = shorter,
                 None => return Err(error),
             },
-            ProviderError::Again { after, .. } if retries > 0 => {
-                let wait = after.unwrap_or_default().max(pause);
-                if wait >= time_left {
+            Class::Again if retries > 0 => {
+                let wait = error.after.unwrap_or_default().max(pause);
+                if wait >= time.left() {
                     return Err(error);
                 }
-                log::debug!("{error}; trying again in {} ms", wait.as_millis());
-                sleep(wait, times);
+                listener.note(&format!("{error}; trying again in {} ms", wait.as_millis()));
+                time.wait(wait, listener);
                 retries -= 1;
                 pause *= 2;
             }
@@ -152,15 +211,41 @@ pub fn ask(
     }
 }
 
-fn sleep(duration: Duration, times: &Times) {
-    let end = times.clock.now() + duration;
-    loop {
-        let left = end.saturating_sub(times.clock.now());
-        if left.is_zero() {
-            return;
+/// How much of a question's time is left. What the listener waits counts in full, also where a test
+/// makes it pass in no time.
+struct Time {
+    limit: Duration,
+    begun: Instant,
+    waited: Duration,
+    /// How long the waiting took by the clock.
+    passed: Duration,
+}
+
+impl Time {
+    fn new(limit: Duration) -> Time {
+        Time {
+            limit,
+            begun: Instant::now(),
+            waited: Duration::ZERO,
+            passed: Duration::ZERO,
         }
-        times.clock.sleep(left.min(SLICE));
-        http::beat();
+    }
+
+    fn left(&self) -> Duration {
+        let elapsed = self.begun.elapsed().saturating_sub(self.passed) + self.waited;
+        self.limit.saturating_sub(elapsed)
+    }
+
+    fn wait(&mut self, duration: Duration, listener: &mut dyn Listener) {
+        let begun = Instant::now();
+        let mut left = duration;
+        while !left.is_zero() {
+            let slice = left.min(SLICE);
+            listener.wait(slice);
+            left -= slice;
+        }
+        self.waited += duration;
+        self.passed += begun.elapsed();
     }
 }
 
@@ -197,128 +282,9 @@ impl Provider for Unconfigured {
                     A hosted one, such as `openai` or `anthropic`, also needs `api_key = \"…\"`.";
         Ok(Answer {
             text: text.into(),
-            cut: false,
+            ..Answer::default()
         })
     }
-
-    fn describe(&self) -> String {
-        "no language model".into()
-    }
-}
-
-/// A provider that needs no URL in the configuration.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Known {
-    pub name: &'static str,
-    pub aliases: &'static [&'static str],
-    /// Without a trailing slash; `/chat/completions` is appended, for `anthropic` `/v1/messages`.
-    pub base: &'static str,
-    /// The environment variables that can hold the key, the usual one first.
-    pub key_variables: &'static [&'static str],
-    /// It answers nobody without a key.
-    pub needs_key: bool,
-}
-
-/// Every provider that has a name of its own.
-pub const KNOWN: &[Known] = &[
-    hosted(
-        "openrouter",
-        &[],
-        "https://openrouter.ai/api/v1",
-        &["OPENROUTER_API_KEY"],
-    ),
-    hosted(
-        "openai",
-        &[],
-        "https://api.openai.com/v1",
-        &["OPENAI_API_KEY"],
-    ),
-    hosted(
-        "anthropic",
-        &["claude"],
-        "https://api.anthropic.com",
-        &["ANTHROPIC_API_KEY"],
-    ),
-    local("ollama", "http://localhost:11434/v1", &[]),
-    hosted(
-        "groq",
-        &[],
-        "https://api.groq.com/openai/v1",
-        &["GROQ_API_KEY"],
-    ),
-    hosted(
-        "mistral",
-        &[],
-        "https://api.mistral.ai/v1",
-        &["MISTRAL_API_KEY"],
-    ),
-    hosted(
-        "deepseek",
-        &[],
-        "https://api.deepseek.com/v1",
-        &["DEEPSEEK_API_KEY"],
-    ),
-    hosted("xai", &["grok"], "https://api.x.ai/v1", &["XAI_API_KEY"]),
-    hosted(
-        "together",
-        &[],
-        "https://api.together.xyz/v1",
-        &["TOGETHER_API_KEY"],
-    ),
-    hosted(
-        "gemini",
-        &["google"],
-        "https://generativelanguage.googleapis.com/v1beta/openai",
-        &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
-    ),
-    local("lmstudio", "http://localhost:1234/v1", &[]),
-    local(
-        "llamacpp",
-        "http://localhost:8080/v1",
-        &["LLAMACPP_API_KEY"],
-    ),
-    local("vllm", "http://localhost:8000/v1", &["VLLM_API_KEY"]),
-    local("litellm", "http://localhost:4000/v1", &["LITELLM_API_KEY"]),
-];
-
-const fn hosted(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    base: &'static str,
-    key_variables: &'static [&'static str],
-) -> Known {
-    Known {
-        name,
-        aliases,
-        base,
-        key_variables,
-        needs_key: true,
-    }
-}
-
-const fn local(
-    name: &'static str,
-    base: &'static str,
-    key_variables: &'static [&'static str],
-) -> Known {
-    Known {
-        name,
-        aliases: &[],
-        base,
-        key_variables,
-        needs_key: false,
-    }
-}
-
-/// The provider of this name or alias, in any case.
-pub fn known(name: &str) -> Option<&'static Known> {
-    KNOWN.iter().find(|known| {
-        known.name.eq_ignore_ascii_case(name)
-            || known
-                .aliases
-                .iter()
-                .any(|alias| alias.eq_ignore_ascii_case(name))
-    })
 }
 
 #[cfg(test)]
@@ -327,13 +293,13 @@ mod tests {
 
     #[test]
     fn halving_leaves_out_the_oldest_until_only_the_question_is_left() {
-        let message = |short: &str| Message {
-            role: match short.as_bytes()[0] {
+        let message = |short: &str| {
+            let role = match short.as_bytes()[0] {
                 b's' => Role::System,
                 b'u' => Role::User,
                 _ => Role::Assistant,
-            },
-            content: short.into(),
+            };
+            Message::new(role, short)
         };
         let messages = |list: &str| list.split_whitespace().map(message).collect::<Vec<_>>();
         for (before, after) in [
@@ -349,42 +315,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(halved(&messages(before)), after.map(messages), "{before}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_key_is_refused_without_being_shown() {
-        for (key, good) in [
-            ("sk-123", true),
-            (" sk-123\n", true),
-            ("enc2:0123abcd", false),
-            ("enc:0123abcd", false),
-            ("sk 123", false),
-            ("sk-ü", false),
-        ] {
-            let checked = check_key(&Secret::new(key), "OPENAI_API_KEY");
-            assert_eq!(checked.is_ok(), good, "{key}");
-            if let Err(line) = checked {
-                assert!(
-                    line.contains("OPENAI_API_KEY") && !line.contains("123"),
-                    "{line}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn names_and_aliases_are_found_and_nothing_else() {
-        for (asked, found) in [
-            ("openai", Some("openai")),
-            ("OpenAI", Some("openai")),
-            ("claude", Some("anthropic")),
-            ("grok", Some("xai")),
-            ("google", Some("gemini")),
-            ("moonshot", None),
-            ("", None),
-        ] {
-            assert_eq!(known(asked).map(|known| known.name), found, "{asked}");
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::{Asked, ProviderError};
-use crate::config::{ProviderKind, ProviderSettings, Secret};
+use super::settings::{Api, ProviderKind, ProviderSettings};
+use crate::config::Secret;
 use crate::http::{Agent, Body, Call, Failure};
 use crate::json;
 
@@ -30,11 +31,10 @@ pub enum NoModels {
 
 /// The ids of the models of the server that the settings name; none for a provider without a server.
 pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
-    let (name, base, is_anthropic) = match &settings.kind {
-        ProviderKind::OpenAi { name, base } => (name, base.as_str(), false),
-        ProviderKind::Anthropic { name, base } => (name, base.as_str(), true),
-        _ => return Ok(Vec::new()),
+    let ProviderKind::Server { api, name, base } = &settings.kind else {
+        return Ok(Vec::new());
     };
+    let is_anthropic = *api == Api::Anthropic;
     let agent = Agent::new(settings.ca_file.as_deref()).map_err(NoModels::Settings)?;
     let key = settings.api_key.as_ref().map(Secret::reveal);
     let bearer = key.map(|key| format!("Bearer {key}"));
@@ -52,7 +52,7 @@ pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
     let asked = Asked {
         name,
         key: key.unwrap_or_default(),
-        key_variable: settings.key_variable,
+        key_variable: &settings.key_variable,
         conversation: &[],
     };
     let get = |path: &str| get(&agent, &format!("{base}{path}"), &headers, &asked);

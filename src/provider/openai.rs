@@ -1,17 +1,16 @@
 //! Any server with OpenAI's chat completions API, with the oddities of those that have it.
 
-use std::cell::Cell;
-
 use serde_json::{Value, json};
 
 use super::error::is_error;
 use super::server::{Exchange, Seen, Server, append};
+use super::settings::{question_url, second_base};
 use super::sse::Event;
-use super::{Answer, Message, Provider, ProviderError, Question, Role, chat};
-use crate::config::ProviderSettings;
+use super::{
+    Answer, Api, Fact, FactKind, Message, Provider, ProviderError, ProviderSettings, Question,
+    Role, chat,
+};
 use crate::json;
-
-const PATH: &str = "/chat/completions";
 
 /// What a model may refuse, and what works as well without.
 const OPTIONAL: &[&str] = &["temperature", "stream"];
@@ -21,41 +20,19 @@ pub struct OpenAi {
     url: String,
     /// To be tried when `url` is not found.
     second_url: Option<String>,
-    /// `second_url` was the right one.
-    use_second: Cell<bool>,
     temperature: Option<f64>,
 }
 
 impl OpenAi {
-    pub fn new(name: &str, base: &str, settings: &ProviderSettings) -> Result<OpenAi, String> {
-        let (url, second_url) = urls(name, base);
-        Ok(OpenAi {
-            server: Server::new(name, settings)?,
-            url,
-            second_url,
-            use_second: Cell::new(false),
+    pub fn new(server: Server, base: &str, settings: &ProviderSettings) -> OpenAi {
+        let second = second_base(Api::OpenAi, base);
+        OpenAi {
+            server,
+            url: question_url(Api::OpenAi, base),
+            second_url: second.map(|base| question_url(Api::OpenAi, &base)),
             temperature: settings.temperature,
-        })
+        }
     }
-}
-
-/// Where the questions go, and where else when nothing is found there: a base without a path often
-/// lacks its `/v1`. Ollama's always has one.
-fn urls(name: &str, base: &str) -> (String, Option<String>) {
-    let base = base.trim_end_matches('/');
-    if base.ends_with(PATH) {
-        return (base.to_owned(), None);
-    }
-    if name == "ollama" && !base.ends_with("/v1") {
-        return (format!("{base}/v1{PATH}"), None);
-    }
-    let has_path = base
-        .split_once("://")
-        .is_some_and(|(_, rest)| rest.contains('/'));
-    (
-        format!("{base}{PATH}"),
-        (!has_path).then(|| format!("{base}/v1{PATH}")),
-    )
 }
 
 impl Provider for OpenAi {
@@ -70,10 +47,10 @@ impl Provider for OpenAi {
         let post = |url: &str, body| exchange.post(url, &headers, body, OPTIONAL);
 
         let response = match &self.second_url {
-            Some(second) if self.use_second.get() => post(second, body),
+            Some(second) if self.server.knows("", FactKind::BelowV1) => post(second, body),
             Some(second) => match post(&self.url, body.clone()) {
                 Err(rejected) if rejected.status == 404 => {
-                    post(second, body).inspect(|_| self.use_second.set(true))
+                    post(second, body).inspect(|_| self.server.learn("", FactKind::BelowV1))
                 }
                 first => first,
             },
@@ -89,8 +66,8 @@ impl Provider for OpenAi {
         exchange.answer(&reply.text, &reply.stopped)
     }
 
-    fn describe(&self) -> String {
-        self.server.describe()
+    fn learned(&self) -> Vec<Fact> {
+        self.server.learned.take()
     }
 }
 
@@ -98,13 +75,7 @@ impl OpenAi {
     fn body(&self, exchange: &Exchange, conversation: &[Message]) -> Value {
         let (system, mut messages) = chat::turns(conversation);
         if let Some(content) = system {
-            messages.insert(
-                0,
-                Message {
-                    role: Role::System,
-                    content,
-                },
-            );
+            messages.insert(0, Message::new(Role::System, content));
         }
         let mut body = json!({ "messages": messages, "stream": true });
         if !exchange.model.is_empty() {
@@ -201,49 +172,6 @@ fn text_of(content: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_path_is_added_once() {
-        for (name, base, url, second) in [
-            (
-                "openai",
-                "https://api.openai.com/v1",
-                "https://api.openai.com/v1/chat/completions",
-                None,
-            ),
-            ("custom", "http://h/x/", "http://h/x/chat/completions", None),
-            (
-                "custom",
-                "http://h/v1/chat/completions",
-                "http://h/v1/chat/completions",
-                None,
-            ),
-            (
-                "custom",
-                "http://h:1",
-                "http://h:1/chat/completions",
-                Some("http://h:1/v1/chat/completions"),
-            ),
-            (
-                "ollama",
-                "http://h:1",
-                "http://h:1/v1/chat/completions",
-                None,
-            ),
-            (
-                "ollama",
-                "http://h:1/v1/",
-                "http://h:1/v1/chat/completions",
-                None,
-            ),
-        ] {
-            assert_eq!(
-                urls(name, base),
-                (url.to_owned(), second.map(str::to_owned)),
-                "{base}"
-            );
-        }
-    }
 
     #[test]
     fn only_the_text_of_a_content_counts() {

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::error::{Asked, shown};
 use super::sse::{Decoder, Event};
-use super::{Answer, ProviderError, Question, chat};
-use crate::config::{ProviderSettings, Secret};
+use super::{Answer, Class, Fact, FactKind, ProviderError, ProviderSettings, Question, chat};
+use crate::config::Secret;
 use crate::http::{Agent, Body, Call, Failure, Response, failure};
 
 /// Bytes of an answer; what comes after is cut off.
@@ -30,9 +30,12 @@ pub struct Server {
     name: String,
     model: String,
     key: Option<Secret>,
-    key_variable: &'static str,
-    /// Which parameters which models refused.
-    dropped: RefCell<Vec<(String, &'static str)>>,
+    key_variable: String,
+    base: String,
+    /// What was known before.
+    facts: Vec<Fact>,
+    /// What was found out.
+    pub learned: RefCell<Vec<Fact>>,
 }
 
 /// A response that is no answer.
@@ -43,21 +46,34 @@ pub struct Rejected {
 }
 
 impl Server {
-    pub fn new(name: &str, settings: &ProviderSettings) -> Result<Server, String> {
+    pub fn new(
+        name: &str,
+        base: &str,
+        settings: &ProviderSettings,
+        facts: &[Fact],
+    ) -> Result<Server, String> {
         Ok(Server {
             agent: Agent::new(settings.ca_file.as_deref())?,
             name: name.to_owned(),
             model: settings.model.clone(),
             key: settings.api_key.clone(),
-            key_variable: settings.key_variable,
-            dropped: RefCell::default(),
+            key_variable: settings.key_variable.clone(),
+            base: base.to_owned(),
+            facts: facts.to_vec(),
+            learned: RefCell::default(),
         })
     }
 
-    pub fn describe(&self) -> String {
-        format!("{} {}", shown(&self.name), self.model)
-            .trim_end()
-            .to_owned()
+    /// Whether this is known of `model`; empty: of the whole server.
+    pub fn knows(&self, model: &str, kind: FactKind) -> bool {
+        let learned = self.learned.borrow();
+        let mut facts = self.facts.iter().chain(learned.iter());
+        facts.any(|fact| fact.base == self.base && fact.model == model && fact.kind == kind)
+    }
+
+    pub fn learn(&self, model: &str, kind: FactKind) {
+        let (base, model) = (self.base.clone(), model.to_owned());
+        self.learned.borrow_mut().push(Fact { base, model, kind });
     }
 
     pub fn key(&self) -> Option<&str> {
@@ -71,7 +87,7 @@ impl Server {
             asked: Asked {
                 name: &self.name,
                 key: self.key().unwrap_or_default(),
-                key_variable: self.key_variable,
+                key_variable: &self.key_variable,
                 conversation: question.conversation,
             },
             model: question.model.unwrap_or(&self.model),
@@ -112,21 +128,18 @@ impl Exchange<'_> {
         optional: &[&'static str],
     ) -> Result<Response, Rejected> {
         let mut left_out = Vec::new();
-        let refused_before = |name| {
-            let dropped = self.server.dropped.borrow();
-            dropped
-                .iter()
-                .any(|(model, parameter)| model == self.model && *parameter == name)
-        };
-        optional
-            .iter()
-            .filter(|name| refused_before(**name))
-            .for_each(|name| remove(&mut body, name));
+        for name in optional {
+            if refusal(name).is_some_and(|kind| self.server.knows(self.model, kind)) {
+                remove(&mut body, name);
+            }
+        }
         loop {
             let response = self.send(url, headers, &body)?;
             let status = response.status;
             if (200..300).contains(&status) {
-                self.server.dropped.borrow_mut().extend(left_out);
+                for kind in left_out {
+                    self.server.learn(self.model, kind);
+                }
                 return Ok(response);
             }
             let after = response.retry_after();
@@ -145,7 +158,7 @@ impl Exchange<'_> {
                 shown(self.asked.name)
             );
             remove(&mut body, name);
-            left_out.push((self.model.to_owned(), *name));
+            left_out.extend(refusal(name));
         }
     }
 
@@ -196,11 +209,17 @@ impl Exchange<'_> {
         let cut = match stopped {
             "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => true,
             "content_filter" => {
-                return Err(ProviderError::Filtered(line(
-                    "a content filter stopped the answer",
-                )));
+                return Err(ProviderError::new(
+                    Class::Filtered,
+                    line("a content filter stopped the answer"),
+                ));
             }
-            "refusal" => return Err(ProviderError::Refused(line("the model declined to answer"))),
+            "refusal" => {
+                return Err(ProviderError::new(
+                    Class::Refused,
+                    line("the model declined to answer"),
+                ));
+            }
             "error" | "insufficient_system_resource" => {
                 return Err(self.again("the server broke the answer off"));
             }
@@ -208,43 +227,54 @@ impl Exchange<'_> {
         };
         let text = chat::without_reasoning(text);
         match (text.is_empty(), cut) {
-            (false, _) => Ok(Answer { text, cut }),
-            (true, true) => Err(ProviderError::Empty(line(
-                "the model reached its length limit before it began to answer: raise max_tokens \
+            (false, _) => Ok(Answer {
+                text,
+                cut,
+                ..Answer::default()
+            }),
+            (true, true) => Err(ProviderError::new(
+                Class::Empty,
+                line(
+                    "the model reached its length limit before it began to answer: raise max_tokens \
                  or its context size",
-            ))),
-            (true, false) => Err(ProviderError::Empty(line("the answer was empty"))),
+                ),
+            )),
+            (true, false) => Err(ProviderError::new(
+                Class::Empty,
+                line("the answer was empty"),
+            )),
         }
     }
 
     /// A failure that may pass.
     pub fn again(&self, what: &str) -> ProviderError {
-        ProviderError::Again {
-            line: self.asked.line(what, ""),
-            after: None,
-        }
+        ProviderError::new(Class::Again, self.asked.line(what, ""))
     }
 
     fn failed(&self, failure: Failure) -> ProviderError {
         // A timeout may be noticed a little before its time.
         let left = self.time_left.saturating_sub(self.begun.elapsed());
         match failure {
-            Failure::TooLarge => ProviderError::Never(self.asked.line("the answer has no end", "")),
+            Failure::TooLarge => {
+                ProviderError::new(Class::Never, self.asked.line("the answer has no end", ""))
+            }
             Failure::Unclear(_) if left < Duration::from_millis(100) => self.timed_out(),
-            failure => ProviderError::Again {
-                line: self
-                    .asked
+            failure => ProviderError::new(
+                Class::Again,
+                self.asked
                     .line("no answer, is the server up?", &failure.to_string()),
-                after: None,
-            },
+            ),
         }
     }
 
     fn timed_out(&self) -> ProviderError {
-        ProviderError::TimedOut(self.asked.line(
-            "no answer in time: raise message_timeout_secs, or use a faster model",
-            "",
-        ))
+        ProviderError::new(
+            Class::TimedOut,
+            self.asked.line(
+                "no answer in time: raise message_timeout_secs, or use a faster model",
+                "",
+            ),
+        )
     }
 }
 
@@ -313,6 +343,15 @@ fn beginning(response: Response) -> String {
         body.extend_from_slice(&buffer[..count]);
     }
     String::from_utf8_lossy(&body).into_owned()
+}
+
+/// The fact that a parameter is refused.
+fn refusal(name: &str) -> Option<FactKind> {
+    match name {
+        "temperature" => Some(FactKind::NoTemperature),
+        "stream" => Some(FactKind::NoStream),
+        _ => None,
+    }
 }
 
 fn remove(body: &mut Value, name: &str) {

@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use prx::commands::Exit;
 use prx::commands::run::Session;
-use prx::config::{self, Allowed, Config, ProviderKind};
+use prx::config::{self, Allowed, Config};
 use prx::mattermost::{ChannelId, UserId};
-use prx::provider::{self, KNOWN};
+use prx::provider::{Api, KNOWN, ProviderKind};
 use prx::times::Times;
 use serde_json::{Map, Value, json};
 use signal_hook::consts::SIGINT;
@@ -286,14 +286,16 @@ impl Sandbox {
     }
 
     fn greet(&self, arguments: &Arguments) -> Result<(), Exit> {
-        let provider = provider::from_settings(&self.config.provider).map_err(Exit::Config)?;
         let screen = &self.screen;
         screen.title("prx sandbox");
         screen.note(
             "A Mattermost server and the bot @prxbot, both in this process. Nobody else sees it, and \
              nothing is kept.",
         );
-        screen.note(&format!("Answers come from {}.", provider.describe()));
+        screen.note(&format!(
+            "Answers come from {}.",
+            self.config.provider.describe()
+        ));
         if let (None, None, Some((name, variable))) =
             (&arguments.config, &arguments.model, arguments.provider)
         {
@@ -620,7 +622,8 @@ impl Sandbox {
         let habit = present.clone();
         model.on_request(move |request| reply(&lock(&habit), request));
         let settings = &mut self.config.provider;
-        settings.kind = ProviderKind::OpenAi {
+        settings.kind = ProviderKind::Server {
+            api: Api::OpenAi,
             name: "stand-in".into(),
             base: format!("{}/v1", model.url()),
         };

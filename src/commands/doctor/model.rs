@@ -3,26 +3,25 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::split;
 use crate::commands::check::Report;
-use crate::config::{Config, ProviderKind, ProviderSettings};
+use crate::config::Config;
 use crate::nearest::nearest;
 use crate::provider::models::{self, NoModels};
-use crate::provider::{self, Message, Question, Role};
-use crate::times::Times;
+use crate::provider::{
+    self, Api, Fact, Listener, Message, ProviderKind, ProviderSettings, Question, Role,
+};
 
 /// Whether the provider is there, takes the key and has the model.
 pub fn check(report: &mut Report, config: &Config) {
     let settings = &config.provider;
-    let provider = match provider::from_settings(settings) {
-        Ok(provider) => provider.describe(),
-        Err(error) => {
-            let (detail, fix) = split(&error);
-            return report.fail("provider", detail, fix);
-        }
-    };
+    if let Err(error) = provider::check(settings) {
+        let (detail, fix) = split(&error);
+        return report.fail("provider", detail, fix);
+    }
+    let provider = settings.describe();
     match &settings.kind {
         ProviderKind::None => report.warn(
             "provider",
@@ -157,16 +156,20 @@ pub fn list(
 /// The provider's name and base URL; empty for one without a server.
 fn server_of(settings: &ProviderSettings) -> (&str, &str) {
     match &settings.kind {
-        ProviderKind::OpenAi { name, base } | ProviderKind::Anthropic { name, base } => {
-            (name, base)
-        }
+        ProviderKind::Server { name, base, .. } => (name, base),
         _ => ("", ""),
     }
 }
 
 /// What is likely wrong though nothing refused it yet.
 fn lint(report: &mut Report, settings: &ProviderSettings) {
-    let is_anthropic = matches!(settings.kind, ProviderKind::Anthropic { .. });
+    let is_anthropic = matches!(
+        settings.kind,
+        ProviderKind::Server {
+            api: Api::Anthropic,
+            ..
+        }
+    );
     let key = settings.api_key.as_ref().map_or("", |key| key.reveal());
     if key.starts_with("sk-ant-") && !is_anthropic {
         report.warn(
@@ -200,22 +203,37 @@ fn refuses_temperature(model: &str) -> bool {
             .any(|prefix| model.starts_with(prefix))
 }
 
+/// Waits, and lets the answer come whole.
+struct Waiting;
+
+impl Listener for Waiting {
+    fn text(&mut self, _: &str) {}
+    fn start_over(&mut self) {}
+    fn learned(&mut self, _: Fact) {}
+    fn note(&mut self, line: &str) {
+        log::debug!("{line}");
+    }
+    fn wait(&mut self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}
+
 /// Asks one real question.
 pub fn ask(report: &mut Report, config: &Config) {
-    let Ok(provider) = provider::from_settings(&config.provider) else {
-        return;
-    };
-    let conversation = [Message {
-        role: Role::User,
-        content: "Are you there? Answer with one short sentence.".into(),
-    }];
+    let conversation = [Message::new(
+        Role::User,
+        "Are you there? Answer with one short sentence.",
+    )];
     let question = Question {
         conversation: &conversation,
+        images: &[],
         model: None,
+        bot_name: "",
+        several_speakers: false,
         time_left: config.message_timeout,
     };
     let started = Instant::now();
-    match provider::ask(&*provider, &question, &Times::default()) {
+    match provider::ask(&config.provider, &[], &question, &mut Waiting) {
         Ok(answer) => {
             let took = started.elapsed().as_millis();
             let text: String = answer.text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,0 +1,513 @@
+//! The settings of the model: `default_provider` and its kin, `[reliability]`, `[fallback.NAME]`,
+//! `[model_parameters]` and `[model_headers]`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Number, Value as Json};
+use toml::de::DeValue;
+
+use super::layers::{Table, Value};
+use super::{ConfigError, Reader, Secret, program, secret};
+use crate::provider::settings::{self, KindError, Known, ProviderKind, ProviderSettings, known};
+
+/// `[reliability]`, as PRX names its keys.
+pub(super) const RELIABILITY_KEYS: [&str; 3] =
+    ["provider_retries", "fallback_providers", "model_fallbacks"];
+/// `[fallback.NAME]`.
+pub(super) const FALLBACK_KEYS: [&str; 5] = [
+    "api_key",
+    "api_url",
+    "model",
+    "model_parameters",
+    "model_headers",
+];
+
+/// What a request's body has anyway: `[model_parameters]` cannot set it.
+const OWN_PARAMETERS: [&str; 3] = ["model", "messages", "stream"];
+/// Headers that would contradict the request they are in.
+const OWN_HEADERS: [&str; 5] = [
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "host",
+    "connection",
+];
+
+/// Reads which model answers, and which ones instead of it.
+pub(super) fn read(reader: &mut Reader, top: &Table) -> Result<ProviderSettings, ConfigError> {
+    let reliability = top.table("reliability")?;
+    reader.check_keys(&reliability, &RELIABILITY_KEYS);
+    let mut settings = ProviderSettings {
+        model: top.text("default_model")?.unwrap_or_default().to_owned(),
+        api_key: reader.secret_value(top, "api_key")?,
+        temperature: top.number("default_temperature", 0.0..=2.0, "from 0 to 2")?,
+        max_tokens: top.whole("max_tokens", 16_384, 1..=10_000_000)? as u32,
+        ca_file: top.text("ca_file")?.map(|file| reader.expand(file)),
+        retries: reliability.whole("provider_retries", 2, 0..=10)? as u32,
+        parameters: parameters(top)?,
+        headers: headers(top)?,
+        model_fallbacks: model_fallbacks(&reliability)?,
+        ..ProviderSettings::default()
+    };
+    kind(reader, top, &mut settings)?;
+    if let ProviderKind::Server { .. } = settings.kind {
+        if settings.model.is_empty() {
+            let warning = "missing; most providers answer nothing without a model's name";
+            let warning = top.missing("default_model", warning).to_string();
+            reader.warnings.push(warning);
+        }
+    } else {
+        reader.warn(top, "api_url", "has no effect with this default_provider");
+    }
+    settings.fallbacks = fallbacks(reader, top, &reliability, &settings)?;
+    Ok(settings)
+}
+
+/// What `default_provider` names, and its key.
+fn kind(
+    reader: &mut Reader,
+    top: &Table,
+    settings: &mut ProviderSettings,
+) -> Result<(), ConfigError> {
+    let named = top.get("default_provider");
+    let fail = |problem: &str| match &named {
+        Some(value) => value.error(problem),
+        None => top.missing("default_provider", problem),
+    };
+    let name = match &named {
+        Some(value) => value.text()?,
+        None => "",
+    };
+    settings.kind = match name {
+        "echo" => ProviderKind::Echo,
+        "command" => ProviderKind::Command(command(top)?),
+        "" if settings.api_key.is_none() => ProviderKind::None,
+        name => {
+            // PRX takes a key without a provider as OpenRouter's.
+            let name = if name.is_empty() { "openrouter" } else { name };
+            let api_url = top.text("api_url")?.unwrap_or_default();
+            let found = settings::server(name, api_url).map_err(|error| match error {
+                KindError::Name(problem) => fail(&problem),
+                KindError::Url(problem) => match top.get("api_url") {
+                    Some(value) => value.error(problem),
+                    None => fail(&problem),
+                },
+            })?;
+            warn_of_path(reader, top, name, api_url);
+            if let Some(known) = found.1
+                && !key(reader, known, settings)?
+            {
+                return Err(fail(&format!(
+                    "{} needs a key; write api_key = \"…\" above the first [table], or set ${}",
+                    known.name, settings.key_variable
+                )));
+            }
+            found.0
+        }
+    };
+    Ok(())
+}
+
+fn warn_of_path(reader: &mut Reader, table: &Table, name: &str, api_url: &str) {
+    let (key, url) = match api_url {
+        "" => ("default_provider", name),
+        url => ("api_url", url),
+    };
+    if url.trim_end_matches('/').ends_with("/models") {
+        reader.warn(table, key, "ends in /models; write the URL without it");
+    }
+}
+
+/// Takes the key from the first of the provider's variables that is set, unless there is one; false:
+/// there is none and the provider needs one.
+fn key(
+    reader: &mut Reader,
+    known: &Known,
+    settings: &mut ProviderSettings,
+) -> Result<bool, ConfigError> {
+    settings.key_variable = known
+        .key_variables
+        .first()
+        .copied()
+        .unwrap_or_default()
+        .to_owned();
+    if settings.api_key.is_some() {
+        return Ok(true);
+    }
+    for variable in known.key_variables {
+        if let Some(text) = reader.variable(variable) {
+            let key = secret(&text)
+                .map_err(|problem| ConfigError::new(format!("${variable}"), problem))?;
+            settings.api_key = Some(key);
+            settings.key_variable = (*variable).to_owned();
+            return Ok(true);
+        }
+    }
+    Ok(!known.needs_key)
+}
+
+/// The program and the arguments of `provider_command`.
+fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
+    const WRITE: &str = "write provider_command = [\"program\", \"argument\"]";
+    match top.get("provider_command") {
+        Some(value) => program(value, WRITE),
+        None => Err(top.missing("provider_command", &format!("missing; {WRITE}"))),
+    }
+}
+
+/// `model_fallbacks = { model = ["next", …] }`.
+fn model_fallbacks(table: &Table) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+    let table = table.table("model_fallbacks")?;
+    let mut fallbacks = BTreeMap::new();
+    for model in names(&table) {
+        let mut next = Vec::new();
+        if let Some(value) = table.get(&model) {
+            for item in value.items()? {
+                next.push(item.text()?.to_owned());
+            }
+        }
+        fallbacks.insert(model, next);
+    }
+    Ok(fallbacks)
+}
+
+/// The providers of `fallback_providers` that can be asked. A PRX file may name others: those are
+/// warned of.
+fn fallbacks(
+    reader: &mut Reader,
+    top: &Table,
+    reliability: &Table,
+    first: &ProviderSettings,
+) -> Result<Vec<ProviderSettings>, ConfigError> {
+    let own = top.table("fallback")?;
+    let mut used = Vec::new();
+    let mut fallbacks = Vec::new();
+    if let Some(value) = reliability.get("fallback_providers") {
+        for item in value.items()? {
+            let entry = item.text()?;
+            let (name, model) = name_and_model(entry);
+            used.push(name.to_owned());
+            let table = own.table(name)?;
+            match fallback(reader, top, &table, name, first)? {
+                Ok(mut settings) => {
+                    if let Some(model) = model {
+                        settings.model = model.to_owned();
+                    }
+                    fallbacks.push(settings);
+                }
+                Err(problem) => {
+                    let warning = item.line(format!("{problem}; it is left out"));
+                    reader.warnings.push(warning);
+                }
+            }
+        }
+    }
+    for name in names(&own) {
+        let table = own.table(&name)?;
+        reader.check_keys(&table, &FALLBACK_KEYS);
+        if !used.contains(&name) {
+            let warning = "has no effect; name it in [reliability] fallback_providers";
+            reader.warn(&own, &name, warning);
+        }
+    }
+    Ok(fallbacks)
+}
+
+/// `NAME/MODEL` of a provider known by name; anything else is a name.
+fn name_and_model(entry: &str) -> (&str, Option<&str>) {
+    match entry.split_once('/') {
+        Some((name, model)) if known(name).is_some() && !model.is_empty() => (name, Some(model)),
+        _ => (entry, None),
+    }
+}
+
+/// One fallback; `Ok(Err)`: why it cannot be asked. Keys are never sent to another server than the
+/// one they were written for.
+fn fallback(
+    reader: &mut Reader,
+    top: &Table,
+    table: &Table,
+    name: &str,
+    first: &ProviderSettings,
+) -> Result<Result<ProviderSettings, String>, ConfigError> {
+    let mut settings = ProviderSettings {
+        model: table.text("model")?.unwrap_or(&first.model).to_owned(),
+        api_key: reader.secret_value(table, "api_key")?,
+        temperature: first.temperature,
+        max_tokens: first.max_tokens,
+        ca_file: first.ca_file.clone(),
+        retries: first.retries,
+        parameters: parameters(table)?,
+        headers: headers(table)?,
+        ..ProviderSettings::default()
+    };
+    settings.kind = match name {
+        "echo" => ProviderKind::Echo,
+        "command" => ProviderKind::Command(command(top)?),
+        name => {
+            let api_url = table.text("api_url")?.unwrap_or_default();
+            // A name of its own, with a URL: a server with OpenAI's API.
+            let name = match known(name).is_none() && settings::custom(name).is_none() {
+                true if !api_url.is_empty() => &format!("custom:{api_url}"),
+                _ => name,
+            };
+            let found = match settings::server(name, api_url) {
+                Ok(found) => found,
+                Err(KindError::Name(problem) | KindError::Url(problem)) => return Ok(Err(problem)),
+            };
+            let has_key = match found.1 {
+                Some(known) => key(reader, known, &mut settings),
+                None => Ok(true),
+            };
+            let has_key = match has_key {
+                Ok(has_key) => has_key,
+                Err(error) => return Ok(Err(error.to_string())),
+            };
+            if let Some(known) = found.1
+                && !has_key
+            {
+                return Ok(Err(format!(
+                    "{} needs a key; write [fallback.{}] api_key = \"…\", or set ${}",
+                    known.name, known.name, settings.key_variable
+                )));
+            }
+            found.0
+        }
+    };
+    Ok(Ok(settings))
+}
+
+/// `model_parameters` of `table`, as JSON.
+pub(super) fn parameters(table: &Table) -> Result<Map<String, Json>, ConfigError> {
+    let table = table.table("model_parameters")?;
+    let mut parameters = Map::new();
+    for name in names(&table) {
+        let Some(value) = table.get(&name) else {
+            continue;
+        };
+        if OWN_PARAMETERS.contains(&name.as_str()) {
+            return Err(value.error("cannot be set here; delete the line"));
+        }
+        parameters.insert(name, json(&value, value.value)?);
+    }
+    Ok(parameters)
+}
+
+/// A TOML value as the same JSON value.
+fn json(place: &Value, value: &DeValue) -> Result<Json, ConfigError> {
+    Ok(match value {
+        DeValue::String(text) => Json::from(text.as_ref()),
+        DeValue::Boolean(flag) => Json::from(*flag),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map(Json::from)
+            .map_err(|_| place.error("has a number that is too large"))?,
+        DeValue::Float(number) => {
+            let number = number.as_str().parse().ok().and_then(Number::from_f64);
+            Json::from(number.ok_or_else(|| place.error("has a number that JSON cannot hold"))?)
+        }
+        DeValue::Datetime(time) => Json::from(time.to_string()),
+        DeValue::Array(items) => {
+            let mut list = Vec::new();
+            for item in items.iter() {
+                list.push(json(place, item.get_ref())?);
+            }
+            Json::from(list)
+        }
+        DeValue::Table(table) => {
+            let mut fields = Map::new();
+            for (name, value) in table.iter() {
+                fields.insert(
+                    name.get_ref().clone().into_owned(),
+                    json(place, value.get_ref())?,
+                );
+            }
+            Json::from(fields)
+        }
+    })
+}
+
+/// `model_headers` of `table`. Their values may be keys.
+fn headers(table: &Table) -> Result<Vec<(String, Secret)>, ConfigError> {
+    let table = table.table("model_headers")?;
+    let mut headers = Vec::new();
+    for name in names(&table) {
+        let Some(value) = table.get(&name) else {
+            continue;
+        };
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return Err(value.error("is no name of a header; write letters, digits and hyphens"));
+        }
+        if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(value.error("cannot be set here; delete the line"));
+        }
+        let text = value.text()?;
+        if !text
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
+            return Err(value.error("has a character that no header can have"));
+        }
+        headers.push((name, Secret::new(text)));
+    }
+    Ok(headers)
+}
+
+/// The keys of a table in all its files, each once.
+fn names(table: &Table) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (_, layer) in &table.layers {
+        for key in layer.keys() {
+            if !names.iter().any(|name| name == key.get_ref().as_ref()) {
+                names.push(key.get_ref().clone().into_owned());
+            }
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Setup, config, error};
+    use super::*;
+
+    /// A whole file whose top is this and whose last table is that.
+    fn file(top: &str, tables: &str) -> String {
+        format!(
+            "{top}\n[channels_config.mattermost]\nurl = \"http://h\"\nbot_token = \"t\"\n\
+             allowed_users = [\"*\"]\n{tables}"
+        )
+    }
+
+    const OLLAMA: &str = "default_provider = \"ollama\"\ndefault_model = \"qwen3\"";
+
+    #[test]
+    fn parameters_and_headers_are_taken_as_they_are() {
+        let text = file(
+            OLLAMA,
+            "[model_parameters]\nreasoning_effort = \"low\"\nkeep_alive = -1\ntop_p = 0.5\n\
+             web_search_options = { user = [true, 0x10] }\n\
+             [model_headers]\nX-Gateway-Key = \"hunter2\"\n",
+        );
+        let provider = config(&text).provider;
+        assert_eq!(
+            Json::from(provider.parameters),
+            serde_json::json!({
+                "reasoning_effort": "low", "keep_alive": -1, "top_p": 0.5,
+                "web_search_options": {"user": [true, 16]},
+            })
+        );
+        assert_eq!(
+            provider.headers,
+            [("X-Gateway-Key".to_owned(), Secret::new("hunter2"))]
+        );
+        assert!(!format!("{:?}", provider.headers).contains("hunter2"));
+    }
+
+    // A case per line.
+    #[rustfmt::skip]
+    #[test]
+    fn what_cannot_be_sent_is_an_error() {
+        for (tables, problem) in [
+            ("[model_parameters]\nmodel = \"x\"", "7: model_parameters.model: cannot be set here; delete the line"),
+            ("[model_parameters]\nmessages = []", "7: model_parameters.messages: cannot be set here; delete the line"),
+            ("[model_parameters]\nstream = false", "7: model_parameters.stream: cannot be set here; delete the line"),
+            ("[model_parameters]\nx = nan", "7: model_parameters.x: has a number that JSON cannot hold"),
+            ("[channels_config.mattermost.channels.x.model_parameters]\nmodel = \"x\"", "7: channels_config.mattermost.channels.x.model_parameters.model: cannot be set here; delete the line"),
+            ("[model_headers]\nHost = \"x\"", "7: model_headers.Host: cannot be set here; delete the line"),
+            ("[model_headers]\n\"a b\" = \"x\"", "7: model_headers.a b: is no name of a header; write letters, digits and hyphens"),
+            ("[model_headers]\na = \"x\\ny\"", "7: model_headers.a: has a character that no header can have"),
+            ("[reliability]\nprovider_retries = 11", "7: reliability.provider_retries: must be a whole number from 0 to 10, without quotes"),
+        ] {
+            assert_eq!(error(&file(OLLAMA, tables)).replace("config.toml:", ""), problem.replace("7:", "8:"), "{tables}");
+        }
+    }
+
+    #[test]
+    fn fallbacks_have_their_own_models_and_keys() {
+        let tables = "[reliability]\nprovider_retries = 1\n\
+             fallback_providers = [\"groq/llama\", \"anthropic\", \"backup\", \"custom:http://h/v1\"]\n\
+             model_fallbacks = { qwen3 = [\"qwen2\", \"phi4\"] }\n\
+             [fallback.anthropic]\napi_key = \"file\"\nmodel = \"claude\"\n\
+             [fallback.backup]\napi_url = \"http://backup/v1\"\nmodel_parameters = { top_k = 1 }\n";
+        let provider = Setup::new(&file(&format!("{OLLAMA}\napi_key = \"own\""), tables))
+            .set("GROQ_API_KEY", "variable")
+            .load()
+            .unwrap()
+            .provider;
+        assert_eq!(provider.retries, 1);
+        assert_eq!(provider.model_fallbacks["qwen3"], ["qwen2", "phi4"]);
+        let fallbacks = provider.fallbacks.iter().map(|fallback| {
+            let ProviderKind::Server { base, .. } = &fallback.kind else {
+                panic!("{fallback:?}");
+            };
+            let key = fallback.api_key.as_ref().map_or("", Secret::reveal);
+            (base.as_str(), fallback.model.as_str(), key)
+        });
+        assert_eq!(
+            fallbacks.collect::<Vec<_>>(),
+            [
+                ("https://api.groq.com/openai/v1", "llama", "variable"),
+                ("https://api.anthropic.com", "claude", "file"),
+                ("http://backup/v1", "qwen3", ""),
+                ("http://h/v1", "qwen3", ""),
+            ]
+        );
+        assert_eq!(provider.fallbacks[2].parameters["top_k"], 1);
+    }
+
+    #[test]
+    fn a_fallback_that_cannot_be_asked_is_left_out_with_a_warning() {
+        let tables = "[reliability]\nfallback_providers = [\"moonshot\", \"openai\", \"echo\"]\n\
+                      [fallback.opnai]\nmodel = \"x\"\n";
+        let config = config(&file(OLLAMA, tables));
+        assert_eq!(config.provider.fallbacks.len(), 1);
+        let place =
+            |problem: &str| format!("8: reliability.fallback_providers: {problem}; it is left out");
+        let warnings = config.warnings.iter();
+        assert_eq!(
+            warnings
+                .map(|line| line.split_once("config.toml:").unwrap().1.to_owned())
+                .collect::<Vec<_>>(),
+            [
+                place(
+                    "\"moonshot\" is no provider that prx knows by name; write \"custom:https://api.example.com/v1\" with its full base URL"
+                ),
+                place(
+                    "openai needs a key; write [fallback.openai] api_key = \"…\", or set $OPENAI_API_KEY"
+                ),
+                "9: fallback.opnai: has no effect; name it in [reliability] fallback_providers"
+                    .to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn quotes_around_a_key_are_taken_off() {
+        for (text, key) in [
+            ("\"k-1\"\n", "k-1"),
+            (" 'k-1' ", "k-1"),
+            ("k-1", "k-1"),
+            ("\"k-1", "\"k-1"),
+        ] {
+            let top = "default_provider = \"openai\"\ndefault_model = \"m\"";
+            let config = Setup::new(&file(top, ""))
+                .set("OPENAI_API_KEY", text)
+                .load()
+                .unwrap();
+            assert_eq!(config.provider.api_key, Some(Secret::new(key)));
+            assert_eq!(config.provider.api_key.unwrap().reveal(), key);
+        }
+    }
+
+    #[test]
+    fn an_older_address_of_azure_is_answered_with_the_one_that_works() {
+        let top = "default_provider = \"custom:https://r.openai.azure.com/openai/deployments/chat/chat/completions?api-version=2024-10-21\"";
+        let line = error(&file(top, ""));
+        assert!(
+            line.contains("default_provider = \"custom:https://r.openai.azure.com/openai/v1\" and default_model = \"chat\""),
+            "{line}"
+        );
+    }
+}
