@@ -1,5 +1,13 @@
 //! How a command ends when it does not do what it was asked, and the process's exit code.
 
+/// The exit codes and what they mean: for the manual page and the README.
+pub const CODES: &[(u8, &str)] = &[
+    (0, "all is well; also: another instance is at work"),
+    (1, "something failed while running"),
+    (2, "the arguments or the configuration are wrong"),
+    (77, "the server refuses the token"),
+];
+
 /// Why a command failed; the text is for a person.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Exit {

@@ -1,5 +1,7 @@
 //! The built binary and its command line, from outside.
 
+mod support;
+
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
@@ -46,12 +48,14 @@ fn help_is_short_and_comes_on_standard_output() {
         &["why", "--help"],
         &["init", "--help"],
         &["send", "--help"],
+        &["completions", "--help"],
+        &["man", "--help"],
     ] {
         let (code, stdout, stderr) = run(&mut prx(arguments));
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(stdout.contains("Usage: prx"), "{stdout}");
         assert!(stdout.contains("Example: "), "{stdout}");
-        assert!(stdout.lines().count() <= 24, "{stdout}");
+        assert!(stdout.lines().count() <= 30, "{stdout}");
         assert!(
             stdout.lines().all(|line| line.chars().count() <= 80),
             "{stdout}"
@@ -207,4 +211,155 @@ fn output_that_nobody_reads_is_no_crash() {
         stderr.starts_with("prx: cannot write to standard output: "),
         "{stderr}"
     );
+}
+
+/// Whether this machine has the program.
+fn has(program: &str) -> bool {
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    // `mandoc` has no such option, and says so.
+    if found.is_err() {
+        support::skipped(&format!("there is no {program} here to try"));
+    }
+    found.is_ok()
+}
+
+/// A folder with the completions for this shell in a file.
+fn completions(shell: &str) -> (tempfile::TempDir, String) {
+    let (code, script, stderr) = run(&mut prx(&["completions", shell]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("_prx");
+    fs::write(&path, script).expect("a file");
+    fs::write(folder.path().join("my config.toml"), "").expect("a file");
+    let path = path.to_str().expect("UTF-8").to_owned();
+    (folder, path)
+}
+
+/// What is typed, and all that may follow.
+const COMPLETED: &[(&str, &[&str])] = &[
+    ("prx wh", &["why"]),
+    ("prx --config x cha", &["channel"]),
+    ("prx channel ", &["doctor"]),
+    ("prx channel doctor matter", &["mattermost"]),
+    ("prx channel doctor --a", &["--ask"]),
+    ("prx channel doctor mattermost --js", &["--json"]),
+    ("prx --onc", &["--once"]),
+    ("prx daemon --onc", &["--once"]),
+    ("prx why --onc", &[]),
+    ("prx send --channel ops --th", &["--thread"]),
+    ("prx send --channel ", &[]),
+    ("prx completions ", &["bash", "fish", "zsh"]),
+    ("prx help wh", &["why"]),
+    ("prx --config my", &["my config.toml"]),
+    ("prx why --verb", &["--verbose"]),
+];
+
+/// The words that a shell offered, without their descriptions, options left out unless asked for.
+fn offered(output: &str, typed: &str) -> Vec<String> {
+    let wants_options = typed
+        .split(' ')
+        .next_back()
+        .is_some_and(|word| word.starts_with('-'));
+    let mut words: Vec<String> = output
+        .lines()
+        .map(|line| line.split('\t').next().unwrap_or_default().to_owned())
+        .filter(|word| !word.is_empty() && (wants_options || !word.starts_with('-')))
+        .collect();
+    words.sort();
+    words.dedup();
+    words
+}
+
+#[test]
+fn bash_completes_commands_options_and_files() {
+    if !has("bash") {
+        return;
+    }
+    let (folder, script) = completions("bash");
+    for (typed, expected) in COMPLETED {
+        let words: Vec<String> = typed.split(' ').map(|word| format!("'{word}'")).collect();
+        let call = format!(
+            "source {script}; COMP_WORDS=({}); COMP_CWORD={}; _prx; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.join(" "),
+            words.len() - 1
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &call])
+            .current_dir(folder.path());
+        let (code, stdout, stderr) = run(&mut bash);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{typed}");
+        assert_eq!(offered(&stdout, typed), *expected, "{typed}");
+    }
+}
+
+#[test]
+fn fish_completes_commands_options_and_files() {
+    if !has("fish") {
+        return;
+    }
+    let (folder, script) = completions("fish");
+    for (typed, expected) in COMPLETED {
+        let call = format!("source {script}; complete -C '{typed}'");
+        let mut fish = Command::new("fish");
+        fish.args(["--no-config", "-c", &call])
+            .current_dir(folder.path())
+            .env("HOME", folder.path());
+        let (code, stdout, stderr) = run(&mut fish);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{typed}");
+        let stdout = stdout.replace('\\', "");
+        assert_eq!(offered(&stdout, typed), *expected, "{typed}");
+    }
+}
+
+#[test]
+fn zsh_completes_commands_options_and_files() {
+    if !has("zsh") || !std::path::Path::new("/dev/ptmx").exists() {
+        return;
+    }
+    let (folder, _) = completions("zsh");
+    let mut zsh = Command::new("zsh");
+    zsh.arg("-f").current_dir(folder.path());
+    zsh.env_clear()
+        .env("PATH", env!("PATH"))
+        .env("TERM", "dumb");
+    zsh.env("HOME", folder.path()).env("PS1", "ready>");
+    let mut zsh = rexpect::session::spawn_command(zsh, Some(60_000)).expect("a terminal");
+    zsh.exp_string("ready>").expect("a prompt");
+    zsh.send_line("fpath=($HOME $fpath); autoload -Uz compinit; compinit -u -D; print loa''ded")
+        .expect("a shell");
+    zsh.exp_string("loaded").expect("completions that load");
+    // A single match is put into the line, whose words are printed then, one a line.
+    for (typed, expected) in COMPLETED.iter().filter(|(_, expected)| expected.len() == 1) {
+        zsh.exp_string("ready>").expect("a prompt");
+        zsh.send(&format!("{typed}\t\u{1}print -rl -- "))
+            .expect("a shell");
+        zsh.send_line("").expect("a shell");
+        let shown = zsh.exp_string(&format!("\n{}\r\n", expected[0]));
+        assert!(shown.is_ok(), "{typed}: {shown:?}");
+    }
+    // A shell at a terminal does not mind SIGTERM.
+    zsh.send_line("exit").expect("a shell");
+    zsh.exp_eof().expect("an end");
+}
+
+#[test]
+fn the_manual_page_is_well_formed_and_tells_every_command_and_option() {
+    let (code, page, stderr) = run(&mut prx(&["man"]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    for word in ["channel doctor", "\\-\\-once", "\\-\\-thread", "\\-q", "77"] {
+        assert!(page.contains(word), "no {word} in {page}");
+    }
+    if !has("mandoc") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("prx.1");
+    fs::write(&path, &page).expect("a file");
+    let mut mandoc = Command::new("mandoc");
+    let (code, stdout, stderr) = run(mandoc.args(["-Tlint", "-Wstyle"]).arg(&path));
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "", ""));
 }

@@ -1,0 +1,154 @@
+//! The manual page: roff with the `man` macros, from the tables of commands, options and exit codes.
+
+use super::table::{COMMANDS, GLOBAL_OPTIONS, Opt};
+use crate::exit;
+use crate::text::wrap;
+
+/// When the page last changed in a way that readers notice: not the time of the build, which is to be
+/// reproducible.
+const DATE: &str = "2026-11-26";
+
+/// Longer lines of a page are against its style, by mandoc.
+const WIDTH: usize = 78;
+
+/// The page, for `man -l -`.
+pub(super) fn page() -> String {
+    let mut page = format!(
+        ".TH PRX 1 {DATE} \"prx {}\" \"User Commands\"\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    section(&mut page, "NAME");
+    page += "prx \\- an AI assistant for Mattermost that answers every message exactly once\n";
+    section(&mut page, "SYNOPSIS");
+    page += ".B prx\n[\\fICOMMAND\\fR] [\\fIOPTION\\fR]...\n";
+    section(&mut page, "DESCRIPTION");
+    page += &paragraph(
+        "prx reads the channels of a Mattermost server that its bot account is in, asks a language \
+         model, and answers in the thread.",
+    );
+    page += ".PP\n";
+    page += &paragraph(
+        "Without a command it runs until it is stopped. It may be killed at any moment; started \
+         again, it goes on where it was. While one instance is at work, another with the same \
+         configuration ends at once with exit code 0, so that cron can start it every minute.",
+    );
+    section(&mut page, "COMMANDS");
+    for spec in COMMANDS {
+        page += &format!(
+            ".TP\n.B {}\n{}",
+            roff(&spec.usage()),
+            sentence(spec.summary)
+        );
+        for alias in spec.aliases {
+            page += &format!("The same: prx {}.\n", roff(alias));
+        }
+        options(&mut page, spec.options);
+        page += &format!(
+            ".IP\n{}",
+            paragraph(&format!("Example: `{}`", spec.example))
+        );
+    }
+    section(&mut page, "OPTIONS");
+    options_at_top(&mut page, GLOBAL_OPTIONS);
+    section(&mut page, "EXIT STATUS");
+    for (code, meaning) in exit::CODES {
+        page += &format!(".TP\n.B {code}\n{}", sentence(meaning));
+    }
+    section(&mut page, "FILES");
+    page += ".TP\n.I ~/.openprx/config.toml\nThe configuration, unless \\-\\-config or \
+             $OPENPRX_CONFIG_DIR names another.\n\
+             .TP\n.I ~/.openprx/config.state.json\nWhat the bot has read and answered.\n";
+    page
+}
+
+fn section(page: &mut String, name: &str) {
+    *page += &format!(".SH {name}\n");
+}
+
+/// A command's own options, below its text.
+fn options(page: &mut String, options: &[Opt]) {
+    if options.is_empty() {
+        return;
+    }
+    *page += ".RS\n";
+    options_at_top(page, options);
+    *page += ".RE\n";
+}
+
+fn options_at_top(page: &mut String, options: &[Opt]) {
+    for option in options {
+        *page += ".TP\n\\fB";
+        if !option.short.is_empty() {
+            *page += &format!("{}\\fR, \\fB", roff(option.short));
+        }
+        *page += &roff(option.name);
+        *page += "\\fR";
+        if !option.value.name().is_empty() {
+            *page += &format!(" \\fI{}\\fR", option.value.name());
+        }
+        *page += &format!("\n{}", sentence(option.summary));
+    }
+}
+
+/// `text` with a capital and a full stop, as a paragraph.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next();
+    let first = first.map(|first| first.to_uppercase().to_string());
+    let first = first.unwrap_or_default();
+    paragraph(&format!("{first}{}.", characters.as_str()))
+}
+
+/// `text` in lines that mandoc does not find too long.
+fn paragraph(text: &str) -> String {
+    let mut lines = String::new();
+    for line in wrap(&roff(text), WIDTH) {
+        // A full stop at a line's beginning would be a request.
+        let guard = if line.starts_with('.') { "\\&" } else { "" };
+        lines += &format!("{guard}{line}\n");
+    }
+    lines
+}
+
+/// `text` of the README's tables: code in bold, links as their text, and nothing that roff obeys.
+pub(super) fn roff(text: &str) -> String {
+    let mut roff = String::with_capacity(text.len());
+    let mut is_code = false;
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        rest = &rest[character.len_utf8()..];
+        match character {
+            '`' => {
+                is_code = !is_code;
+                roff += if is_code { "\\fB" } else { "\\fR" };
+            }
+            '[' if !is_code && rest.contains("](#") => {}
+            ']' if !is_code && rest.starts_with("(#") => {
+                rest = rest.split_once(')').map_or("", |(_, after)| after);
+            }
+            '\\' => roff += "\\e",
+            '-' => roff += "\\-",
+            '\'' => roff += "\\(aq",
+            character => roff.push(character),
+        }
+    }
+    roff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_the_readme_becomes_text_of_a_manual() {
+        let cases = [
+            ("a `b` c", "a \\fBb\\fR c"),
+            ("see [Providers](#providers), too", "see Providers, too"),
+            ("`[table]` or [x]", "\\fB[table]\\fR or [x]"),
+            ("the bot's a\\b-c", "the bot\\(aqs a\\eb\\-c"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(roff(text), expected);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The table of commands and options: the parser, the help, the man page and the completions are made
+//! from it.
+
+use super::Action;
+use super::parse::{Given, UsageError, unknown};
+use crate::commands::send::Letter;
+
+/// A command of the command line.
+pub(super) struct Spec {
+    /// One word or two.
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    /// What may follow the name.
+    pub operands: &'static [Operand],
+    pub summary: &'static str,
+    /// Besides those of every command.
+    pub options: &'static [Opt],
+    pub example: &'static str,
+    /// What is said of an operand too many, besides that it is one.
+    pub hint: &'static str,
+    /// Of the options and the operands.
+    pub action: fn(&Given, &[&str]) -> Result<Action, UsageError>,
+}
+
+/// What may follow a command's name.
+pub(super) struct Operand {
+    /// In capitals, in brackets if it may be left out.
+    pub usage: &'static str,
+    /// The words that it can be; empty: any.
+    pub words: &'static [&'static str],
+}
+
+/// An option. One name means the same in all commands that have it.
+pub(super) struct Opt {
+    pub name: &'static str,
+    /// A dash and a letter, or empty.
+    pub short: &'static str,
+    pub value: Value,
+    pub summary: &'static str,
+}
+
+/// What follows an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    None,
+    /// The name of a file.
+    File,
+    /// A text; what stands for it in the help.
+    Text(&'static str),
+}
+
+impl Value {
+    /// What stands for the value in the help; empty: there is none.
+    pub fn name(self) -> &'static str {
+        match self {
+            Value::None => "",
+            Value::File => "FILE",
+            Value::Text(name) => name,
+        }
+    }
+}
+
+/// The shells that completions are written for.
+pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
+
+/// The command without a name.
+pub(super) const DEFAULT: &Spec = &COMMANDS[0];
+
+/// All commands; the first is what happens without a name.
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec {
+        name: "run",
+        aliases: &["daemon"],
+        operands: &[],
+        summary: "answer messages until stopped (the default)",
+        options: &[flag("--once", "look once, answer what is there, and end")],
+        example: "prx run --config /etc/prx/config.toml",
+        hint: "",
+        action: |given, _| {
+            Ok(Action::Run {
+                once: given.has("--once"),
+            })
+        },
+    },
+    Spec {
+        name: "channel doctor",
+        aliases: &["doctor"],
+        operands: &[Operand {
+            usage: "[mattermost]",
+            words: &["mattermost"],
+        }],
+        summary: "find out what keeps the bot from working",
+        options: &[
+            flag("--ask", "ask the model one short question, too"),
+            flag("--json", "print the checks as JSON"),
+        ],
+        example: "prx channel doctor mattermost",
+        hint: "",
+        action: |given, operands| match operands {
+            [other] if *other != "mattermost" => {
+                Err(unknown("channel", other, ["mattermost"].into_iter()))
+            }
+            _ => Ok(Action::Doctor {
+                json: given.has("--json"),
+                ask: given.has("--ask"),
+            }),
+        },
+    },
+    Spec {
+        name: "why",
+        aliases: &[],
+        operands: &[operand("POST")],
+        summary: "say why a post was answered, or was not",
+        options: &[],
+        example: "prx why https://chat.example.com/team/pl/4xp9fdt77pncbef59f4k1qe83o",
+        hint: "",
+        action: |_, operands| match operands {
+            [post] => Ok(Action::Why((*post).to_owned())),
+            _ => Err(UsageError(
+                "which post? Give its id or its link (Copy Link in the post's menu)".to_owned(),
+            )),
+        },
+    },
+    Spec {
+        name: "init",
+        aliases: &[],
+        operands: &[],
+        summary: "ask what is needed and write the config file",
+        options: &[],
+        example: "prx init --config ./config.toml",
+        hint: "",
+        action: |_, _| Ok(Action::Init),
+    },
+    Spec {
+        name: "send",
+        aliases: &[],
+        operands: &[operand("[TEXT|-]")],
+        summary: "post a text, or what comes on standard input",
+        options: &[
+            text(
+                "--channel",
+                "CHANNEL",
+                "its id, name or link; else channel_id",
+            ),
+            text("--thread", "POST", "reply in this post's thread"),
+        ],
+        example: "df -h | prx send --channel ops -",
+        hint: "put quotes around a text of several words",
+        action: |given, operands| {
+            let text = |name| Some(given.value(name)?.to_string_lossy().into_owned());
+            Ok(Action::Send(Letter {
+                channel: text("--channel"),
+                thread: text("--thread"),
+                text: operands
+                    .first()
+                    .filter(|text| **text != "-")
+                    .map(|text| (*text).to_owned()),
+            }))
+        },
+    },
+    Spec {
+        name: "completions",
+        aliases: &[],
+        operands: &[Operand {
+            usage: "bash|zsh|fish",
+            words: SHELLS,
+        }],
+        summary: "print what completes prx's words in a shell",
+        options: &[],
+        example: "prx completions bash >/etc/bash_completion.d/prx",
+        hint: "",
+        action: |_, operands| match operands {
+            [shell] => match SHELLS.iter().find(|known| *known == shell) {
+                Some(shell) => Ok(Action::Completions(shell)),
+                None => Err(unknown("shell", shell, SHELLS.iter().copied())),
+            },
+            _ => Err(UsageError("which shell? bash, zsh or fish".to_owned())),
+        },
+    },
+    Spec {
+        name: "man",
+        aliases: &[],
+        operands: &[],
+        summary: "print the manual page",
+        options: &[],
+        example: "prx man | man -l -",
+        hint: "",
+        action: |_, _| Ok(Action::Man),
+    },
+];
+
+/// The options that go with every command.
+pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
+    Opt {
+        name: "--config",
+        short: "",
+        value: Value::File,
+        summary: "the configuration file",
+    },
+    Opt {
+        name: "--verbose",
+        short: "-v",
+        value: Value::None,
+        summary: "log more",
+    },
+    Opt {
+        name: "--quiet",
+        short: "-q",
+        value: Value::None,
+        summary: "log errors only",
+    },
+    Opt {
+        name: "--version",
+        short: "-V",
+        value: Value::None,
+        summary: "print the version",
+    },
+    Opt {
+        name: "--help",
+        short: "-h",
+        value: Value::None,
+        summary: "print this, or the help of a command",
+    },
+];
+
+const fn operand(usage: &'static str) -> Operand {
+    Operand { usage, words: &[] }
+}
+
+const fn flag(name: &'static str, summary: &'static str) -> Opt {
+    Opt {
+        name,
+        short: "",
+        value: Value::None,
+        summary,
+    }
+}
+
+const fn text(name: &'static str, value: &'static str, summary: &'static str) -> Opt {
+    Opt {
+        name,
+        short: "",
+        value: Value::Text(value),
+        summary,
+    }
+}
+
+impl Spec {
+    /// The name, then the aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        [self.name].into_iter().chain(self.aliases.iter().copied())
+    }
+
+    /// The options that the command takes: its own, then every command's.
+    pub fn all_options(&self) -> impl Iterator<Item = &'static Opt> {
+        self.options.iter().chain(GLOBAL_OPTIONS)
+    }
+
+    /// The name and what may follow it.
+    pub fn usage(&self) -> String {
+        let mut usage = self.name.to_owned();
+        for operand in self.operands {
+            usage += &format!(" {}", operand.usage);
+        }
+        usage
+    }
+}
+
+/// All names of all commands.
+pub(super) fn command_names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().flat_map(Spec::names).chain(["help"])
+}
+
+/// All options of all commands; a name may come more than once.
+pub(super) fn all_options() -> impl Iterator<Item = &'static Opt> {
+    GLOBAL_OPTIONS
+        .iter()
+        .chain(COMMANDS.iter().flat_map(|spec| spec.options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_takes_the_same_in_all_commands() {
+        for option in all_options() {
+            for other in all_options().filter(|other| other.name == option.name) {
+                assert_eq!(other.value, option.value, "{}", option.name);
+                assert_eq!(other.short, option.short, "{}", option.name);
+            }
+        }
+    }
+}
