@@ -1,7 +1,9 @@
 //! Whom a message mentions: against the server's own verdicts, and what is made of a mention.
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use prx::mattermost::mention::{mass_mentions, mentions, opens_with_other, without_mention};
+use prx::reply::{ReplyOptions, parts};
 
 #[derive(serde::Deserialize)]
 struct Verdict {
@@ -20,6 +22,83 @@ fn every_recorded_verdict_of_the_server_is_reached() {
         .map(|verdict| &verdict.message)
         .collect();
     assert!(wrong.is_empty(), "wrong: {wrong:#?}");
+}
+
+/// The recordings with a mass mention in the place of the bot's: what the server does not take for
+/// a mention stays as it is, all else is made harmless.
+#[test]
+fn an_answer_is_read_as_the_server_reads_a_message() {
+    let recorded = include_str!("recordings/mentions.json")
+        .replace("prxbot", "channel")
+        .replace("PRXBOT", "CHANNEL")
+        .replace("PrxBot", "Channel");
+    let verdicts: Vec<Verdict> = serde_json::from_str(&recorded).unwrap();
+    let mut touched = Vec::new();
+    for Verdict {
+        message,
+        mentions: notifies,
+    } in verdicts
+    {
+        // Answers have no control characters but these, and invisible ends are left out.
+        let control = |c: char| c.is_control() && c != '\n' && c != '\t';
+        if message.contains(control) || message.contains('\u{200B}') {
+            continue;
+        }
+        let shown = parts(&message, 16383, &ReplyOptions::default()).concat();
+        assert!(mass_mentions(&shown).is_empty(), "{message:?}");
+        assert_eq!(shown.replace('\u{200B}', ""), message.trim_end());
+        match notifies {
+            true => assert_ne!(shown, message),
+            false if shown != message.trim_end() => touched.push(message),
+            false => {}
+        }
+    }
+    // Older servers, or letters outside ASCII.
+    assert!(touched.len() <= 6, "{touched:#?}");
+}
+
+/// Whether plain text mentions `name` by the words of the server's rule.
+fn mentions_by_the_rule(text: &str, name: &str) -> bool {
+    let joints = [':', '.', '-', '_'];
+    let keyword = format!("@{name}");
+    text.to_lowercase()
+        .split(|c: char| !c.is_alphanumeric() && !":.-_@".contains(c))
+        .filter(|word| !(word.starts_with(':') && word.ends_with(':')))
+        .map(|word| word.trim_start_matches(joints))
+        .any(|word| {
+            let mut endings = 0..=word.len() - word.trim_end_matches(joints).len();
+            endings.any(|ending| word[..word.len() - ending] == keyword)
+                || !word.starts_with('@')
+                    && word.split(['.', '-', ':']).any(|piece| piece == keyword)
+        })
+}
+
+#[test]
+fn random_text_is_judged_by_the_servers_rule() {
+    const PIECES: [&str; 22] = [
+        "@prxbot", "@PrxBot", "@prxbot", "@prxbot2", "@alice", "@here", "@Channel", "@all", "@",
+        "prxbot", "all", "x", "é", "1", ".", "-", "_", ":", "!", " ", " ", "\n",
+    ];
+    let text = proptest::collection::vec(proptest::sample::select(&PIECES[..]), 1..12)
+        .prop_map(|pieces| pieces.concat());
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut by_the_rule, mut found) = (0, 0);
+    for _ in 0..20_000 {
+        let text = text.new_tree(&mut runner).unwrap().current();
+        if mentions_by_the_rule(&text, "prxbot") {
+            by_the_rule += 1;
+            found += usize::from(mentions(&text, "prxbot"));
+        }
+        let shown = parts(&text, 16383, &ReplyOptions::default()).concat();
+        for name in ["all", "channel", "here"] {
+            assert!(!mentions_by_the_rule(&shown, name), "{text:?}: {shown:?}");
+        }
+    }
+    assert!(by_the_rule > 1_000, "{by_the_rule}");
+    assert!(
+        found * 1000 >= by_the_rule * 995,
+        "{found} of {by_the_rule}"
+    );
 }
 
 /// Messages beyond the recordings, with what current servers say to them.

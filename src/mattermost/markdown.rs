@@ -34,12 +34,25 @@ pub struct Letter {
 /// The text of `message`. Where the server sees something else than text (a block's or a link's end,
 /// a line break, code, an emoji) stands a line feed.
 pub fn text(message: &str) -> Vec<Letter> {
-    let document = Document::read(message);
+    read(message).0
+}
+
+/// What the server takes for code in `message`: spans, and the lines of blocks, fences included. In
+/// bytes and in order.
+pub fn code(message: &str) -> Vec<Range<usize>> {
+    let mut code = read(message).1;
+    code.sort_by_key(|range| range.start);
+    code
+}
+
+fn read(message: &str) -> (Vec<Letter>, Vec<Range<usize>>) {
+    let mut document = Document::read(message);
     let mut letters = Vec::with_capacity(message.len());
     for lines in &document.paragraphs {
-        Paragraph::new(message, lines, &document.labels, &mut letters).read();
+        let code = &mut document.code;
+        Paragraph::new(message, lines, &document.labels, &mut letters, code).read();
     }
-    letters
+    (letters, document.code)
 }
 
 /// What the blocks of a message come to.
@@ -49,6 +62,8 @@ struct Document {
     paragraphs: Vec<Vec<Range<usize>>>,
     /// The labels of all link definitions, as [`folded`].
     labels: Vec<String>,
+    /// The lines of code blocks, then the code spans.
+    code: Vec<Range<usize>>,
 }
 
 /// A block that the next line may continue.
@@ -132,6 +147,9 @@ impl Document {
         if !matches!(inner, Some(Block::Code | Block::Fence { .. })) {
             let started = start_blocks(line.clone(), inner, in_paragraph, kept + 1);
             if !started.is_empty() {
+                if let Some(Block::Code | Block::Fence { .. }) = started.last() {
+                    self.code.push(line.range());
+                }
                 return self.attach(message, open, kept, started);
             }
         }
@@ -141,6 +159,9 @@ impl Document {
             return lines.push(line.range());
         }
         self.close(message, open, kept);
+        if let Some(Block::Code | Block::Fence { .. }) = open.last() {
+            self.code.push(line.range());
+        }
         match open.last_mut() {
             Some(Block::Code) => {}
             Some(Block::Fence {
@@ -354,6 +375,7 @@ struct Paragraph<'a> {
     places: Vec<(usize, usize)>,
     labels: &'a [String],
     letters: &'a mut Vec<Letter>,
+    code: &'a mut Vec<Range<usize>>,
     /// How far in `raw` the reading is.
     at: usize,
     /// Where in the message the server takes the last piece of text to end.
@@ -383,6 +405,7 @@ impl<'a> Paragraph<'a> {
         lines: &[Range<usize>],
         labels: &'a [String],
         letters: &'a mut Vec<Letter>,
+        code: &'a mut Vec<Range<usize>>,
     ) -> Self {
         let mut length = 0;
         let place = |line: &Range<usize>| {
@@ -397,6 +420,7 @@ impl<'a> Paragraph<'a> {
             raw,
             labels,
             letters,
+            code,
             at: 0,
             piece_end: 0,
             brackets: Vec::new(),
@@ -498,6 +522,8 @@ impl<'a> Paragraph<'a> {
                 let after = rest[start..].trim_start_matches('`');
                 search = rest.len() - after.len();
                 if search - start == count {
+                    let span = self.source(self.at)..self.source(self.at + search - 1) + 1;
+                    self.code.push(span);
                     return self.leave_out(self.at + search);
                 }
             }

@@ -1,7 +1,7 @@
 //! All that knows Mattermost's REST API v4: its values, its calls, and its rule for mentions.
 
 pub mod client;
-mod markdown;
+pub(crate) mod markdown;
 pub mod mention;
 pub mod types;
 

@@ -1,8 +1,5 @@
 //! Code fences: which lines of a text are code, and how an open fence is closed and opened again.
 
-/// Quote markers longer than this are not trusted: servers stop nesting at some depth.
-const TRUSTED_QUOTE: usize = 16;
-
 /// An open code fence.
 #[derive(Clone, Copy)]
 pub struct Fence<'a> {
@@ -45,58 +42,34 @@ impl Fence<'_> {
 }
 
 /// Follows code fences from line to line.
+#[derive(Default)]
 pub struct Scan<'a> {
     pub fence: Option<Fence<'a>>,
-    /// Whether every reading of the lines agrees on what is code: a fence in a list ends with its
-    /// item, and where the item ends depends on more than is looked at here.
-    pub certain: bool,
-}
-
-impl Default for Scan<'_> {
-    fn default() -> Self {
-        Scan {
-            fence: None,
-            certain: true,
-        }
-    }
 }
 
 impl<'a> Scan<'a> {
-    /// Takes the next line; whether it is a fence or inside one.
-    pub fn line(&mut self, line: &'a str) -> bool {
+    /// Takes the next line.
+    pub fn line(&mut self, line: &'a str) {
         if let Some(fence) = self.fence {
-            if let Some(content) = fence.content(line) {
-                let closed = fence.closed_by(line);
-                let outside = indentation(content) < fence.indent && !content.trim().is_empty();
-                let marks = content.trim();
-                let odd = marks.starts_with(fence.marker)
-                    && !(closed && marks.trim_start_matches(&fence.marker[..1]).is_empty());
-                self.certain &= !outside && !odd;
-                if closed {
+            if fence.content(line).is_some() {
+                if fence.closed_by(line) {
                     self.fence = None;
                 }
-                return true;
+                return;
             }
-            self.certain &= !line.trim_start().starts_with('>');
             self.fence = None;
         }
         let (quote, opening) = split_quote(line);
         let indent = indentation(opening);
         let run = fence_run(&opening[indent..]);
         if run > 0 && indent <= 3 && !opening[indent + run..].contains('`') {
-            self.certain &= quote.len() <= TRUSTED_QUOTE;
             self.fence = Some(Fence {
                 quote,
                 opening,
                 indent,
                 marker: &opening[indent..indent + run],
             });
-            return true;
         }
-        // Perhaps a fence all the same: in a list item, or indented in some other way.
-        let block = |c: char| c.is_whitespace() || c.is_ascii_digit() || ">-*+.)".contains(c);
-        self.certain &= fence_run(line.trim_start_matches(block)) == 0;
-        false
     }
 }
 

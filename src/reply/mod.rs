@@ -9,6 +9,8 @@ mod tests;
 use fence::{Scan, fence_run, open_fence, split_quote};
 use harmless::harmless;
 
+use crate::mattermost::markdown;
+
 /// What may leave with an answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReplyOptions {
@@ -35,17 +37,49 @@ pub fn parts(answer: &str, limit: usize, options: &ReplyOptions) -> Vec<String> 
         }
     }
     let mut parts = Vec::new();
-    let mut rest = without_blank_lines(text);
+    let mut rest = without_blank_lines(text).to_owned();
     let mut head = String::new();
     while !rest.is_empty() {
-        let part = next_part(&head, rest, limit, options);
+        let part = next_part(&head, &rest, limit, options);
         if !part.text.is_empty() {
             parts.push(part.text);
         }
         head = part.next_head;
-        rest = &rest[part.used..];
+        let after = &rest[part.used..];
+        let indented = after.starts_with([' ', '\t']) && head.is_empty() && !part.within_line;
+        rest = match indented && !is_code(&rest, part.used) {
+            true => without_indentation(after),
+            false => after.to_owned(),
+        };
     }
     parts
+}
+
+/// Whether the line of `text` at `at` is indented because it is code.
+fn is_code(text: &str, at: usize) -> bool {
+    let indented = at + text[at..].find(|c| c != ' ' && c != '\t').unwrap_or(0);
+    markdown::code(text)
+        .iter()
+        .any(|code| code.contains(&indented))
+}
+
+/// `text` without the indentation of its first line, which the lines that follow lose too as long
+/// as they have it: a list goes on at its own level instead of as code.
+fn without_indentation(text: &str) -> String {
+    let indentation = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    let shift = indentation(text);
+    let mut shifted = shift > 0;
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let blank = line.trim().is_empty();
+        shifted &= blank || indentation(line) >= shift;
+        out.push_str(if shifted && !blank {
+            &line[shift..]
+        } else {
+            line
+        });
+    }
+    out
 }
 
 /// Whether `answer` has no part.
@@ -99,11 +133,15 @@ struct Part {
     used: usize,
     /// What the part after it begins with: the open fence, the quote's marker.
     next_head: String,
+    /// Whether it ends before its line does.
+    within_line: bool,
 }
 
 /// The first part of `rest`, which goes on with what `head` opens.
 fn next_part(head: &str, rest: &str, limit: usize, options: &ReplyOptions) -> Part {
-    let window = char_offset(rest, limit + 1);
+    // With the beginning of what follows: it tells whether that is indented.
+    let beyond = rest[char_offset(rest, limit + 1)..].trim_start();
+    let window = rest.len() - beyond.len() + char_offset(beyond, 1);
     let whole = head.to_owned() + &rest[..window];
     let mut room = limit;
     let mut close = true;
@@ -119,12 +157,8 @@ fn next_part(head: &str, rest: &str, limit: usize, options: &ReplyOptions) -> Pa
         let over = characters(&text).saturating_sub(limit);
         if over == 0 {
             let blank = is_invisible(&whole[head.len()..end]);
-            let (used, next_head) = continuation(rest, end - head.len(), &whole[..end], limit);
-            return Part {
-                text: if blank { String::new() } else { text },
-                used,
-                next_head,
-            };
+            let text = if blank { String::new() } else { text };
+            return continuation(rest, end - head.len(), &whole[..end], limit, text);
         }
         if room > over + characters(head) {
             room -= over;
@@ -138,9 +172,9 @@ fn next_part(head: &str, rest: &str, limit: usize, options: &ReplyOptions) -> Pa
     }
 }
 
-/// Where the rest goes on after a part that took it up to `end`, `so_far` being that part before it
-/// was closed, and with which head.
-fn continuation(rest: &str, end: usize, so_far: &str, limit: usize) -> (usize, String) {
+/// The part `text`, which took the rest up to `end`, with where that goes on and with which head.
+/// `so_far` is that part before it was closed.
+fn continuation(rest: &str, end: usize, so_far: &str, limit: usize, text: String) -> Part {
     let spaces = |c: char| c != '\n' && c.is_whitespace();
     let mut after = rest[end..].trim_start_matches(spaces);
     let within_line = !after.is_empty() && !after.starts_with('\n');
@@ -169,11 +203,16 @@ fn continuation(rest: &str, end: usize, so_far: &str, limit: usize) -> (usize, S
         }
         None => Vec::new(),
     };
-    let head = heads
+    let next_head = heads
         .into_iter()
         .find(|head| characters(head) <= limit / 2)
         .unwrap_or_default();
-    (rest.len() - after.len(), head)
+    Part {
+        text,
+        used: rest.len() - after.len(),
+        next_head,
+        within_line,
+    }
 }
 
 fn first_line(text: &str) -> &str {
@@ -195,12 +234,9 @@ fn cut(text: &str, from: usize, room: usize) -> usize {
         return window;
     }
     let enough = from + (window - from) / 4;
-    let (paragraph, line) = last_line_ends(text, from, window);
-    if let Some(end) = [paragraph, line]
-        .into_iter()
-        .flatten()
-        .find(|&end| end >= enough)
-    {
+    let ends = last_line_ends(text, from, window);
+    let line = ends[3];
+    if let Some(end) = ends.into_iter().flatten().find(|&end| end >= enough) {
         return end;
     }
     let line_start = text[..window]
@@ -242,9 +278,10 @@ fn cut(text: &str, from: usize, room: usize) -> usize {
         .unwrap_or(window)
 }
 
-/// The last ends, up to `window`, of a paragraph or of a code block as a whole, and of any line.
-fn last_line_ends(text: &str, from: usize, window: usize) -> (Option<usize>, Option<usize>) {
-    let (mut paragraph, mut any) = (None, None);
+/// The last ends, up to `window`, of a paragraph or of a code block as a whole and of any line: first
+/// those before a line that is not indented, so that a list is split at its top level.
+fn last_line_ends(text: &str, from: usize, window: usize) -> [Option<usize>; 4] {
+    let mut ends = [None; 4];
     let mut scan = Scan::default();
     let mut start = 0;
     for line in text.split('\n') {
@@ -257,7 +294,12 @@ fn last_line_ends(text: &str, from: usize, window: usize) -> (Option<usize>, Opt
         let is_open = scan.fence.is_some();
         // A fence's opening line is not left behind alone.
         if end > from && !text[from..end].trim().is_empty() && (was_open || !is_open) {
-            any = Some(end);
+            let following = without_blank_lines(&text[end + 1..]);
+            let indented = !is_open && following.starts_with([' ', '\t']);
+            ends[3] = Some(end);
+            if !indented {
+                ends[1] = Some(end);
+            }
             let next = first_line(&text[end + 1..]);
             let next_opens = || {
                 let mut scan = Scan::default();
@@ -265,12 +307,12 @@ fn last_line_ends(text: &str, from: usize, window: usize) -> (Option<usize>, Opt
                 scan.fence.is_some()
             };
             if !is_open && (was_open || next.trim().is_empty() || next_opens()) {
-                paragraph = any;
+                ends[if indented { 2 } else { 0 }] = Some(end);
             }
         }
         start = end + 1;
     }
-    (paragraph, any)
+    ends
 }
 
 /// Whether a reader sees two characters at `offset`, not the inside of one.
