@@ -95,6 +95,54 @@ fn is_invisible(text: &str) -> bool {
     })
 }
 
+/// What of an answer that is still being written can be shown already, in at most `limit`
+/// characters; empty if nothing can.
+///
+/// The longest beginning that ends at white space, so never within an address or a name, and not
+/// within a code span that shows a name: what is a name or a mention there is one in the whole
+/// answer. Open fences are closed, and it is as harmless as [`parts`] are.
+pub fn growing(text: &str, limit: usize, options: &ReplyOptions) -> String {
+    let text = printable(text);
+    let mut room = limit;
+    loop {
+        let end = char_offset(&text, room);
+        let words = match text[end..].starts_with(char::is_whitespace) {
+            true => end,
+            false => text[..end].rfind(char::is_whitespace).unwrap_or(0),
+        };
+        let whole = text[..open_span(&text[..words])].trim_end();
+        let mut shown = whole.to_owned();
+        if let Some(fence) = open_fence(whole) {
+            shown.push('\n');
+            shown.push_str(&fence.closing());
+        }
+        let shown = harmless(&shown, options);
+        let over = characters(&shown).saturating_sub(limit);
+        if over == 0 {
+            return if is_invisible(&shown) {
+                String::new()
+            } else {
+                shown
+            };
+        }
+        room = characters(whole).saturating_sub(over);
+    }
+}
+
+/// Where a code span of the last paragraph begins that is not closed yet and shows a name, or the
+/// end.
+fn open_span(text: &str) -> usize {
+    let paragraph = text.rfind("\n\n").map_or(0, |end| end + 2);
+    let letters = markdown::text(text);
+    let tick = letters.iter().find(|letter| {
+        letter.char == '`' && letter.source.len() == 1 && letter.source.start >= paragraph
+    });
+    match tick {
+        Some(tick) if text[tick.source.start..].contains('@') => tick.source.start,
+        _ => text.len(),
+    }
+}
+
 /// What to append to an answer that stopped at the model's length limit.
 pub fn cut_mark(answer: &str) -> String {
     let mut mark = String::new();

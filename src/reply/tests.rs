@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::mattermost::mention;
 
 const SAFE: ReplyOptions = ReplyOptions {
     allow_unsafe_links: false,
@@ -182,6 +183,50 @@ fn a_list_is_split_at_its_top_level_and_no_part_begins_indented() {
         for part in split(&list, limit) {
             assert!(!part.starts_with(' '), "{limit}: {part:?}");
         }
+    }
+}
+
+#[test]
+fn an_answer_grows_by_whole_words_addresses_and_names() {
+    for (so_far, shown) in [
+        ("", ""),
+        ("Hel", ""),
+        ("Hello wor", "Hello"),
+        ("Hello world. ", "Hello world."),
+        ("Ask @an", "Ask"),
+        ("Ask @ann ", "Ask @ann"),
+        ("See https://example.com/a", "See"),
+        ("See https://example.com/a\n", "See https://example.com/a"),
+        ("Hi @he", "Hi"),
+        ("Hi @here ", "Hi @\u{200B}here"),
+        ("Run\n```sh\nls -", "Run\n```sh\nls\n```"),
+        ("Run\n```sh\nls\n``", "Run\n```sh\nls\n```"),
+        ("> ```\n> a b", "> ```\n> a\n> ```"),
+        ("Run `sudo a", "Run `sudo"),
+        ("Write `@ann to", "Write"),
+        ("Write `@ann to` a", "Write `@ann to`"),
+        ("a ` b\n\n@ann c", "a ` b\n\n@ann"),
+        ("``` x\n@ann and", "``` x\n@ann\n```"),
+        ("\u{200B} \u{200B} ", ""),
+    ] {
+        assert_eq!(growing(so_far, 100, &SAFE), shown, "{so_far:?}");
+    }
+}
+
+#[test]
+fn a_growing_answer_stays_within_the_limit() {
+    for (so_far, shown) in [
+        ("one two three four five", "one two three four"),
+        ("one two three four fives", "one two three four"),
+        ("one two three fours five", "one two three fours"),
+        (
+            "@all @all @all @all",
+            "@\u{200B}all @\u{200B}all @\u{200B}all",
+        ),
+        ("```\none two three four", "```\none two three\n```"),
+        ("oneoneoneoneoneoneoneone", ""),
+    ] {
+        assert_eq!(growing(so_far, 21, &SAFE), shown, "{so_far:?}");
     }
 }
 
@@ -639,6 +684,19 @@ proptest! {
     ) {
         for part in split(&words.join(" "), limit) {
             prop_assert_eq!(mass_mentions(&part), 0, "{:?}", part);
+        }
+    }
+
+    #[test]
+    fn no_version_of_a_growing_answer_mentions_whom_the_whole_does_not(
+        answer in "(@ann|@anna|@here|`| |\n|\n\n|```\n|> |- |x|https://a.b/@ann |\\.){0,30}",
+    ) {
+        for (end, _) in answer.char_indices() {
+            let shown = growing(&answer[..end], 60, &SAFE);
+            prop_assert!(characters(&shown) <= 60);
+            prop_assert!(mention::mass_mentions(&shown).is_empty(), "{:?}", shown);
+            let named = mention::mentions(&shown, "ann");
+            prop_assert!(!named || mention::mentions(&answer, "ann"), "{:?}", shown);
         }
     }
 
