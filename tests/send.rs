@@ -307,3 +307,27 @@ fn a_person_in_place_of_a_channel_is_the_direct_channel_if_there_is_one() {
     assert_eq!(posts.len(), 1);
     assert_eq!(posts[0].message, "hello");
 }
+
+#[test]
+fn a_channel_that_is_not_there_is_answered_with_those_that_are() {
+    let stage = stage();
+    let ran = stage.run(&["send", "--channel", "nosuch", "hello"], "");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    let expected = "no channel \"nosuch\" that the bot can see; it is in ~off-topic in Team, \
+                    ~talk in Team, ~town-square in Team\n";
+    assert!(ran.stderr.ends_with(expected), "{}", ran.stderr);
+
+    stage.world().leave_team(&stage.team, &stage.bot.id);
+    let ran = stage.run(&["send", "--channel", "nosuch", "hello"], "");
+    assert!(ran.stderr.ends_with("it is in none\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn words_without_quotes_are_not_posted_in_part() {
+    let stage = stage();
+    let ran = stage.run(&["send", "--channel", "talk", "all", "is", "well"], "");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
+    let expected = "unexpected argument \"is\"; put quotes around a text of several words\n";
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    assert_eq!(sent(&stage).len(), 0);
+}
