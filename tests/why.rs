@@ -215,6 +215,29 @@ fn each_situation_has_the_line_that_decides() {
             "decided otherwise",
         ),
         (
+            "mention_only = true",
+            |s| {
+                let post = says(s, "is it up?");
+                first_run(s);
+                s.world().edit(&post, "@prxbot is it up?");
+                post
+            },
+            "Not answered: it was edited after the bot had passed it.",
+            "an edited message is not a new one",
+        ),
+        (
+            "channel_id = \"talk\"",
+            |s| says(s, "hello"),
+            "Not answered: channel_id has this channel's name, where its id belongs.",
+            "only its id is understood there",
+        ),
+        (
+            "channel_id = \"~town-square\"",
+            |s| says(s, "hello"),
+            "Not answered: the bot answers in another channel only",
+            "is not the one channel",
+        ),
+        (
             "",
             |s| {
                 let post = says(s, "hello");

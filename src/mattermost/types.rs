@@ -89,6 +89,9 @@ pub struct Post {
     pub create_at: ServerTime,
     #[serde(default, deserialize_with = "nullable")]
     pub update_at: ServerTime,
+    /// Zero unless its text was changed.
+    #[serde(default, deserialize_with = "nullable")]
+    pub edit_at: ServerTime,
     /// Zero unless the post was deleted.
     #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
