@@ -41,8 +41,28 @@ fn expect(ran: &Ran, check: &str, status: &str, detail: &str, fix: &str) {
         "no {check} {status} with {detail:?} and {fix:?} in\n{}",
         ran.stdout
     );
+    for one in &all {
+        assert_blocks_are_of_one_kind(one["fix"].as_str().expect("a text"));
+    }
     let failed = all.iter().any(|one| one["status"] == "failure");
     assert_eq!(ran.code, Some(i32::from(failed)), "{}", ran.stderr);
+}
+
+/// Lines to paste that follow one another go to the same place: all into the config file, or none.
+#[track_caller]
+fn assert_blocks_are_of_one_kind(fix: &str) {
+    let is_setting = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with('[') || line.split_once(" = ").is_some()
+    };
+    for block in fix
+        .split('\n')
+        .collect::<Vec<_>>()
+        .split(|line| !line.starts_with("  "))
+    {
+        let settings = block.iter().filter(|line| is_setting(line)).count();
+        assert!(settings == 0 || settings == block.len(), "{fix}");
+    }
 }
 
 fn doctor(stage: &Stage) -> Ran {
@@ -313,6 +333,45 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "delete {eve}",
         ),
         (
+            &|_| String::new(),
+            "channel",
+            "warning",
+            "every message in ~off-topic in Team and ~town-square in Team, where everybody",
+            "\n  mention_only = true",
+        ),
+        (
+            &|s| {
+                s.mattermost
+                    .on_request(|request, _| match request.target.contains("/users/me") {
+                        true => {
+                            Act::Instead(Fault::Error(403, "api.context.mfa_required.app_error"))
+                        }
+                        false => Act::Serve,
+                    });
+                String::new()
+            },
+            "token",
+            "failure",
+            "multi-factor authentication",
+            "bot account",
+        ),
+        (
+            &|s| {
+                s.mattermost
+                    .on_request(|request, _| match request.target.contains("/channels/") {
+                        true => {
+                            Act::Instead(Fault::Error(403, "api.context.mfa_required.app_error"))
+                        }
+                        false => Act::Serve,
+                    });
+                format!("channel_id = {:?}", s.channel)
+            },
+            "channel",
+            "failure",
+            "multi-factor authentication",
+            "bot account",
+        ),
+        (
             &|_| "state_dir = \"not/there\"".into(),
             "state",
             "failure",
@@ -449,6 +508,70 @@ fn what_comes_from_the_environment_is_missing_under_cron() {
 }
 
 #[test]
+fn the_way_to_the_servers_is_missing_under_cron_when_the_environment_tells_it() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    let folder = fs::canonicalize(stage.folder.path()).expect("a folder");
+    let roots = folder.join("roots.pem").display().to_string();
+    fs::write(
+        &roots,
+        rcgen::generate_simple_self_signed([])
+            .expect("roots")
+            .cert
+            .pem(),
+    )
+    .expect("a file");
+    for (name, value, fix) in [
+        (
+            "https_proxy",
+            "http://127.0.0.1:1",
+            "into the crontab, above the line that starts prx:\n  https_proxy=…",
+        ),
+        ("NO_PROXY", "127.0.0.1", "\n  NO_PROXY=…"),
+        ("SSL_CERT_FILE", &roots, &format!("\n  ca_file = {roots:?}")),
+    ] {
+        let mut command = binary();
+        command
+            .args(["doctor", "--json", "--config"])
+            .arg(stage.config_path());
+        command.env(name, value);
+        let detail = format!("{name} comes from the environment, where cron does not find it");
+        expect(
+            &run(&mut command, ""),
+            "environment",
+            "warning",
+            &detail,
+            fix,
+        );
+    }
+    expect(&doctor(&stage), "server", "ok", "Mattermost", "");
+    assert!(
+        !checks(&doctor(&stage))
+            .iter()
+            .any(|check| check["check"] == "environment")
+    );
+}
+
+#[test]
+fn no_warning_of_default_channels_when_nobody_is_bothered_there() {
+    let quiet = [
+        "mention_only = true",
+        "allowed_users = []",
+        "channel_id = \"4xp9fdt77pncbef59f4k1qe83o\"",
+    ];
+    for setting in quiet {
+        let stage = Stage::real();
+        stage.configure(ECHO, setting);
+        let ran = doctor(&stage);
+        assert!(
+            !ran.stdout.contains("where everybody of the team is"),
+            "{}",
+            ran.stdout
+        );
+    }
+}
+
+#[test]
 fn a_running_bot_is_seen_and_left_alone() {
     let stage = Stage::real();
     stage.configure(ECHO, "");
@@ -542,6 +665,8 @@ fn a_server_that_is_not_there_is_named() {
         "connection refused",
         "is the server running",
     );
+    let hint = "In a container, localhost is the container itself";
+    expect(&ran, "server", "failure", "connection refused", hint);
     expect(&ran, "provider", "ok", "echo", "");
 
     point_to(&stage, "http://chat.invalid");
