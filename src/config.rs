@@ -296,6 +296,29 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Reads the settings from the file at `path`, else from `$OPENPRX_CONFIG_DIR/config.toml`, else from
 /// `~/.openprx/config.toml`, from the files of `config.d` beside it, and from the environment.
 pub fn load(path: Option<&Path>, environment: Environment) -> Result<Config, ConfigError> {
+    read_by(path, environment, |reader, path, files| {
+        reader.config(path, files)
+    })
+}
+
+/// Reads from the same places only which model answers and how long that may take; there need be no
+/// Mattermost section.
+pub fn load_provider(
+    path: Option<&Path>,
+    environment: Environment,
+) -> Result<(ProviderSettings, Duration), ConfigError> {
+    read_by(path, environment, |mut reader, _, files| {
+        let top = Table::top(files).ok_or_else(|| ConfigError("no config file".to_owned()))?;
+        let provider = provider::read(&mut reader, &top)?;
+        Ok((provider, message_timeout(&top.table("channels_config")?)?))
+    })
+}
+
+fn read_by<T>(
+    path: Option<&Path>,
+    environment: Environment,
+    read: impl FnOnce(Reader, PathBuf, &[File]) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
     let path = find(path, environment)?;
     let texts = read_all(&path, environment)?;
     let files = texts
@@ -309,7 +332,12 @@ pub fn load(path: Option<&Path>, environment: Environment) -> Result<Config, Con
         sources: texts.iter().map(|(path, _)| path.clone()).collect(),
         from_environment: Vec::new(),
     };
-    reader.config(path, &files)
+    read(reader, path, &files)
+}
+
+fn message_timeout(channels_config: &Table) -> Result<Duration, ConfigError> {
+    let secs = channels_config.whole("message_timeout_secs", 300, 1..=86_400)?;
+    Ok(Duration::from_secs(secs))
 }
 
 /// Where the config file should be.
@@ -427,14 +455,13 @@ impl Reader<'_> {
         self.check_keys(&multimodal, &MULTIMODAL_KEYS);
         let mattermost = self.mattermost(&section, &multimodal)?;
         let provider = provider::read(&mut self, &top)?;
-        let timeout_secs = channels_config.whole("message_timeout_secs", 300, 1..=86_400)?;
         let state_dir = section.text("state_dir")?.map(|dir| self.expand(dir));
         Ok(Config {
             state_path: state_path(&path, &self.folder, state_dir.as_deref()),
             path,
             mattermost,
             provider,
-            message_timeout: Duration::from_secs(timeout_secs),
+            message_timeout: message_timeout(&channels_config)?,
             warnings: self.warnings,
             sources: self.sources,
             from_environment: self.from_environment,

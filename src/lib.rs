@@ -27,3 +27,4 @@ pub mod reply;
 pub mod state;
 pub mod text;
 pub mod times;
+pub mod worker;

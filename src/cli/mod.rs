@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use log::LevelFilter;
 
-use crate::commands::{doctor, init, print, run, send, why};
+use crate::commands::{answer, doctor, init, print, run, send, why};
 use crate::text::one_line;
 use crate::times;
 
@@ -45,6 +45,7 @@ enum Action {
     Why(String),
     Init,
     Send(send::Letter),
+    Answer(answer::Mode),
     /// For this shell.
     Completions(&'static str),
     Man,
@@ -56,7 +57,10 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         Err(error) => return fail(2, &format!("{error}\nTry `prx --help`.")),
     };
-    start_log(command.level);
+    // A worker reports its log lines to the loop.
+    if command.action != Action::Answer(answer::Mode::Worker) {
+        start_log(command.level);
+    }
     let config = command.config.as_deref();
     let result = match command.action {
         Action::Help(text) => print(&text),
@@ -66,6 +70,7 @@ pub fn main() -> ExitCode {
         Action::Why(post) => why::run(config, &post),
         Action::Init => init::run(config),
         Action::Send(letter) => send::run(config, &letter),
+        Action::Answer(mode) => answer::run(config, mode),
         Action::Completions(shell) => print(&completions::script(shell)),
         Action::Man => print(&man::page()),
     };

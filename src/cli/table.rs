@@ -3,6 +3,7 @@
 
 use super::Action;
 use super::parse::{Given, UsageError, unknown};
+use crate::commands::answer::Mode;
 use crate::commands::send::Letter;
 
 /// A command of the command line.
@@ -155,6 +156,27 @@ pub(super) const COMMANDS: &[Spec] = &[
                     .first()
                     .filter(|text| **text != "-")
                     .map(|text| (*text).to_owned()),
+            }))
+        },
+    },
+    Spec {
+        name: "answer",
+        aliases: &[],
+        operands: &[],
+        summary: "print the model's answer to standard input",
+        options: &[
+            flag("--json", "read the JSON that provider_command gets"),
+            flag("--worker", "for the bot's own use"),
+        ],
+        example: "echo Hi | prx answer",
+        hint: "say it on standard input",
+        action: |given, _| {
+            Ok(Action::Answer(if given.has("--worker") {
+                Mode::Worker
+            } else if given.has("--json") {
+                Mode::Json
+            } else {
+                Mode::Text
             }))
         },
     },

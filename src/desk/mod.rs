@@ -1,3 +1,404 @@
-//! The answers at work: who may go next.
+//! The answers at work. Each is made by a worker, a short-lived child process of this same program,
+//! and all workers report to one socket on which the loop sleeps: its doorbell.
 
+pub mod input;
+pub mod report;
 pub mod turn;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use self::input::Input;
+use self::report::{End, Report, Transcript};
+use crate::mattermost::PostId;
+use crate::provider::{Answer, Class, Learned, Message, ProviderSettings};
+use crate::times::Clock;
+
+/// An answer to be made.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The question, as the log names it.
+    pub post: PostId,
+    pub provider: ProviderSettings,
+    /// Overrides the model of `provider`.
+    pub model: Option<String>,
+    /// At most one system message, first; the last is the user's.
+    pub conversation: Vec<Message>,
+    pub bot_name: String,
+    /// Names stand before what people say.
+    pub several_speakers: bool,
+    /// The answer is worth nothing after this.
+    pub time_left: Duration,
+    /// Whether the text is wanted while it is written.
+    pub grow: bool,
+}
+
+/// Names a worker; no two ever have the same.
+pub type WorkerId = u64;
+
+/// What became of a worker. After all of these but `Grew` there is no such worker any more.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// There is more text, or other text.
+    Grew,
+    Done(Answer),
+    Failed {
+        class: Class,
+        /// The sentence that takes the answer's place in the channel.
+        person: String,
+        /// The line for the log.
+        line: String,
+    },
+    /// It ended without a word: how (`signal 9`), and whether the question may have been the cause;
+    /// somebody who stops processes in good order is none.
+    Died(String, bool),
+    /// It was stopped because its time was over.
+    TimedOut,
+}
+
+/// Where answers are made while the loop goes on, and the only place where it waits.
+pub trait Desk {
+    /// Starts a worker. An error means that none could be started, by no fault of the job.
+    fn start(&mut self, job: Job) -> io::Result<WorkerId>;
+
+    /// What the worker wrote so far, if its job wants it to grow.
+    fn text(&self, worker: WorkerId) -> &str;
+
+    /// What became of the workers since the last call. Never blocks.
+    fn hear(&mut self) -> Vec<(WorkerId, News)>;
+
+    /// Ends a worker; one that is not there is fine.
+    fn stop(&mut self, worker: WorkerId);
+
+    /// Ends all workers, and returns when there is nothing left of them.
+    fn stop_all(&mut self);
+
+    /// Sleeps until a worker reports or, by the clock, until `until`.
+    fn rest(&mut self, until: Duration);
+}
+
+/// A worker knows its time and says what it waited for; only one that does not end is killed.
+const GRACE: Duration = Duration::from_secs(1);
+/// The longest wait for a worker to read its input.
+const INPUT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at a process that was killed.
+const REAP: Duration = Duration::from_millis(20);
+/// Reports taken in at once. More than a socket holds, so that all that a worker said before it
+/// ended is among them; and a bound, because a worker may report without end.
+const REPORTS: usize = 4096;
+
+/// The variables that a worker, and with it a program of `provider_command`, gets from ours.
+const VARIABLES: [&str; 15] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "RUST_LOG",
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "PRX_DEPTH",
+];
+
+/// Workers as processes.
+pub struct Processes {
+    clock: Rc<dyn Clock>,
+    /// What a worker runs.
+    program: PathBuf,
+    bell: UnixDatagram,
+    /// The other end of `bell`, of which each worker gets a copy.
+    for_workers: UnixDatagram,
+    at_work: BTreeMap<WorkerId, Worker>,
+    /// Killed, and perhaps not gone yet.
+    leaving: Vec<Child>,
+    last: WorkerId,
+    learned: Learned,
+}
+
+struct Worker {
+    child: Child,
+    post: PostId,
+    grow: bool,
+    /// When it is killed, by the clock.
+    until: Duration,
+    transcript: Transcript,
+    grew: bool,
+    ended: Option<ExitStatus>,
+    /// Why it did not get its input.
+    unread: Option<io::Error>,
+}
+
+impl Processes {
+    /// Workers of the running program.
+    pub fn new(clock: Rc<dyn Clock>) -> io::Result<Processes> {
+        // This is the running program even when an upgrade has replaced its file.
+        let running = PathBuf::from("/proc/self/exe");
+        let program = match running.exists() {
+            true => running,
+            false => std::env::args_os().next().unwrap_or_default().into(),
+        };
+        Processes::of(&program, clock)
+    }
+
+    /// Workers of another program.
+    pub fn of(program: &Path, clock: Rc<dyn Clock>) -> io::Result<Processes> {
+        let (bell, for_workers) = UnixDatagram::pair()?;
+        bell.set_nonblocking(true)?;
+        Ok(Processes {
+            clock,
+            program: program.to_owned(),
+            bell,
+            for_workers,
+            at_work: BTreeMap::new(),
+            leaving: Vec::new(),
+            last: 0,
+            learned: Learned::default(),
+        })
+    }
+
+    fn spawn(&self) -> io::Result<(Child, UnixStream)> {
+        // A socket and not a pipe: writing to it can have an end.
+        let (input, its_input) = UnixStream::pair()?;
+        input.set_write_timeout(Some(INPUT_TIMEOUT))?;
+        let bell: OwnedFd = self.for_workers.as_fd().try_clone_to_owned()?;
+        let child = Command::new(&self.program)
+            .arg0("prx answer")
+            .args(["answer", "--worker"])
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_for_workers(name)))
+            .stdin(OwnedFd::from(its_input))
+            .stdout(Stdio::from(bell))
+            .spawn()?;
+        Ok((child, input))
+    }
+
+    /// Takes in one datagram.
+    fn take(&mut self, datagram: &[u8]) {
+        let Some((worker, number, report)) = report::decode(datagram) else {
+            return;
+        };
+        let Some(worker) = self.at_work.get_mut(&worker) else {
+            return;
+        };
+        match report {
+            Report::Line(level, line) => log::log!(level, "post {}: {line}", worker.post),
+            Report::Learned(fact) => self.learned.note(fact, self.clock.now()),
+            report => worker.grew |= worker.transcript.take(number, report),
+        }
+    }
+
+    /// Takes in what was reported.
+    fn drain(&mut self) {
+        let mut buffer = [0; report::MAX + 1];
+        for _ in 0..REPORTS {
+            match self.bell.recv(&mut buffer) {
+                Ok(length) => self.take(&buffer[..length]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for a report and takes it in; false: none came within `duration`.
+    fn listen(&mut self, duration: Duration) -> io::Result<bool> {
+        let mut buffer = [0; report::MAX + 1];
+        self.bell.set_read_timeout(Some(duration))?;
+        self.bell.set_nonblocking(false)?;
+        let heard = self.bell.recv(&mut buffer);
+        self.bell.set_nonblocking(true)?;
+        match heard {
+            Ok(length) => {
+                self.take(&buffer[..length]);
+                Ok(true)
+            }
+            Err(error) => match error.kind() {
+                // A signal such as SIGCONT, or the time is over, perhaps a little early.
+                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Forgets the killed processes that are gone.
+    fn reap(&mut self) {
+        self.leaving
+            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+}
+
+impl Desk for Processes {
+    fn start(&mut self, job: Job) -> io::Result<WorkerId> {
+        let now = self.clock.now();
+        let (child, mut stream) = self.spawn()?;
+        self.last += 1;
+        let mut worker = Worker {
+            child,
+            post: job.post,
+            grow: job.grow,
+            until: now + job.time_left + GRACE,
+            transcript: Transcript::default(),
+            grew: false,
+            ended: None,
+            unread: None,
+        };
+        let input = Input {
+            worker: self.last,
+            parent: std::process::id(),
+            level: log::max_level().to_string(),
+            provider: job.provider,
+            facts: self.learned.facts(now),
+            model: job.model,
+            conversation: job.conversation,
+            bot_name: job.bot_name,
+            several_speakers: job.several_speakers,
+            time_left: job.time_left,
+            grow: job.grow,
+            images: Vec::new(),
+        };
+        let written = input
+            .to_line()
+            .map_err(io::Error::from)
+            .and_then(|line| stream.write_all(&line));
+        worker.unread = written.err();
+        self.at_work.insert(self.last, worker);
+        Ok(self.last)
+    }
+
+    fn text(&self, worker: WorkerId) -> &str {
+        let worker = self.at_work.get(&worker);
+        worker.map_or("", |worker| worker.transcript.text())
+    }
+
+    fn hear(&mut self) -> Vec<(WorkerId, News)> {
+        self.reap();
+        if self.at_work.is_empty() {
+            return Vec::new();
+        }
+        // In this order: what a worker said before it ended is in the socket by now.
+        for worker in self.at_work.values_mut() {
+            worker.ended = worker.child.try_wait().ok().flatten();
+        }
+        self.drain();
+        let now = self.clock.now();
+        let mut heard = Vec::new();
+        for (id, worker) in &mut self.at_work {
+            heard.extend(worker.judge(now).map(|news| (*id, news)));
+        }
+        for (id, news) in &heard {
+            if *news != News::Grew {
+                self.stop(*id);
+            }
+        }
+        heard
+    }
+
+    fn stop(&mut self, worker: WorkerId) {
+        if let Some(mut worker) = self.at_work.remove(&worker) {
+            // It may have ended by itself.
+            let _ = worker.child.kill();
+            self.leaving.push(worker.child);
+            self.reap();
+        }
+    }
+
+    fn stop_all(&mut self) {
+        while let Some((id, _)) = self.at_work.first_key_value() {
+            self.stop(*id);
+        }
+        for mut child in self.leaving.drain(..) {
+            let _ = child.wait();
+        }
+    }
+
+    fn rest(&mut self, until: Duration) {
+        loop {
+            self.reap();
+            let first = self.at_work.values().map(|worker| worker.until).min();
+            let until = first.map_or(until, |first| first.min(until));
+            let mut left = until.saturating_sub(self.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            if !self.leaving.is_empty() {
+                left = left.min(REAP);
+            }
+            if self.at_work.is_empty() {
+                std::thread::sleep(left);
+                continue;
+            }
+            match self.listen(left) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(_) => std::thread::sleep(left.min(REAP)),
+            }
+        }
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+impl Worker {
+    /// What is to be told of it, once all its reports are taken in.
+    fn judge(&mut self, now: Duration) -> Option<News> {
+        let grew = std::mem::take(&mut self.grew) && self.grow;
+        match self.transcript.end() {
+            Some(End::Answered(answer)) => return Some(News::Done(answer)),
+            Some(End::Failed(failure)) => {
+                return Some(News::Failed {
+                    class: failure.class,
+                    person: failure.person,
+                    line: failure.line,
+                });
+            }
+            Some(End::Torn) => {
+                return Some(News::Died("its reports did not add up".into(), true));
+            }
+            None => {}
+        }
+        if let Some(status) = self.ended {
+            return Some(died(status));
+        }
+        if let Some(error) = &self.unread {
+            return Some(News::Died(
+                format!("it did not read its input: {error}"),
+                true,
+            ));
+        }
+        if now >= self.until {
+            return Some(News::TimedOut);
+        }
+        grew.then_some(News::Grew)
+    }
+}
+
+/// How a process ended. Whoever sends SIGHUP, SIGINT or SIGTERM wants it to end, whatever it does.
+fn died(status: ExitStatus) -> News {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => News::Died(format!("signal {signal}"), ![1, 2, 15].contains(&signal)),
+        (None, Some(code)) => News::Died(format!("exit code {code}"), true),
+        (None, None) => News::Died(status.to_string(), true),
+    }
+}
+
+fn is_for_workers(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    VARIABLES.contains(&&*name) || name.starts_with("LC_") || name.starts_with("SSL_")
+}

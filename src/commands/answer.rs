@@ -1,0 +1,109 @@
+//! `prx answer`: what is said on standard input → the model's answer. It speaks to no Mattermost.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Exit, print};
+use crate::config;
+use crate::json;
+use crate::provider::{self, Fact, Listener, Message, Question, Role};
+use crate::worker;
+
+/// The most that is read, in bytes.
+const INPUT: u64 = 64 << 20;
+/// How many programs that answer started each other.
+const DEPTH: &str = "PRX_DEPTH";
+/// From this depth on of programs that answer by starting each other, no more is started.
+const TOO_DEEP: u32 = 3;
+
+/// What is on standard input, and what is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A person's text; the answer is printed.
+    Text,
+    /// `{"messages": [...]}`, as programs of `provider_command` get it; the answer is printed.
+    Json,
+    /// The loop's: see `worker`.
+    Worker,
+}
+
+/// Answers what standard input says.
+pub fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let depth = variable(DEPTH).and_then(|depth| depth.parse().ok());
+    if depth.unwrap_or(0) >= TOO_DEEP {
+        return Err(Exit::Failure(format!(
+            "{DEPTH}={}: provider_command starts prx, which starts prx again; name another program",
+            depth.unwrap_or(0)
+        )));
+    }
+    if mode == Mode::Worker {
+        return worker::run();
+    }
+    let (settings, timeout) = config::load_provider(config_path, &variable)?;
+    let conversation = conversation(mode)?;
+    let question = Question {
+        conversation: &conversation,
+        images: &[],
+        model: None,
+        bot_name: "",
+        several_speakers: false,
+        time_left: timeout,
+    };
+    let answer = provider::ask(&settings, &[], &question, &mut Patience)
+        .map_err(|error| Exit::Failure(error.to_string()))?;
+    if answer.cut {
+        log::warn!("the model stopped at its length limit; the answer is not whole");
+    }
+    if answer.broke_off {
+        log::warn!("the connection broke; the answer is not whole");
+    }
+    print(&format!("{}\n", answer.text))
+}
+
+fn conversation(mode: Mode) -> Result<Vec<Message>, Exit> {
+    #[derive(Deserialize)]
+    struct Said {
+        messages: Vec<Message>,
+    }
+    let fail = |what: &str| Err(Exit::Failure(format!("standard input: {what}")));
+    let mut text = String::new();
+    if let Err(error) = io::stdin().lock().take(INPUT).read_to_string(&mut text) {
+        return fail(&error.to_string());
+    }
+    if mode == Mode::Json {
+        return match json::parse_slice::<Said>(text.as_bytes()) {
+            Ok(said) if !said.messages.is_empty() => Ok(said.messages),
+            _ => fail(
+                "is not {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}]}; without --json it \
+                 may be plain text",
+            ),
+        };
+    }
+    match text.trim() {
+        "" => fail("says nothing; try `echo Hi | prx answer`"),
+        text => Ok(vec![Message::new(Role::User, text)]),
+    }
+}
+
+/// Waits for the whole answer.
+struct Patience;
+
+impl Listener for Patience {
+    fn text(&mut self, _: &str) {}
+
+    fn start_over(&mut self) {}
+
+    fn learned(&mut self, _: Fact) {}
+
+    fn note(&mut self, line: &str) {
+        log::debug!("{line}");
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}

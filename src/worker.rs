@@ -1,0 +1,246 @@
+//! A worker: one answer, made in a process of its own. It reads what it is told, asks the model, and
+//! reports to the loop that started it; when that is gone, it ends.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::parent_id;
+use std::process;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::commands::Exit;
+use crate::desk::input::Input;
+use crate::desk::report::{self, Done, Failure, ROOM, Report};
+use crate::http;
+use crate::provider::{self, Answer, Fact, Listener, ProviderError, Question};
+
+/// The shortest time between two reports of text.
+const BETWEEN_TEXTS: Duration = Duration::from_millis(250);
+/// The longest wait without a look at the parent.
+const SLICE: Duration = Duration::from_millis(500);
+/// Bytes of a failure's two texts, and of the model's name, in a report. They fit together.
+const TEXT: usize = 1800;
+
+/// Makes the answer that standard input asks for.
+pub fn run() -> Result<(), Exit> {
+    let begun = Instant::now();
+    let no_input = || Exit::Failure("prx answer --worker is for the bot's own use".into());
+    let mut bytes = Vec::new();
+    // All of it, before the first report: the loop writes it without listening.
+    io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|_| no_input())?;
+    let (input, rest) = Input::read(&bytes).ok_or_else(no_input)?;
+    let images = input.pictures(rest).ok_or_else(no_input)?;
+    let bell = Bell::new(&input).map_err(|error| Exit::Failure(error.to_string()))?;
+    bell.report_log(input.level.parse().unwrap_or(LevelFilter::Off))
+        .map_err(|error| Exit::Failure(error.to_string()))?;
+    let mut teller = Teller(Rc::new(RefCell::new(Telling::new(bell, input.grow))));
+    let question = Question {
+        conversation: &input.conversation,
+        images: &images,
+        model: input.model.as_deref(),
+        bot_name: &input.bot_name,
+        several_speakers: input.several_speakers,
+        time_left: input.time_left.saturating_sub(begun.elapsed()),
+    };
+    let telling = teller.0.clone();
+    let result = http::with_heartbeat(
+        move || telling.borrow_mut().beat(),
+        || provider::ask(&input.provider, &input.facts, &question, &mut teller),
+    );
+    teller.0.borrow_mut().end(result);
+    Ok(())
+}
+
+/// The way to the loop.
+struct Bell {
+    socket: UnixDatagram,
+    worker: u64,
+    parent: u32,
+}
+
+impl Bell {
+    /// The loop's socket is standard output.
+    fn new(input: &Input) -> io::Result<Bell> {
+        let socket = io::stdout().as_fd().try_clone_to_owned()?;
+        Ok(Bell {
+            socket: socket.into(),
+            worker: input.worker,
+            parent: input.parent,
+        })
+    }
+
+    /// Sends a report; the process ends if nobody listens any more.
+    fn send(&self, number: u32, report: &Report) {
+        let Some(datagram) = report::encode(self.worker, number, report) else {
+            return;
+        };
+        loop {
+            match self.socket.send(&datagram) {
+                Ok(_) => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => process::exit(1),
+            }
+        }
+    }
+
+    /// Ends the process if its parent is gone: nobody would read the answer.
+    fn look(&self) {
+        if parent_id() != self.parent {
+            process::exit(1);
+        }
+    }
+
+    /// From now on log lines are reported.
+    fn report_log(&self, level: LevelFilter) -> io::Result<()> {
+        let bell = Bell {
+            socket: self.socket.try_clone()?,
+            ..*self
+        };
+        // It is set once in a process, whose first words these are.
+        if log::set_logger(Box::leak(Box::new(bell))).is_ok() {
+            log::set_max_level(level);
+        }
+        Ok(())
+    }
+}
+
+impl Log for Bell {
+    /// The libraries' lines are shown from warnings on, as in the loop.
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= Level::Warn || metadata.target().starts_with("prx")
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            let line = record.args().to_string();
+            self.send(0, &Report::Line(record.level(), &line));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// What was told of the answer.
+struct Telling {
+    bell: Bell,
+    /// Whether text is told before the end.
+    grow: bool,
+    text: String,
+    /// Bytes of `text` that were told.
+    told: usize,
+    /// Reports of text.
+    texts: u32,
+    last: Instant,
+}
+
+impl Telling {
+    fn new(bell: Bell, grow: bool) -> Telling {
+        Telling {
+            bell,
+            grow,
+            text: String::new(),
+            told: 0,
+            texts: 0,
+            last: Instant::now(),
+        }
+    }
+
+    /// Called whenever something blocks.
+    fn beat(&mut self) {
+        self.bell.look();
+        self.tell_if_due();
+    }
+
+    fn tell_if_due(&mut self) {
+        if self.grow && self.last.elapsed() >= BETWEEN_TEXTS {
+            self.tell();
+        }
+    }
+
+    /// Reports what is not told yet of the text.
+    fn tell(&mut self) {
+        while self.told < self.text.len() {
+            let piece = report::beginning(&self.text[self.told..], ROOM);
+            self.bell.send(self.texts, &Report::Text(piece));
+            self.texts += 1;
+            self.told += piece.len();
+            self.last = Instant::now();
+        }
+    }
+
+    fn start_over(&mut self) {
+        if self.told > 0 {
+            self.bell.send(self.texts, &Report::StartOver);
+            (self.told, self.texts) = (0, 0);
+        }
+        self.text.clear();
+    }
+
+    fn end(&mut self, result: Result<Answer, ProviderError>) {
+        let report = match result {
+            Ok(mut answer) => {
+                // What counts is the answer, however it was written.
+                if !answer.text.starts_with(&self.text[..self.told]) {
+                    self.start_over();
+                }
+                self.text = std::mem::take(&mut answer.text);
+                self.tell();
+                answer.by = report::cut(&answer.by, TEXT).to_owned();
+                Report::Done(Done {
+                    bytes: self.text.len(),
+                    answer,
+                })
+            }
+            Err(error) => Report::Failed(Failure {
+                class: error.class,
+                person: report::cut(error.for_person(), TEXT).to_owned(),
+                line: report::cut(&error.to_string(), TEXT).to_owned(),
+            }),
+        };
+        self.bell.send(self.texts, &report);
+    }
+}
+
+/// What the provider tells while it works.
+struct Teller(Rc<RefCell<Telling>>);
+
+impl Listener for Teller {
+    fn text(&mut self, piece: &str) {
+        let mut telling = self.0.borrow_mut();
+        if telling.grow {
+            telling.text.push_str(piece);
+            telling.tell_if_due();
+        }
+    }
+
+    fn start_over(&mut self) {
+        self.0.borrow_mut().start_over();
+    }
+
+    fn learned(&mut self, fact: Fact) {
+        self.0.borrow().bell.send(0, &Report::Learned(fact));
+    }
+
+    fn note(&mut self, line: &str) {
+        log::debug!("{line}");
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        let begun = Instant::now();
+        loop {
+            let left = duration.saturating_sub(begun.elapsed());
+            std::thread::sleep(left.min(SLICE));
+            self.0.borrow_mut().beat();
+            if left <= SLICE {
+                return;
+            }
+        }
+    }
+}
