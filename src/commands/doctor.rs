@@ -22,7 +22,7 @@ use crate::times::{self, Times};
 use place::Place;
 
 /// Where most settings stand.
-const BELOW: &str = "write below [channels_config.mattermost] in the config file:";
+pub const BELOW: &str = "write below [channels_config.mattermost] in the config file:";
 /// So many names are shown of a list.
 const NAMES: usize = 5;
 
@@ -130,6 +130,7 @@ fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
             format!("write its value into the config file, or into the crontab:\n  {name}=…"),
         );
     }
+    check_environment(report);
     if path_is_found && std::env::var_os("OPENPRX_CONFIG_DIR").is_some() {
         report.warn(
             "environment",
@@ -137,6 +138,34 @@ fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
             format!(
                 "in the crontab, call:\n  prx --config {}",
                 config.path.display()
+            ),
+        );
+    }
+}
+
+/// Variables that decide how the servers are reached, which cron lacks.
+fn check_environment(report: &mut Report) {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
+        let lower = name.to_lowercase();
+        let Some(set) = [name, &lower].into_iter().find(|name| is_set(name)) else {
+            continue;
+        };
+        report.warn(
+            "environment",
+            format!("{set} comes from the environment, where cron does not find it"),
+            format!("write it into the crontab, above the line that starts prx:\n  {set}=…"),
+        );
+    }
+    if let Ok(file) = std::env::var("SSL_CERT_FILE")
+        && !file.is_empty()
+    {
+        report.warn(
+            "environment",
+            "SSL_CERT_FILE comes from the environment, where cron does not find it",
+            format!(
+                "write it into the config file, for the model's server above the first [table], for \
+                 Mattermost below [channels_config.mattermost]:\n  ca_file = {file:?}"
             ),
         );
     }
@@ -252,10 +281,11 @@ fn unreachable_fix(what: &str, url: &str, ca_file: Option<&Path>) -> String {
         });
         format!(
             "{trusted}Get the certificate of the authority that signed the server's (who runs the \
-             server has it; its name is the issuer that the first line below shows), save it as a \
-             PEM file, and name that file below [channels_config.mattermost]:\n  \
-             openssl s_client -connect {with_port} </dev/null | openssl x509 -noout -issuer\n  \
-             ca_file = \"/etc/ssl/private-ca.pem\""
+             server has it); this shows that authority's name:\n  \
+             openssl s_client -connect {with_port} </dev/null | openssl x509 -noout -issuer\n\
+             Save it as a PEM file, and {BELOW}\n  ca_file = \"/etc/ssl/private-ca.pem\"\n\
+             If this machine trusts that authority already, its own file will do:\n  \
+             ca_file = \"/etc/ssl/certs/ca-certificates.crt\""
         )
     } else if has("has expired") || has("not valid yet") {
         let today = times::date(SystemTime::now());
@@ -270,12 +300,30 @@ fn unreachable_fix(what: &str, url: &str, ca_file: Option<&Path>) -> String {
     } else if has("no such host") {
         "is the host in url written right? If so, look at this machine's /etc/resolv.conf".into()
     } else if has("refused") {
-        "is the server running, and the port in url right?".into()
+        let inside = match is_local(authority) {
+            true => LOCALHOST,
+            false => "",
+        };
+        format!("is the server running, and the port in url right?{inside}")
     } else if has("proxy") {
         "look at HTTPS_PROXY and NO_PROXY in the environment".into()
     } else {
         format!("is there a firewall in between? Try:\n  curl -i {url}/api/v4/system/ping")
     }
+}
+
+/// What to think of when a server on the same machine is not there.
+pub(super) const LOCALHOST: &str = " (In a container, localhost is the container itself: write the \
+                                    host's name, for Docker host.docker.internal, and start it with \
+                                    --add-host=host.docker.internal:host-gateway.)";
+
+/// Whether the host, with or without a port, is this machine.
+pub(super) fn is_local(authority: &str) -> bool {
+    let host = authority.strip_prefix('[').map_or_else(
+        || authority.split(':').next(),
+        |rest| rest.split(']').next(),
+    );
+    host.is_some_and(|host| host == "localhost" || host == "::1" || host.starts_with("127."))
 }
 
 fn check_token(report: &mut Report, config: &Config, client: &Client) -> Option<User> {
@@ -293,6 +341,10 @@ pub fn token(report: &mut Report, client: &Client, place: &str) -> Option<User> 
         "a system admin makes one: Integrations > Bot Accounts > the bot > Create New Token.";
     let me = match client.me() {
         Ok(me) => me,
+        Err(error) if super::needs_mfa(&error) => {
+            fail_api(report, "token", &error);
+            return None;
+        }
         Err(ApiError::Unauthorized) => {
             report.fail(
                 "token",
@@ -326,12 +378,8 @@ pub fn token(report: &mut Report, client: &Client, place: &str) -> Option<User> 
 }
 
 fn fail_api(report: &mut Report, check: &'static str, error: &ApiError) {
-    let error = error.to_string();
-    let (detail, fix) = error.split_once("; ").unwrap_or((
-        &error,
-        "try again in a minute; if it stays so, look at the server's log",
-    ));
-    report.fail(check, detail, fix);
+    let problem = super::problem(error);
+    report.fail(check, problem.what, problem.fix);
 }
 
 /// Where and when it answers, as a sentence.

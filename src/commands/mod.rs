@@ -18,6 +18,7 @@ pub use crate::exit::Exit;
 use crate::config::{self, Config, ConfigError};
 use crate::http::Agent;
 use crate::mattermost::client::{ApiError, Client};
+use crate::text::Problem;
 use crate::times::Times;
 
 impl From<ConfigError> for Exit {
@@ -32,6 +33,33 @@ impl From<ApiError> for Exit {
             ApiError::Unauthorized => Exit::Token(error.to_string()),
             error => Exit::Failure(error.to_string()),
         }
+    }
+}
+
+/// Whether the server wants a second factor of the person whose token it is, which no program has.
+fn needs_mfa(error: &ApiError) -> bool {
+    matches!(error, ApiError::Refused { id, .. } if id.contains("mfa_required"))
+}
+
+/// What an error of the API means for a person, and what to do.
+fn problem(error: &ApiError) -> Problem {
+    match error {
+        error if needs_mfa(error) => Problem::new(
+            "the server wants multi-factor authentication of this account, which a program cannot give",
+            "use the token of a bot account, which needs none: Integrations > Bot Accounts > Add Bot Account",
+        ),
+        ApiError::Unauthorized => Problem::new(
+            "the server refuses the token",
+            "a system admin makes a new one: Integrations > Bot Accounts > the bot > Create New Token",
+        ),
+        ApiError::RateLimited(_) => Problem::new(
+            error.to_string(),
+            "wait a minute; if it stays so, raise poll_interval_secs, or have the server's limit raised",
+        ),
+        error => Problem::new(
+            error.to_string(),
+            "try again in a minute; if it stays so, look at the server's log",
+        ),
     }
 }
 

@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use super::lookup::{self, Found};
 use super::run::introduce;
-use super::{Exit, connect, lookup, print};
+use super::{Exit, connect, print};
 use crate::config::Config;
 use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
 use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
@@ -16,6 +17,8 @@ use crate::times::Times;
 
 /// The longest text, in bytes: a hundred posts or so.
 const TEXT_LIMIT: u64 = 1 << 20;
+/// Channels that are named when none is found, at most.
+const LISTED: usize = 10;
 /// Before the first repeat of a part; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -130,9 +133,7 @@ fn find_channel(client: &Client, text: &str) -> Result<ChannelId, Exit> {
             "the bot has no direct channel with {text:?}: it has one as soon as that person opens it \
              in Mattermost; otherwise name a channel, such as ~town-square"
         ))),
-        [] => Err(Exit::Failure(format!(
-            "no channel {text:?} that the bot can see; `prx channel doctor` lists those it is in"
-        ))),
+        [] => Err(no_channel(client, text)?),
         several => {
             let several = several.iter();
             let several = several.map(|found| format!("{} ({})", found.channel.id, found.title()));
@@ -142,6 +143,24 @@ fn find_channel(client: &Client, text: &str) -> Result<ChannelId, Exit> {
             )))
         }
     }
+}
+
+/// That no channel is called so, and which ones the bot is in.
+fn no_channel(client: &Client, text: &str) -> Result<Exit, ApiError> {
+    let mut found = lookup::channels(client)?;
+    found.retain(Found::is_in_team);
+    let titles: Vec<String> = found.iter().take(LISTED).map(Found::title).collect();
+    let more = match found.len() > LISTED {
+        true => " and others",
+        false => "",
+    };
+    Ok(Exit::Failure(match &titles[..] {
+        [] => format!("no channel {text:?} that the bot can see: it is in none"),
+        titles => format!(
+            "no channel {text:?} that the bot can see; it is in {}{more}",
+            titles.join(", ")
+        ),
+    }))
 }
 
 /// The first post of the thread that `text` is a post of.

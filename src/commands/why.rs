@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::check::Report;
+use super::doctor::BELOW;
 use super::lookup::{self, Found};
 use super::{Exit, connect, print};
 use crate::config::{Allowed, Config};
@@ -10,7 +11,7 @@ use crate::conversation;
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox;
 use crate::mattermost::client::{ApiError, Client};
-use crate::mattermost::{Post, PostList, ServerTime, User, mention};
+use crate::mattermost::{ChannelId, Post, PostList, ServerTime, User, mention};
 use crate::state::{self, Lock};
 use crate::times::Times;
 
@@ -100,17 +101,7 @@ impl Why<'_> {
         if let Some(only) = &self.config.mattermost.channel_id
             && *only != channel.id
         {
-            self.report.fail(
-                "channel",
-                format!("{title} is not the one channel of the configuration"),
-                format!(
-                    "to answer there, delete the line channel_id, or write:\n  channel_id = \"{}\"",
-                    channel.id
-                ),
-            );
-            return Ok(Some(
-                "the bot answers in another channel only (channel_id)".into(),
-            ));
+            return self.explain_other_channel(found, only.as_str()).map(Some);
         }
         if !self.client.is_member(&channel.id)? {
             self.report.fail(
@@ -131,6 +122,32 @@ impl Why<'_> {
         self.report
             .ok("channel", format!("{title}; @{bot} is in it"));
         Ok(None)
+    }
+
+    /// Why the `only` channel of the configuration is not the post's.
+    fn explain_other_channel(&mut self, found: &Found, only: &str) -> Result<String, ApiError> {
+        let (title, id) = (found.title(), &found.channel.id);
+        let is_id = ChannelId::from(only).is_well_formed();
+        let named = match is_id {
+            true => Vec::new(),
+            false => lookup::find_channels(self.client, only)?,
+        };
+        if named.iter().any(|named| named.channel.id == *id) {
+            self.report.fail(
+                "channel",
+                format!("{title} is the channel that channel_id = {only:?} names, but only its id is understood there"),
+                format!("{BELOW}\n  channel_id = \"{id}\""),
+            );
+            return Ok("channel_id has this channel's name, where its id belongs".into());
+        }
+        self.report.fail(
+            "channel",
+            format!("{title} is not the one channel of the configuration"),
+            format!(
+                "to answer there, delete the line channel_id, or write:\n  channel_id = \"{id}\""
+            ),
+        );
+        Ok("the bot answers in another channel only (channel_id)".into())
     }
 
     /// The filter's verdict, and all that it let pass before.
@@ -263,12 +280,7 @@ impl Why<'_> {
         }
         let below = channel.mark.before(Times::default().window);
         if channel.handled.contains_key(&post.id) || post.create_at <= below {
-            self.report.fail(
-                "in time",
-                "the bot has been past it and did not answer it: it decided otherwise then, or the answer was dropped",
-                "write the message again; its log has the reason (`prx -v` says more)",
-            );
-            return Some("the bot has been past it already".into());
+            return Some(self.explain_passed());
         }
         let catch_up = self.config.mattermost.catch_up_secs;
         let oldest = self.client.date_ms().unwrap_or_default();
@@ -284,6 +296,24 @@ impl Why<'_> {
         self.report
             .ok("in time", "it is newer than what the bot has read");
         None
+    }
+
+    /// Why a post that the bot has been past was not answered though it would be now.
+    fn explain_passed(&mut self) -> String {
+        if self.post.edit_at.0 > 0 {
+            self.report.fail(
+                "in time",
+                "it was edited after the bot had passed it: what it said before was not for the bot, and an edited message is not a new one",
+                "write a new message",
+            );
+            return "it was edited after the bot had passed it".into();
+        }
+        self.report.fail(
+            "in time",
+            "the bot has been past it and did not answer it: it decided otherwise then, or the answer was dropped",
+            "write the message again; its log has the reason (`prx -v` says more)",
+        );
+        "the bot has been past it already".into()
     }
 
     /// A link to the answer, if all of it is there.

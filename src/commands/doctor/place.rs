@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use super::{BELOW, NAMES, fail_api};
 use crate::commands::check::Report;
 use crate::commands::lookup::{self, Found};
+use crate::commands::needs_mfa;
 use crate::config::{Allowed, Config};
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::text::counted;
+
+/// The names of the channels that everybody of a team is in.
+const DEFAULT_CHANNELS: [&str; 2] = ["town-square", "off-topic"];
 
 /// Checks the channels and the people of the configuration.
 pub struct Place<'a> {
@@ -65,6 +69,7 @@ impl Place<'_> {
         let bot = &self.me.username;
         let channel = match self.client.channel(id) {
             Ok(channel) => lookup::with_team(self.client, channel)?,
+            Err(error) if needs_mfa(&error) => return Err(error),
             Err(ApiError::Refused { status: 403, .. }) => {
                 self.report.fail(
                     "channel",
@@ -211,7 +216,35 @@ impl Place<'_> {
                 counted(others, "direct or group channel"),
             ),
         );
+        self.warn_of_default_channels(&found);
         Ok(())
+    }
+
+    /// Everybody in a team is in its default channels: a bot that answers every message there is heard
+    /// by all.
+    fn warn_of_default_channels(&mut self, found: &[Found]) {
+        let settings = &self.config.mattermost;
+        let names: Vec<String> = found
+            .iter()
+            .filter(|found| {
+                let channel = settings.channel(&found.channel.id);
+                DEFAULT_CHANNELS.contains(&found.channel.name.as_str())
+                    && !channel.mention_only
+                    && channel.allowed_users != Allowed::These(Vec::new())
+            })
+            .map(Found::title)
+            .collect();
+        if names.is_empty() {
+            return;
+        }
+        self.report.warn(
+            "channel",
+            format!(
+                "it answers every message in {}, where everybody of the team is",
+                names.join(" and ")
+            ),
+            format!("to answer only when mentioned, {BELOW}\n  mention_only = true"),
+        );
     }
 
     fn check_people(&mut self) -> Result<(), ApiError> {
