@@ -17,7 +17,7 @@ use support::mattermost::{Account, Act, Fault, Joining, Kind, Mattermost, Versio
 
 /// How many exchanges were recorded of each server. All are replayed.
 const RECORDED: [(Version, &str, usize); 2] =
-    [(Version::V11_6, "11.6", 168), (Version::V5_37, "5.37", 148)];
+    [(Version::V11_6, "11.6", 294), (Version::V5_37, "5.37", 274)];
 
 #[test]
 fn every_recorded_exchange_is_answered_as_the_real_server_did() {
@@ -700,6 +700,99 @@ fn links_delay_a_post_unless_it_says_that_they_are_unsafe() {
             "stamped first"
         );
     }
+}
+
+#[test]
+fn a_file_takes_its_time_by_size_and_by_request() {
+    let stage = Stage::new();
+    let mut world = stage.server.world();
+    let draft = world.draft(&stage.alice, &stage.town, "slow");
+    let post = draft.attach("slow.bin", &[0; 5000]).post();
+    let file = world.post_by_id(&post).file_ids[0].clone();
+    (world.knobs.file_takes_ms, world.knobs.file_bytes_per_sec) = (300, Some(1000));
+    drop(world);
+    let path = format!("/api/v4/files/{file}");
+    for (range, ms) in [("bytes=0-", 5300), ("bytes=1000-1999", 1300)] {
+        let before = stage.clock.elapsed_ms();
+        let headers = [("Range".to_owned(), range.to_owned())];
+        let token = Some(stage.bot.token.as_str());
+        let sent = stage
+            .client
+            .try_send(token, "GET", &path, &Value::Null, &headers);
+        assert_eq!(sent.expect("a response").status, 206);
+        assert_eq!(stage.clock.elapsed_ms() - before, ms);
+    }
+}
+
+#[test]
+fn without_tables_of_mime_types_only_the_built_in_ones_are_known() {
+    let stage = Stage::new();
+    let mut world = stage.server.world();
+    world.knobs.mime_tables = false;
+    let draft = world.draft(&stage.alice, &stage.town, "files");
+    let draft = draft
+        .attach("a.md", b"#")
+        .attach("b.txt", b"b")
+        .attach("c.json", b"{}");
+    let post = draft.post();
+    drop(world);
+    let post = stage.get(&format!("posts/{post}")).json();
+    let files = post["metadata"]["files"].as_array().expect("files").iter();
+    let types: Vec<&Value> = files.map(|file| &file["mime_type"]).collect();
+    assert_eq!(types, ["", "text/plain; charset=utf-8", "application/json"]);
+}
+
+#[test]
+fn a_quoted_post_is_shown_to_those_who_may_read_it() {
+    let stage = Stage::new();
+    let mut world = stage.server.world();
+    let secret = world.add_channel(&stage.team, "secret", Kind::Private);
+    world.add_member(&secret, &stage.alice, Joining::Silently);
+    let told = world.post(&stage.alice, &secret, "the plan");
+    let open = world.post(&stage.alice, &stage.town, "well known");
+    let [told, open] = [&told, &open].map(|post| {
+        let text = format!("see {}", world.permalink(post));
+        world.post(&stage.alice, &stage.town, &text)
+    });
+    drop(world);
+    let embed = |token: &str, post: &str| {
+        let list = stage
+            .client
+            .get(token, &format!("channels/{}/posts?since=1", stage.town));
+        let list = list.json();
+        list["posts"][post]["metadata"]["embeds"][0]["data"]["post"]["message"].clone()
+    };
+    let (alice, bot) = (&stage.alice.token, &stage.bot.token);
+    assert_eq!(embed(alice, &told), "the plan");
+    assert_eq!(embed(bot, &told), Value::Null);
+    assert_eq!(embed(bot, &open), "well known");
+    let formers = stage.server.world().former_texts(&open);
+    assert_eq!(
+        formers.len(),
+        1,
+        "the server noted in the post what it quotes"
+    );
+}
+
+#[test]
+fn an_alert_has_its_text_in_attachments() {
+    let stage = Stage::new();
+    let alert = json!([{ "title": "disk full", "text": "on db1" }]);
+    let post = stage
+        .server
+        .world()
+        .webhook_post(&stage.alice, &stage.town, "", alert);
+    let post = stage.get(&format!("posts/{post}")).json();
+    assert_eq!(
+        (&post["message"], &post["type"]),
+        (&json!(""), &json!("slack_attachment"))
+    );
+    assert_eq!(post["props"]["attachments"][0]["text"], "on db1");
+    assert_eq!(
+        post["props"]["attachments"][0]["footer"], "",
+        "all fields are there"
+    );
+    assert_eq!(post["metadata"]["embeds"][0]["type"], "message_attachment");
 }
 
 #[test]

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::support::clock::{SimClock, Time};
+use super::support::mattermost::picture::picture_of;
 use super::support::mattermost::{Mattermost, Version, World};
 use super::{Client, Response};
 
 /// Fields that need only be of the same type.
-const LOOSE: [&str; 5] = [
+const LOOSE: [&str; 6] = [
     "request_id",
+    "mini_preview",
     "invite_id",
     "mention_count",
     "mention_count_root",
@@ -19,7 +21,13 @@ const LOOSE: [&str; 5] = [
 ];
 
 /// Headers that no client of ours reads.
-const UNREAD: [&str; 3] = ["Expires", "Vary", "X-Content-Type-Options"];
+const UNREAD: [&str; 5] = [
+    "Content-Security-Policy",
+    "Expires",
+    "Vary",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+];
 
 /// Ids are matched one to one:
 /// a recorded id stands for the same thing wherever it turns up. Times need only be set or not set.
@@ -171,6 +179,7 @@ impl Replay {
             self.differ(name, &recorded["status"], &ours.status.into());
         }
         match &recorded["body"] {
+            Value::String(text) if text == "<binary>" => self.compare_bytes(name, recorded, ours),
             Value::String(text) => {
                 if text.as_bytes() != ours.body {
                     self.differ(name, &recorded["body"], &ours.body.len().into());
@@ -193,6 +202,12 @@ impl Replay {
                 // How a body is framed depends on its length.
                 "Content-Length" | "Transfer-Encoding" => true,
                 name if UNREAD.contains(&name) => true,
+                "Last-Modified" => {
+                    self.etags.insert(value.into(), have.clone());
+                    !have.is_empty()
+                }
+                // Previews are of other sizes.
+                "Content-Range" if name == "file-preview-range" => !have.is_empty(),
                 "X-Version-Id" => number_of(value) == number_of(&have),
                 "Etag" => {
                     self.etags.insert(value.into(), have.clone());
@@ -206,6 +221,32 @@ impl Replay {
         }
         if ours.headers.contains_key("etag") && !wanted.contains_key("Etag") {
             self.differ(name, &"no Etag".into(), &"an Etag".into());
+        }
+    }
+
+    /// A picture is to be of the same format and size, packed bytes are to be packed.
+    fn compare_bytes(&mut self, name: &str, recorded: &Value, ours: &Response) {
+        let picture = &recorded["body_info"]["picture"];
+        let format = picture["format"].as_str().unwrap_or_default();
+        if ["PNG", "JPEG", "GIF", "WEBP"].contains(&format) {
+            let have = picture_of(&ours.body).map(|picture| {
+                let (mut width, mut height) = (picture.width, picture.height);
+                if name == "file-rotated-jpg" {
+                    // Recorded as it is stored, not as it is shown.
+                    (width, height) = (height, width);
+                }
+                let format = format!("{:?}", picture.format).to_uppercase();
+                json!({ "format": format, "width": width, "height": height })
+            });
+            let mut wanted = picture.clone();
+            wanted.as_object_mut().map(|picture| picture.remove("mode"));
+            if have.as_ref() != Some(&wanted) {
+                self.differ(name, &wanted, &have.unwrap_or_default());
+            }
+        }
+        let is_packed = ours.body.starts_with(&[0x1f, 0x8b]);
+        if recorded["headers"].get("Content-Encoding").is_some() != is_packed {
+            self.differ(name, &"packed bytes, or not".into(), &is_packed.into());
         }
     }
 

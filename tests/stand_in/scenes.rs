@@ -3,12 +3,23 @@
 use serde_json::{Value, json};
 
 use super::replay::Replay;
+use super::support::mattermost::picture::{gif, jpeg, jpeg_turned, png, webp};
 use super::support::mattermost::{Account, Joining, Kind, RateLimit, Version};
 
 /// All that was recorded, each scene on a server of its own.
 pub fn play_all(replay: &mut Replay) {
     first_session(replay);
-    for scene in [edits, refused_edits, deletions, single_posts, reactions] {
+    for scene in [
+        edits,
+        refused_edits,
+        deletions,
+        single_posts,
+        reactions,
+        files,
+        files_of_deleted_posts,
+        rights_to_files,
+        generated_by,
+    ] {
         replay.begin_anew();
         scene(replay);
     }
@@ -349,6 +360,27 @@ impl Cast {
         replay.step(|world| world.post(&self.bot, channel, text))
     }
 
+    /// An upload by Alice, which is the file that the recording is about.
+    fn uploads(
+        &self,
+        replay: &mut Replay,
+        channel: &str,
+        recording: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> String {
+        let file = replay.step(|world| world.upload(&self.alice, channel, name, bytes));
+        replay.about(recording, &file);
+        file
+    }
+
+    fn posts_file(&self, replay: &Replay, channel: &str, file: &str) -> String {
+        replay.step(|world| {
+            let draft = world.draft(&self.alice, channel, "");
+            draft.with_file(file).post()
+        })
+    }
+
     fn asks(&self, replay: &Replay, channel: &str, text: &str) -> String {
         replay.step(|world| world.post(&self.alice, channel, text))
     }
@@ -610,4 +642,209 @@ fn refused_reactions(replay: &mut Replay, cast: &Cast) {
     replay.about("reaction-add-no-permission", &post);
     replay.server.world().knobs.role_lacks = vec!["add_reaction"];
     replay.check(token, &["reaction-add-no-permission"]);
+}
+
+/// Every kind of file: what its post says of it, its bytes, and what is made of it for a look.
+fn files(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    #[rustfmt::skip] // A table.
+    let pictures = [
+        ("photo-png", png(1600, 1200)), ("large-png", png(3000, 2000)),
+        ("tall-png", png(300, 4000)), ("small-png", png(40, 30)),
+        ("photo-jpg", jpeg(1600, 1200)), ("rotated-jpg", jpeg_turned(3000, 2000)),
+        ("anim-gif", gif(320, 240)), ("photo-webp", webp(800, 600)),
+        ("really-jpeg-png", jpeg(200, 150)), ("picture", png(40, 30)),
+        ("upper-case-png", png(40, 30)),
+        // Not a format that the server looks into.
+        ("photo-avif", b"\0\0\0\x20ftypavif".to_vec()),
+    ];
+    for (kind, bytes) in pictures {
+        let recorded = replay.recorded(&format!("post-file-{kind}"));
+        let size = recorded["metadata"]["files"][0]["size"].as_u64();
+        let bytes = sized(bytes, size.expect("a size") as usize);
+        post_file(replay, &cast, kind, &bytes);
+    }
+    for kind in [
+        "drawing-svg",
+        "fake-png",
+        "notes-txt",
+        "readme-md",
+        "conf-toml",
+        "conf-yaml",
+        "main-rs",
+        "run-sh",
+        "makefile",
+        "tool-py",
+        "server-log",
+        "app-js",
+        "page-html",
+        "data-json",
+        "table-csv",
+        "query-sql",
+        "page-pdf",
+    ] {
+        let bytes = match replay.recorded(&format!("file-{kind}")) {
+            Value::String(text) => text.into_bytes(),
+            _ => b"{\"a\":1}\n".to_vec(),
+        };
+        post_file(replay, &cast, kind, &bytes);
+    }
+    let picture = replay.step(|world| {
+        let draft = world.draft(&cast.alice, &cast.channel, "look");
+        let bytes = sized(jpeg(640, 480), 46_754);
+        draft.attach("picture.jpg", &bytes).post()
+    });
+    let list = replay.recorded("posts-since-image");
+    remember_newest(replay, &list, &picture);
+    replay.check(&cast.bot.token, &["post-with-image", "posts-since-image"]);
+}
+
+fn post_file(replay: &mut Replay, cast: &Cast, kind: &str, bytes: &[u8]) {
+    let name = format!("post-file-{kind}");
+    let recorded = replay.recorded(&name);
+    let text = recorded["message"].as_str().expect("text").to_owned();
+    let file_name = recorded["metadata"]["files"][0]["name"].clone();
+    let post = replay.step(|world| {
+        let draft = world.draft(&cast.alice, &cast.channel, &text);
+        draft
+            .attach(file_name.as_str().expect("a name"), bytes)
+            .post()
+    });
+    replay.about(&name, &post);
+    let of_it = |what: &str| format!("file-{kind}{what}");
+    let names = [
+        name,
+        of_it(""),
+        of_it("-preview"),
+        of_it("-thumbnail"),
+        of_it("-gzip"),
+        of_it("-browser"),
+    ];
+    replay.check(&cast.bot.token, &names.each_ref().map(String::as_str));
+    if kind == "photo-png" {
+        #[rustfmt::skip] // A table.
+        replay.check(&cast.bot.token, &[
+            "file-if-modified-since", "file-download", "file-range", "file-range-end",
+            "file-range-beyond", "file-preview-range",
+        ]);
+        replay.check("", &["file-no-token"]);
+    }
+    if kind == "notes-txt" {
+        replay.check(&cast.bot.token, &["file-range-gzip"]);
+    }
+}
+
+/// How long a file can be read.
+fn files_of_deleted_posts(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    let token = &cast.bot.token;
+    let (small, other) = (sized(png(40, 30), 779), sized(png(40, 30), 789));
+    let name = "file-unattached";
+    let file = cast.uploads(replay, &cast.channel, name, "small.png", &small);
+    replay.check(token, &[name]);
+    let deleted = cast.posts_file(replay, &cast.channel, &file);
+    let list = replay.recorded("posts-since-deleted-file");
+    remember_newest(replay, &list, &deleted);
+    replay.about("posts-since-deleted-file", &cast.channel);
+    replay.step(|world| world.delete(&deleted));
+    #[rustfmt::skip] // A table.
+    replay.check(token, &[
+        "file-deleted-post", "file-deleted-post-preview", "posts-since-deleted-file",
+    ]);
+    for (name, file_name, bytes, asked_after_ms) in [
+        (
+            "file-deleted-post-never-read",
+            "small.png",
+            other.as_slice(),
+            0,
+        ),
+        ("file-deleted-post-text", "notes.txt", b"notes", 12_000),
+    ] {
+        let file = cast.uploads(replay, &cast.channel, name, file_name, bytes);
+        let post = cast.posts_file(replay, &cast.channel, &file);
+        replay.step(|world| world.delete(&post));
+        replay.clock.advance(asked_after_ms);
+        replay.check(token, &[name]);
+    }
+}
+
+/// Who may read a file.
+fn rights_to_files(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    let token = &cast.bot.token;
+    let small = sized(png(40, 30), 779);
+    for (name, kind) in [("open", Kind::Open), ("private", Kind::Private)] {
+        let channel = cast.channel(replay, name, kind);
+        replay.step(|world| world.add_member(&channel, &cast.alice, Joining::Silently));
+        let name = format!("file-not-member-{name}");
+        let file = cast.uploads(replay, &channel, &name, "small.png", &small);
+        cast.posts_file(replay, &channel, &file);
+        replay.check(token, &[&name, &format!("{name}-preview")]);
+    }
+    let left = cast.channel_with_all(replay, "left", Kind::Open);
+    let file = cast.uploads(replay, &left, "file-removed", "small.png", &small);
+    cast.posts_file(replay, &left, &file);
+    replay.step(|world| world.remove_member(&left, &cast.bot, &cast.admin));
+    let archived = cast.channel_with_all(replay, "archived", Kind::Open);
+    let file = cast.uploads(replay, &archived, "file-archived", "small.png", &small);
+    cast.posts_file(replay, &archived, &file);
+    replay.step(|world| world.archive(&archived, &cast.admin));
+    let text = "a long answer\n".repeat(10);
+    let upload = |name: &str, bytes: &[u8]| {
+        replay.step(|world| world.upload(&cast.bot, &cast.channel, name, bytes))
+    };
+    let own = upload("answer.txt", text.as_bytes());
+    let later = upload("edit.txt", b"x");
+    replay.about("file-own-unattached", &own);
+    #[rustfmt::skip] // A table.
+    replay.check(token, &[
+        "file-removed", "file-archived", "file-own-unattached", "file-unknown", "file-bad-id",
+    ]);
+    let answer = cast.post(replay, &cast.channel, "a file comes later");
+    replay.about("post-patch-file", &answer);
+    let patch = replay.recording("post-patch-file").expect("a recording");
+    replay.bind(&patch["request"]["body"]["file_ids"][0], &later);
+    let direct = replay.step(|world| world.direct_channel(&cast.alice, &cast.bot));
+    let answer = replay.step(|world| {
+        let draft = world.draft(&cast.bot, &direct, "x");
+        draft.attach("answer.txt", b"x").post()
+    });
+    replay.about("post-patch-direct", &answer);
+    replay.check(token, &["post-patch-file", "post-patch-direct"]);
+}
+
+/// As large as the real one.
+fn sized(mut bytes: Vec<u8>, size: usize) -> Vec<u8> {
+    bytes.resize(size, 0);
+    bytes
+}
+
+/// `props.ai_generated_by`.
+fn generated_by(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    let own =
+        replay.recording("post-create-ai-own").expect("a recording")["request"]["body"].take();
+    replay.bind(&own["channel_id"], &cast.channel);
+    replay.bind(&own["props"]["ai_generated_by"], &cast.bot);
+    let person = replay
+        .recording("post-create-ai-person")
+        .expect("a recording");
+    let person = &person["request"]["body"]["props"]["ai_generated_by"];
+    replay.bind(person, &cast.alice);
+    #[rustfmt::skip] // A table.
+    replay.check(&cast.bot.token, &[
+        "post-create-ai-own", "post-create-ai-person", "post-create-ai-unknown",
+        "post-create-ai-made-up", "post-create-ai-bad", "post-create-ai-number",
+        "post-create-ai-empty",
+    ]);
+    replay.check(
+        &cast.alice.token,
+        &[
+            "post-create-ai-by-person-own",
+            "post-create-ai-by-person-bot",
+        ],
+    );
+    let answer = cast.post(replay, &cast.channel, "x");
+    replay.about("post-patch-ai", &answer);
+    replay.check(&cast.bot.token, &["post-patch-ai", "post-patch-ai-person"]);
 }

@@ -7,6 +7,8 @@
 
 mod api;
 mod fault;
+mod files;
+pub mod picture;
 mod render;
 mod world;
 

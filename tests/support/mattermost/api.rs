@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Version;
 use super::render::List;
-use super::world::{Channel, Kind, Pending, Post, Typing, World};
+use super::world::{Channel, Kind, Pending, Post, Typing, World, whole_props};
 use crate::support::wire::Request;
 
 /// An answer before it is put on the wire.
@@ -20,6 +20,12 @@ pub struct Answer {
     pub by_handler: bool,
 }
 
+impl Answer {
+    pub(super) fn add(&mut self, name: &str, value: &str) {
+        self.headers.push((name.into(), value.into()));
+    }
+}
+
 /// What the server does with a request.
 pub(super) enum Served {
     Answer(Answer),
@@ -28,7 +34,7 @@ pub(super) enum Served {
 }
 
 /// An error, thrown from anywhere.
-type Result<T> = std::result::Result<T, Answer>;
+pub(super) type Result<T> = std::result::Result<T, Answer>;
 
 /// The server stops looking for changed posts at this many.
 const SINCE_LIMIT: usize = 1000;
@@ -87,6 +93,7 @@ pub(super) fn serve(world: &mut World, request: &Request, user: Option<&str>) ->
         return Served::Answer(web_app());
     };
     let segments: Vec<&str> = path.split('/').collect();
+    world.viewer = user.unwrap_or_default().into();
     let mut call = Call {
         world,
         request,
@@ -136,7 +143,7 @@ pub(super) fn session_expired() -> Answer {
     refusal(401, "api.context.session_expired.app_error", message)
 }
 
-fn forbidden() -> Answer {
+pub(super) fn forbidden() -> Answer {
     let message = "You do not have the appropriate permissions.";
     refusal(403, "api.context.permissions.app_error", message)
 }
@@ -197,11 +204,11 @@ fn ok_tagged(etag: String, body: impl Display) -> Result<Served> {
 }
 
 /// One request being served.
-struct Call<'a> {
-    world: &'a mut World,
-    request: &'a Request,
+pub(super) struct Call<'a> {
+    pub world: &'a mut World,
+    pub request: &'a Request,
     query: &'a str,
-    user: &'a str,
+    pub user: &'a str,
 }
 
 impl Call<'_> {
@@ -256,6 +263,8 @@ impl Call<'_> {
                 self.unreact(user, id, name)
             }
             ("GET", ["files", id]) => self.file(id),
+            ("GET", ["files", id, "preview"]) => self.file_preview(id),
+            ("GET", ["files", id, "thumbnail"]) => self.file_thumbnail(id),
             ("POST", ["commands", "execute"]) => self.command(),
             _ => Err(self.no_such_call()),
         }
@@ -311,7 +320,7 @@ impl Call<'_> {
         }
     }
 
-    fn parameter(&self, name: &str) -> Option<&str> {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         let pairs = self
             .query
             .split('&')
@@ -339,7 +348,7 @@ impl Call<'_> {
         format!("{}.{rest}", self.world.version.number())
     }
 
-    fn check_id(&self, what: &str, id: &str) -> Result<()> {
+    pub(super) fn check_id(&self, what: &str, id: &str) -> Result<()> {
         if id.len() == 26 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Ok(());
         }
@@ -523,11 +532,8 @@ impl Call<'_> {
         channel.is_some_and(|channel| channel.members.contains_key(self.user))
     }
 
-    /// Members read; an open channel is read by its whole team.
-    fn may_read(&self, channel: &Channel) -> bool {
-        let team = self.world.teams.get(&channel.team_id);
-        let in_team = team.is_some_and(|team| team.members.contains(self.user));
-        channel.members.contains_key(self.user) || (channel.kind == Kind::Open && in_team)
+    pub(super) fn may_read(&self, channel: &Channel) -> bool {
+        self.world.may_read(self.user, channel)
     }
 
     fn readable(&self, channel: &str) -> Result<&Channel> {
@@ -888,24 +894,6 @@ impl Call<'_> {
         ok_tagged(etag, self.world.list_json(&list))
     }
 
-    fn file(&self, id: &str) -> Result<Served> {
-        self.check_id("file_id", id)?;
-        let file = self.world.files.get(id).ok_or_else(|| {
-            refusal(
-                404,
-                "app.file_info.get.app_error",
-                "Unable to get the file info.",
-            )
-        })?;
-        self.readable(&file.channel_id)?;
-        Ok(Served::Answer(Answer {
-            status: 200,
-            headers: vec![("Content-Type".into(), file.mime_type.clone())],
-            body: file.bytes.clone(),
-            by_handler: true,
-        }))
-    }
-
     // Writing posts.
 
     /// The order of the checks is the server's: rights, archived, seen before, root, length.
@@ -928,6 +916,7 @@ impl Call<'_> {
             return Err(refusal);
         }
         let props = body["props"].as_object().cloned().unwrap_or_default();
+        let props = self.props_by(self.user, props)?;
         let knobs = &self.world.knobs;
         let mut delay_ms = knobs.commit_delay_ms;
         if props.get("unsafe_links").is_none_or(|flag| flag != "true") {
@@ -937,7 +926,7 @@ impl Call<'_> {
             .world
             .draft(self.user, &channel_id, &text("message"))
             .root(&root_id);
-        let draft = draft.kind(&text("type")).props(whole_props(&props).into());
+        let draft = draft.kind(&text("type")).props(props.into());
         let index = draft.visible_after_ms(delay_ms).insert();
         let now = self.world.elapsed_ms();
         if !pending_id.is_empty() {
@@ -1038,7 +1027,7 @@ impl Call<'_> {
         let index = self.own_post(id, "edit_post")?;
         self.check_patch(index, &patch)?;
         let former = self.world.posts[index].clone();
-        let edited = self.patched(&former, &patch);
+        let edited = self.patched(&former, &patch)?;
         let delay_ms = self.world.knobs.edit_takes_ms;
         if delay_ms == 0 {
             self.world.write_back(index, former, edited);
@@ -1079,12 +1068,13 @@ impl Call<'_> {
     }
 
     /// What a patch makes of a post: props are replaced whole.
-    fn patched(&mut self, post: &Post, patch: &Value) -> Post {
+    fn patched(&mut self, post: &Post, patch: &Value) -> Result<Post> {
         let mut post = post.clone();
         if let Some(message) = patch["message"].as_str() {
             post.message = message.into();
         }
         if let Some(props) = patch["props"].as_object() {
+            let props = self.props_by(&post.user_id, props.clone())?;
             post.props = whole_props(props);
         }
         if let Some(pinned) = patch["is_pinned"].as_bool() {
@@ -1097,7 +1087,33 @@ impl Call<'_> {
             post.file_ids = ids.map(str::to_owned).collect();
             self.world.attach(&mut post);
         }
-        post
+        Ok(post)
+    }
+
+    /// Props that an author may set: 11.6 looks at whom he names as the one who generated the text.
+    fn props_by(&self, author: &str, mut props: Map<String, Value>) -> Result<Map<String, Value>> {
+        let named = props.get("ai_generated_by").and_then(Value::as_str);
+        let Some(named) = named.filter(|_| self.world.version == Version::V11_6) else {
+            return Ok(props);
+        };
+        match self.world.users.get(named) {
+            _ if named.is_empty() => {}
+            None => {
+                props.remove("ai_generated_by");
+            }
+            Some(user) if user.is_bot || user.id == author => {
+                props.insert(
+                    "ai_generated_by_username".into(),
+                    user.username.as_str().into(),
+                );
+            }
+            Some(_) => {
+                let id = "api.post.fill_in_post_props.invalid_ai_generated_user.app_error";
+                let message = "The AI-generated user must be either the post creator or a bot.";
+                return Err(refusal(400, id, message));
+            }
+        }
+        Ok(props)
     }
 
     fn delete_post(&mut self, id: &str) -> Result<Served> {
@@ -1290,25 +1306,6 @@ impl Call<'_> {
             "skip_slack_parsing": false, "attachments": null, "extra_responses": null,
         }))
     }
-}
-
-/// Props as they are kept: message attachments get all of their fields.
-fn whole_props(props: &Map<String, Value>) -> Map<String, Value> {
-    let mut props = props.clone();
-    let attachments = props.get_mut("attachments").and_then(Value::as_array_mut);
-    for attachment in attachments.into_iter().flatten() {
-        let mut whole = json!({
-            "id": 0, "fallback": "", "color": "", "pretext": "", "author_name": "",
-            "author_link": "", "author_icon": "", "title": "", "title_link": "", "text": "",
-            "fields": null, "image_url": "", "thumb_url": "", "footer": "", "footer_icon": "",
-            "ts": null,
-        });
-        if let (Some(whole), Some(given)) = (whole.as_object_mut(), attachment.as_object()) {
-            whole.extend(given.clone());
-        }
-        *attachment = whole;
-    }
-    props
 }
 
 fn created(world: &mut World, index: usize, pending_id: &str) -> Answer {

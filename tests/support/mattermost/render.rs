@@ -6,6 +6,8 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::Version;
+use super::files::{extension_of, mini_preview};
+use super::picture::{Format, base64};
 use super::world::{Channel, File, Post, Reaction, Team, User, World};
 
 impl World {
@@ -128,16 +130,22 @@ impl World {
     }
 
     fn file_json(&self, file: &File) -> Value {
-        let extension = file
-            .name
-            .rsplit_once('.')
-            .map_or("", |(_, extension)| extension);
         let mut value = json!({
-            "id": file.id, "user_id": file.user_id, "post_id": file.post_id,
+            "id": file.id, "user_id": file.user_id, "post_id": file.post_id, "channel_id": "",
             "create_at": file.create_at, "update_at": file.create_at, "delete_at": 0,
-            "name": file.name, "extension": extension, "size": file.bytes.len(),
+            "name": file.name, "extension": extension_of(&file.name), "size": file.bytes.len(),
             "mime_type": file.mime_type, "mini_preview": null, "remote_id": "",
         });
+        if let Some(picture) = file.picture() {
+            value["width"] = picture.width.into();
+            value["height"] = picture.height.into();
+            if picture.format != Format::Gif && file.has_preview() {
+                value["has_preview_image"] = true.into();
+            }
+        }
+        if file.has_preview() {
+            value["mini_preview"] = base64(&mini_preview()).into();
+        }
         if self.version == Version::V11_6 {
             value["channel_id"] = file.channel_id.as_str().into();
             value["archived"] = false.into();
@@ -148,6 +156,15 @@ impl World {
     /// A deleted post's text is gone for those who read it.
     pub(super) fn post_json(&self, index: usize, reply_count: usize) -> Value {
         let post = &self.posts[index];
+        let mut value = self.post_fields(post, reply_count);
+        value["metadata"] = match post.delete_at {
+            0 => self.metadata(post).into(),
+            _ => json!({}),
+        };
+        value
+    }
+
+    fn post_fields(&self, post: &Post, reply_count: usize) -> Value {
         let message = if post.delete_at == 0 {
             post.message.as_str()
         } else {
@@ -173,10 +190,6 @@ impl World {
         if post.has_reactions {
             value["has_reactions"] = true.into();
         }
-        value["metadata"] = match post.delete_at {
-            0 => self.metadata(post).into(),
-            _ => json!({}),
-        };
         value
     }
 
@@ -193,8 +206,30 @@ impl World {
         let attachments = post.props.get("attachments").and_then(Value::as_array);
         if attachments.is_some_and(|attachments| !attachments.is_empty()) {
             metadata.insert("embeds".into(), json!([{ "type": "message_attachment" }]));
+        } else if let Some(embed) = self.permalink_embed(post) {
+            metadata.insert("embeds".into(), json!([embed]));
         }
         metadata
+    }
+
+    /// The quoted post, if the one who asks may read it.
+    fn permalink_embed(&self, post: &Post) -> Option<Value> {
+        let quoted = self.quoted(&post.message)?;
+        let channel = &self.channels[&self.posts[quoted].channel_id];
+        if !self.may_read(&self.viewer, channel) {
+            return None;
+        }
+        let team = self.teams.get(&channel.team_id);
+        let preview = &self.posts[quoted];
+        let mut shown = self.post_fields(preview, 0);
+        // Quotes within the quote are not shown.
+        shown["metadata"] = json!({});
+        Some(json!({ "type": "permalink", "data": {
+            "post_id": preview.id, "post": shown,
+            "team_name": team.map_or("", |team| team.name.as_str()),
+            "channel_display_name": channel.display_name, "channel_type": channel.kind.letter(),
+            "channel_id": channel.id,
+        }}))
     }
 
     pub(super) fn reactions_json(&self, post: &Post) -> Value {
@@ -246,7 +281,8 @@ impl World {
 
     fn kept_post_json(&self, index: usize, reply_count: usize) -> Ref<'_, str> {
         let kept = &self.posts[index].json;
-        if !matches!(&*kept.borrow(), Some((count, _)) if *count == reply_count) {
+        let is_kept = matches!(&*kept.borrow(), Some((count, _)) if *count == reply_count);
+        if !is_kept || self.quoted(&self.posts[index].message).is_some() {
             let json = self.post_json(index, reply_count).to_string();
             *kept.borrow_mut() = Some((reply_count, json));
         }

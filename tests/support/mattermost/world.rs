@@ -7,6 +7,7 @@ use std::ops::Deref;
 use serde_json::{Map, Value, json};
 
 use super::Version;
+use super::files::mime_type_of;
 use crate::support::clock::Time;
 
 /// What happens at a later time.
@@ -147,6 +148,9 @@ pub struct File {
     pub name: String,
     pub mime_type: String,
     pub bytes: Vec<u8>,
+    pub delete_at: u64,
+    /// Somebody got its bytes: 11.6 goes on giving them when the post is deleted.
+    pub was_read: bool,
 }
 
 impl Reaction {
@@ -241,6 +245,13 @@ pub struct Knobs {
     pub rate_limit: Option<RateLimit>,
     /// Each request takes this much (simulated) time.
     pub request_takes_ms: u64,
+    /// Each request for a file is answered this much later.
+    pub file_takes_ms: u64,
+    /// And a file's bytes take their time, at this rate, before they come.
+    pub file_bytes_per_sec: Option<u64>,
+    /// Whether the server's machine has tables of mime types: without them `.md`, `.rs`, `.py` and
+    /// the like have none.
+    pub mime_tables: bool,
     pub log_requests: bool,
     /// Members of channels may read and not post.
     pub no_posting: bool,
@@ -267,6 +278,9 @@ impl Default for Knobs {
             date_offset_ms: 0,
             rate_limit: None,
             request_takes_ms: 0,
+            file_takes_ms: 0,
+            file_bytes_per_sec: None,
+            mime_tables: true,
             no_posting: false,
             role_lacks: Vec::new(),
             log_requests: true,
@@ -302,6 +316,8 @@ pub struct World {
     pub(super) pending: HashMap<String, Pending>,
     /// When the rate limit's bucket is empty again, in milliseconds since the beginning.
     pub(super) bucket_empty_at: u64,
+    /// Who asks now: a quoted post is shown to those who may read it.
+    pub(super) viewer: String,
     pub typing: Vec<Typing>,
     pub log: Vec<Logged>,
     /// Counted whether they are logged or not.
@@ -340,6 +356,7 @@ impl World {
             emoji: BTreeSet::new(),
             pending: HashMap::new(),
             bucket_empty_at: 0,
+            viewer: String::new(),
             typing: Vec::new(),
             log: Vec::new(),
             request_count: 0,
@@ -719,6 +736,48 @@ impl World {
         }
     }
 
+    /// A post by a webhook that `user` made, with message attachments (alerts have all of their text
+    /// there).
+    pub fn webhook_post(
+        &mut self,
+        user: &str,
+        channel: &str,
+        text: &str,
+        attachments: Value,
+    ) -> String {
+        let draft = self.draft(user, channel, text).kind("slack_attachment");
+        let props = json!({
+            "from_webhook": "true", "webhook_display_name": "alerts",
+            "override_username": "alerts", "attachments": attachments,
+        });
+        draft.props(props).not_by_api().post()
+    }
+
+    /// The address of a post, as people copy it: in a text, 11.6 embeds the post that it leads to.
+    pub fn permalink(&self, post: &str) -> String {
+        let channel = &self.channels[&self.posts[self.index(post)].channel_id];
+        let team = self.teams.get(&channel.team_id);
+        let team = team.or_else(|| self.teams.values().next());
+        let team = team.map_or("", |team| &team.name);
+        format!("{SITE_URL}/{team}/pl/{post}")
+    }
+
+    /// The post that the text's first address of a post leads to.
+    pub(super) fn quoted(&self, message: &str) -> Option<usize> {
+        let (_, rest) = message.split_once(SITE_URL)?;
+        let (_, id) = rest.split_once("/pl/")?;
+        let quoted = *self.post_index.get(id.get(..26)?)?;
+        let is_there = self.version == Version::V11_6 && self.posts[quoted].delete_at == 0;
+        is_there.then_some(quoted)
+    }
+
+    /// Members read; an open channel is read by its whole team.
+    pub(super) fn may_read(&self, user: &str, channel: &Channel) -> bool {
+        let team = self.teams.get(&channel.team_id);
+        let in_team = team.is_some_and(|team| team.members.contains(user));
+        channel.members.contains_key(user) || (channel.kind == Kind::Open && in_team)
+    }
+
     /// `count` posts, numbered from 0, the last one now and each `apart_ms` after the one before.
     pub fn post_many(
         &mut self,
@@ -757,6 +816,13 @@ impl World {
         if root_id.is_empty() {
             channel.last_root_post_at = channel.last_root_post_at.max(create_at);
             channel.total_msg_count_root += u64::from(counts);
+        }
+        if let Some(quoted) = self.quoted(&self.posts[index].message) {
+            // The server edits the post at once, to note what it quotes.
+            let (former, mut noted) = (self.posts[index].clone(), self.posts[index].clone());
+            let id = self.posts[quoted].id.as_str();
+            noted.props.insert("previewed_post".into(), id.into());
+            self.write_back(index, former, noted);
         }
     }
 
@@ -844,6 +910,25 @@ impl World {
         }
     }
 
+    /// A file that is in no post yet. Its id.
+    pub fn upload(&mut self, user: &str, channel: &str, name: &str, bytes: &[u8]) -> String {
+        let id = self.random.id();
+        let file = File {
+            id: id.clone(),
+            user_id: user.into(),
+            post_id: String::new(),
+            channel_id: channel.into(),
+            create_at: self.now(),
+            name: name.into(),
+            mime_type: mime_type_of(name, self.knobs.mime_tables),
+            bytes: bytes.into(),
+            delete_at: 0,
+            was_read: false,
+        };
+        self.files.insert(id.clone(), file);
+        id
+    }
+
     /// Makes free files of the post's author its own, and drops from `file_ids` what is not its own.
     pub(super) fn attach(&mut self, post: &mut Post) {
         let (post_id, user_id) = (&post.id, &post.user_id);
@@ -877,6 +962,11 @@ impl World {
             self.posts[index].delete_at = now;
             let props = &mut self.posts[index].props;
             props.insert("deleteBy".into(), by.clone().into());
+            for file in &self.posts[index].file_ids {
+                if let Some(file) = self.files.get_mut(file) {
+                    file.delete_at = now;
+                }
+            }
             self.touch(index, now);
         }
     }
@@ -972,6 +1062,9 @@ impl World {
     }
 }
 
+/// Where its users find the server, as its settings say.
+const SITE_URL: &str = "http://chat.example";
+
 /// The posts that `total_msg_count` leaves out.
 const COMES_AND_GOES: [&str; 10] = [
     "system_join_leave",
@@ -985,6 +1078,24 @@ const COMES_AND_GOES: [&str; 10] = [
     "system_add_to_team",
     "system_remove_from_team",
 ];
+
+/// Props as they are kept: message attachments get all of their fields.
+pub(super) fn whole_props(mut props: Map<String, Value>) -> Map<String, Value> {
+    let attachments = props.get_mut("attachments").and_then(Value::as_array_mut);
+    for attachment in attachments.into_iter().flatten() {
+        let mut whole = json!({
+            "id": 0, "fallback": "", "color": "", "pretext": "", "author_name": "",
+            "author_link": "", "author_icon": "", "title": "", "title_link": "", "text": "",
+            "fields": null, "image_url": "", "thumb_url": "", "footer": "", "footer_icon": "",
+            "ts": null,
+        });
+        if let (Some(whole), Some(given)) = (whole.as_object_mut(), attachment.as_object()) {
+            whole.extend(given.clone());
+        }
+        *attachment = whole;
+    }
+    props
+}
 
 fn answered(props: &Map<String, Value>) -> Option<&str> {
     props.get("prx")?.get("in_reply_to")?.as_str()
@@ -1030,19 +1141,29 @@ impl Draft<'_> {
         self
     }
 
+    /// With a file. Its mime type is what the server would take from the name.
+    pub fn attach(mut self, name: &str, bytes: &[u8]) -> Self {
+        let (user, channel) = (&self.post.user_id, &self.post.channel_id);
+        let id = self.world.upload(user, channel, name, bytes);
+        let file = self.world.files.get_mut(&id).expect("the one just made");
+        file.post_id = self.post.id.clone();
+        self.post.file_ids.push(id);
+        self
+    }
+
+    /// With an upload of its author.
+    pub fn with_file(mut self, id: &str) -> Self {
+        self.post.file_ids.push(id.into());
+        self.world.attach(&mut self.post);
+        self
+    }
+
+    /// With a file of this mime type, whatever its name.
     pub fn file(mut self, name: &str, mime_type: &str, bytes: &[u8]) -> Self {
-        let file = File {
-            id: self.world.random.id(),
-            user_id: self.post.user_id.clone(),
-            post_id: self.post.id.clone(),
-            channel_id: self.post.channel_id.clone(),
-            create_at: self.world.now(),
-            name: name.into(),
-            mime_type: mime_type.into(),
-            bytes: bytes.into(),
-        };
-        self.post.file_ids.push(file.id.clone());
-        self.world.files.insert(file.id.clone(), file);
+        self = self.attach(name, bytes);
+        let id = self.post.file_ids.last().expect("the one just attached");
+        let file = self.world.files.get_mut(id).expect("a file");
+        file.mime_type = mime_type.into();
         self
     }
 
@@ -1075,6 +1196,7 @@ impl Draft<'_> {
         let world = self.world;
         self.post.create_at = world.now().saturating_sub(self.created_ms_ago);
         self.post.update_at = self.post.create_at;
+        self.post.props = whole_props(self.post.props);
         if world.users[&self.post.user_id].is_bot && self.post.by_api {
             self.post.props.insert("from_bot".into(), "true".into());
         }
