@@ -405,11 +405,25 @@ impl Client {
     /// `GET files/{file}` by `Range`: the bytes from `from` on, `limit` at most. Beyond the file's end
     /// the server refuses (416).
     pub fn file_piece(&self, file: &str, from: u64, limit: usize) -> Result<FilePiece, ApiError> {
-        let path = format!("files/{}", encode(file));
+        self.piece(&format!("files/{}", encode(file)), from, limit)
+    }
+
+    /// `GET files/{file}/preview` by `Range`: the server's smaller copy of a picture, in another format
+    /// than its `Content-Type` says. 400: there is none.
+    pub fn preview_piece(
+        &self,
+        file: &str,
+        from: u64,
+        limit: usize,
+    ) -> Result<FilePiece, ApiError> {
+        self.piece(&format!("files/{}/preview", encode(file)), from, limit)
+    }
+
+    fn piece(&self, path: &str, from: u64, limit: usize) -> Result<FilePiece, ApiError> {
         let last = from.saturating_add(limit as u64).saturating_sub(1);
         let range = format!("bytes={from}-{last}");
         let timeout = FILE_TIMEOUT.min(self.times.call);
-        let response = self.send("GET", &path, None, &[("Range", &range)], timeout)?;
+        let response = self.send("GET", path, None, &[("Range", &range)], timeout)?;
         // A proxy may take the range away and send all of it.
         let skipped = if response.status == 206 { 0 } else { from };
         let total = response.header("Content-Range").and_then(total_size);

@@ -124,6 +124,49 @@ pub struct Props {
     pub has_prx: bool,
     /// Whom a `system_add_to_channel` post is about.
     pub added_user_id: Option<UserId>,
+    /// What a webhook calls itself: `override_username`, or else `webhook_display_name`.
+    pub program_name: Option<String>,
+    pub attachments: Vec<Attachment>,
+}
+
+/// One of `props.attachments`, the boxes in which programs show what they have to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachment {
+    pub pretext: String,
+    pub author_name: String,
+    pub title: String,
+    pub title_link: String,
+    pub text: String,
+    /// Title and value.
+    pub fields: Vec<(String, String)>,
+    pub footer: String,
+    /// Shown where attachments are not.
+    pub fallback: String,
+}
+
+impl Attachment {
+    fn from_value(value: &Value) -> Attachment {
+        let text = |value: &Value, name: &str| match &value[name] {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            _ => String::new(),
+        };
+        let fields = value["fields"].as_array().map(Vec::as_slice);
+        let fields = fields.unwrap_or_default().iter();
+        Attachment {
+            pretext: text(value, "pretext"),
+            author_name: text(value, "author_name"),
+            title: text(value, "title"),
+            title_link: text(value, "title_link"),
+            text: text(value, "text"),
+            fields: fields
+                .map(|field| (text(field, "title"), text(field, "value")))
+                .collect(),
+            footer: text(value, "footer"),
+            fallback: text(value, "fallback"),
+        }
+    }
 }
 
 /// `props.prx` of an answer: the part `part` (from 0) of `of` of the answer to `in_reply_to`.
@@ -166,10 +209,24 @@ impl<'de> Deserialize<'de> for Props {
                     } else if key == "prx" {
                         let value = map.next_value_seed(Shallow { depth: 1 })?;
                         props.has_prx = true;
-                        props.prx = PrxProps::deserialize(value).ok();
+                        if value.is_object() {
+                            props.prx = PrxProps::deserialize(value).ok();
+                        }
                     } else if key == "addedUserId" {
                         let value = map.next_value_seed(Shallow { depth: 0 })?;
                         props.added_user_id = value.as_str().map(UserId::from);
+                    } else if key == "override_username" || key == "webhook_display_name" {
+                        let is_shown = key == "override_username";
+                        let value = map.next_value_seed(Shallow { depth: 0 })?;
+                        let name = value.as_str().filter(|name| !name.trim().is_empty());
+                        if name.is_some() && (is_shown || props.program_name.is_none()) {
+                            props.program_name = name.map(str::to_owned);
+                        }
+                    } else if key == "attachments" {
+                        let value = map.next_value_seed(Shallow { depth: 4 })?;
+                        let list = value.as_array().map(Vec::as_slice);
+                        let list = list.unwrap_or_default().iter();
+                        props.attachments = list.map(Attachment::from_value).collect();
                     } else {
                         map.next_value::<IgnoredAny>()?;
                     }
@@ -181,7 +238,7 @@ impl<'de> Deserialize<'de> for Props {
     }
 }
 
-/// Reads any JSON value; arrays, and objects inside more than `depth` others, as null. A `Value` of a
+/// Reads any JSON value; arrays and objects below more than `depth` others as null. A `Value` of a
 /// property that is nested 128 deep is an error, and one such post would make its list unreadable.
 struct Shallow {
     depth: usize,
@@ -227,8 +284,15 @@ impl<'de> Visitor<'de> for Shallow {
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Value, S::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Null)
+        let Some(depth) = self.depth.checked_sub(1) else {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Value::Null);
+        };
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(Shallow { depth })? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Value, M::Error> {
@@ -250,6 +314,9 @@ impl<'de> Visitor<'de> for Shallow {
 pub struct Metadata {
     #[serde(deserialize_with = "nullable")]
     pub files: Vec<FileInfo>,
+    /// The posts that this one links to, as far as the server lets the reader see them.
+    #[serde(rename = "embeds", deserialize_with = "linked_posts")]
+    pub linked: Vec<Post>,
 }
 
 /// A file attached to a post.
@@ -263,8 +330,67 @@ pub struct FileInfo {
     /// In bytes.
     #[serde(deserialize_with = "whole")]
     pub size: u64,
+    /// What the name's ending says; the bytes may be something else.
     #[serde(deserialize_with = "nullable")]
     pub mime_type: String,
+    /// In pixels, upright; 0 for what the server does not know as a picture.
+    #[serde(deserialize_with = "whole")]
+    pub width: u64,
+}
+
+/// The posts in a post's `embeds`, those of type `permalink`. They have no embeds of their own.
+fn linked_posts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Post>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Embed {
+        #[serde(rename = "type", deserialize_with = "nullable")]
+        kind: String,
+        #[serde(deserialize_with = "linked_post")]
+        data: Option<LinkedPost>,
+    }
+    let embeds = Option::<Vec<Embed>>::deserialize(deserializer)?.unwrap_or_default();
+    let permalinks = embeds.into_iter().filter(|embed| embed.kind == "permalink");
+    let posts = permalinks.filter_map(|embed| embed.data);
+    Ok(posts.map(LinkedPost::into_post).collect())
+}
+
+/// The `post` in an embed's data, if the data is an object that has one. Other embeds have other data.
+fn linked_post<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LinkedPost>, D::Error> {
+    let data = Shallow { depth: 8 }.deserialize(deserializer)?;
+    Ok(LinkedPost::deserialize(&data["post"]).ok())
+}
+
+/// A post but for its embeds.
+#[derive(Deserialize)]
+struct LinkedPost {
+    id: PostId,
+    #[serde(default, deserialize_with = "nullable")]
+    create_at: ServerTime,
+    #[serde(default, deserialize_with = "nullable")]
+    delete_at: ServerTime,
+    #[serde(default, deserialize_with = "nullable")]
+    user_id: UserId,
+    #[serde(default, deserialize_with = "nullable")]
+    message: String,
+    #[serde(rename = "type", default, deserialize_with = "nullable")]
+    kind: String,
+    #[serde(default, deserialize_with = "nullable")]
+    props: Props,
+}
+
+impl LinkedPost {
+    fn into_post(self) -> Post {
+        Post {
+            id: self.id,
+            create_at: self.create_at,
+            delete_at: self.delete_at,
+            user_id: self.user_id,
+            message: self.message,
+            kind: self.kind,
+            props: self.props,
+            ..Post::default()
+        }
+    }
 }
 
 /// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).
@@ -383,7 +509,7 @@ mod tests {
     fn no_property_however_deep_makes_a_list_unreadable() {
         let arrays = "[".repeat(5000) + &"]".repeat(5000);
         let objects = "{\"x\":".repeat(5000) + "1" + &"}".repeat(5000);
-        for key in ["prx", "from_bot", "addedUserId", "other"] {
+        for key in ["prx", "from_bot", "addedUserId", "attachments", "other"] {
             for deep in [&arrays, &objects] {
                 let list = format!(
                     r#"{{"order":["a"],"posts":{{"a":{{"id":"a","props":{{"{key}":{deep},"from_webhook":"true"}}}}}}}}"#
@@ -394,6 +520,71 @@ mod tests {
                 assert_eq!(props.has_prx, key == "prx");
                 assert_eq!(props.prx, None);
             }
+        }
+    }
+
+    #[test]
+    fn attachments_are_read_whatever_they_hold() {
+        let read = |attachments: Value| {
+            let props = serde_json::json!({
+                "attachments": attachments, "webhook_display_name": "ci", "override_username": "CI",
+            });
+            let props: Props = serde_json::from_str(&props.to_string()).unwrap();
+            assert_eq!(props.program_name.as_deref(), Some("CI"));
+            props.attachments
+        };
+        let alert = serde_json::json!([{
+            "title": "Disk full", "text": null, "actions": [{"name": "Silence"}],
+            "fields": [{"title": "Free", "value": 3, "short": true}, {"title": "Host", "value": "db1"}],
+        }]);
+        let expected = Attachment {
+            title: "Disk full".into(),
+            fields: vec![("Free".into(), "3".into()), ("Host".into(), "db1".into())],
+            ..Attachment::default()
+        };
+        assert_eq!(read(alert), [expected]);
+        for odd in [
+            serde_json::json!(null),
+            serde_json::json!("text"),
+            serde_json::json!({"title": "x"}),
+            serde_json::json!([]),
+        ] {
+            assert_eq!(read(odd), []);
+        }
+        let odd = serde_json::json!([null, {"fields": {"title": 1}}]);
+        assert_eq!(read(odd), [Attachment::default(), Attachment::default()]);
+    }
+
+    #[test]
+    fn linked_posts_are_read_from_permalink_embeds_alone() {
+        let post = |embeds: &str| {
+            let post = format!(r#"{{"id": "p", "metadata": {{"embeds": {embeds}}}}}"#);
+            let post: Post = serde_json::from_str(&post).unwrap();
+            let linked = post.metadata.linked.into_iter();
+            let told = linked.map(|post| format!("{}: {}", post.user_id, post.message));
+            told.collect::<Vec<_>>()
+        };
+        let data = r#"{"post_id": "q", "post": {"id": "q", "user_id": "bob", "message": "Closed",
+            "metadata": {"embeds": [{"type": "permalink", "data": {"post": {"id": "r"}}}]}}}"#;
+        let permalink = format!(r#"{{"type": "permalink", "url": "u", "data": {data}}}"#);
+        assert_eq!(post(&format!("[{permalink}]")), ["bob: Closed"]);
+        let other = r#"{"type": "opengraph", "data": {"title": "t", "images": [{"url": "u"}]}}"#;
+        assert_eq!(post(&format!("[{other}, {permalink}]")), ["bob: Closed"]);
+        let deep = format!(
+            r#"[{{"type": "permalink", "data": {}1{}}}]"#,
+            r#"{"post":"#.repeat(5000),
+            "}".repeat(5000)
+        );
+        for nothing in [
+            "null",
+            "[]",
+            r#"[{"type": "image", "url": "u"}]"#,
+            r#"[{"type": "permalink", "data": null}, {"data": "text"}]"#,
+            r#"[{"type": "permalink", "data": {"post": null}}]"#,
+            &format!(r#"[{{"type": "link", "data": {data}}}]"#),
+            &deep,
+        ] {
+            assert!(post(nothing).is_empty(), "{nothing}");
         }
     }
 }
