@@ -737,7 +737,7 @@ fn the_model_is_given_what_allowed_people_and_the_bot_said_in_the_thread() {
         [
             "user: which colour?",
             "assistant: Blue.",
-            "user: and the sky,?"
+            "user: [Quotation: the program ann posted this]\n> by a webhook\n\nand the sky,?"
         ]
     );
     let by_ben = {
@@ -751,7 +751,7 @@ fn the_model_is_given_what_allowed_people_and_the_bot_said_in_the_thread() {
         [
             "user: ann: which colour?",
             "assistant: Blue.",
-            "user: ann: and the sky,?",
+            "user: [Quotation: the program ann posted this]\n> by a webhook\n\nann: and the sky,?",
             "assistant: Grey.",
             "user: ben: and the sea?"
         ]
@@ -1238,7 +1238,7 @@ fn text_files_are_read_and_all_files_are_named() {
         );
         assert!(asked.contains("[file: photo.png, 3 KB]"), "{asked}");
         assert!(
-            asked.contains("[drawing.md: it is not a text file]"),
+            asked.contains("[drawing.md: it is not a text file: it is a damaged PNG]"),
             "{asked}"
         );
     }

@@ -1,0 +1,486 @@
+//! Reads the files of the posts that the model is told, one piece at a time: texts whole, or their
+//! beginning and end; of pictures as much as tells what they are.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use log::debug;
+
+use super::text::{self, Excerpt, Kind};
+use crate::mattermost::FileInfo;
+use crate::mattermost::client::{ApiError, Client, FilePiece};
+
+/// The most bytes of a file that are asked for at once.
+pub(super) const PIECE: usize = 1 << 20;
+/// How long all files of a question together may take.
+const TIME: Duration = Duration::from_secs(20);
+/// The most files that are read for a question.
+const COUNT: usize = 50;
+/// As many bytes say what a picture is.
+const HEAD: usize = 64;
+/// Pictures that are wider or larger are told by the server's smaller copy.
+const WIDE: u64 = 1920;
+const LARGE: u64 = 1_000_000;
+/// In less room than this, in characters, a file of an earlier post is left out.
+const WORTH: usize = 200;
+
+const NO_ROOM: &str = "left out: there is no room for it";
+const UNREADABLE: &str = "it could not be read";
+
+/// How much is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Of all texts together; 0: none.
+    pub(super) file_chars: usize,
+    /// 0: none.
+    pub(super) max_images: usize,
+    /// In bytes, for each.
+    pub(super) max_image_size: u64,
+}
+
+/// A picture that the model is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    pub file: String,
+    /// The server's smaller copy is shown, not the file itself.
+    pub is_preview: bool,
+    /// By its first bytes, such as `image/png`.
+    pub media_type: &'static str,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// What came of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    Text(Excerpt),
+    Picture(Picture),
+    /// Why it is not shown.
+    Not(String),
+    /// Nothing of it is to be told but its name.
+    Named,
+}
+
+/// Reads files in the order in which they are given: the question's, then those of earlier posts, the
+/// newest first.
+pub(super) struct Reader {
+    files: VecDeque<FileInfo>,
+    /// So many of them are the question's.
+    of_question: usize,
+    limits: Limits,
+    began: Option<Duration>,
+    reading: Reading,
+    /// How often the request that is due has failed.
+    failures: u32,
+    shown: Vec<Shown>,
+    /// Of the texts read, in characters.
+    chars: usize,
+    pictures: usize,
+}
+
+/// What is known of the file that is being read.
+enum Reading {
+    /// Nothing.
+    Nothing,
+    Text {
+        /// What is to be read yet.
+        pieces: VecDeque<Piece>,
+        start: Vec<u8>,
+        end: Vec<u8>,
+    },
+    /// It is a picture; the server may have a smaller copy. What it is itself, if models take that.
+    Preview(Option<Picture>),
+}
+
+/// A part of a file, to be asked for at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    from: u64,
+    length: usize,
+    /// It follows a part that is left out, or another that does.
+    is_end: bool,
+}
+
+impl Reader {
+    pub(super) fn new(files: Vec<FileInfo>, of_question: usize, limits: Limits) -> Reader {
+        Reader {
+            files: files.into(),
+            of_question,
+            limits,
+            began: None,
+            reading: Reading::Nothing,
+            failures: 0,
+            shown: Vec::new(),
+            chars: 0,
+            pictures: 0,
+        }
+    }
+
+    /// Makes at most one request. Whether it made one: if not, all is read.
+    pub(super) fn step(&mut self, client: &Client, now: Duration) -> bool {
+        while let Some(file) = self.files.front() {
+            if let Some(shown) = self.without_request(file, now) {
+                self.finish(shown);
+                continue;
+            }
+            self.began.get_or_insert(now);
+            let (is_preview, piece) = self.due(file);
+            let read = match is_preview {
+                true => client.preview_piece(&file.id, piece.from, piece.length),
+                false => client.file_piece(&file.id, piece.from, piece.length),
+            };
+            let (id, size) = (file.id.clone(), file.size);
+            match read {
+                Ok(read) => {
+                    self.failures = 0;
+                    self.take(piece, read, size);
+                }
+                Err(error) => {
+                    debug!("file {id} cannot be read: {error}");
+                    self.failed(&error);
+                }
+            }
+            return true;
+        }
+        false
+    }
+
+    /// What came of each file, in their order, the texts cut to the room that there is.
+    pub(super) fn shown(self) -> Vec<Shown> {
+        let mut shown = self.shown;
+        allot(&mut shown, self.of_question, self.limits.file_chars);
+        shown
+    }
+
+    fn finish(&mut self, shown: Shown) {
+        match &shown {
+            Shown::Text(text) => self.chars += text.length(),
+            Shown::Picture(_) => self.pictures += 1,
+            Shown::Not(_) | Shown::Named => {}
+        }
+        self.shown.push(shown);
+        self.files.pop_front();
+        self.reading = Reading::Nothing;
+        self.failures = 0;
+    }
+
+    /// What comes of `file` if it need not be looked at any further.
+    fn without_request(&self, file: &FileInfo, now: Duration) -> Option<Shown> {
+        let Limits {
+            file_chars,
+            max_images,
+            ..
+        } = self.limits;
+        let is_picture = file.width > 0;
+        let is_earlier = self.shown.len() >= self.of_question;
+        let late = |began| now.saturating_sub(began) >= TIME;
+        if is_picture && max_images == 0 || !is_picture && file_chars == 0 {
+            Some(Shown::Named)
+        } else if is_picture && self.pictures >= max_images {
+            Some(too_many(max_images))
+        } else if !is_picture && is_earlier && self.chars >= file_chars || self.shown.len() >= COUNT
+        {
+            Some(Shown::Not(NO_ROOM.to_owned()))
+        } else if self.began.is_some_and(late) {
+            Some(Shown::Not("it could not be read in time".to_owned()))
+        } else {
+            None
+        }
+    }
+
+    /// What is to be asked for next, and whether of the preview.
+    fn due(&self, file: &FileInfo) -> (bool, Piece) {
+        let head = Piece {
+            from: 0,
+            length: HEAD,
+            is_end: false,
+        };
+        match &self.reading {
+            Reading::Preview(_) => (true, head),
+            Reading::Text { pieces, .. } => (false, pieces.front().copied().unwrap_or(head)),
+            Reading::Nothing if file.width > 0 => (false, head),
+            Reading::Nothing => {
+                let pieces = pieces(file.size, self.limits.file_chars);
+                (false, pieces.front().copied().unwrap_or(head))
+            }
+        }
+    }
+
+    /// `size`: what the post says of the file's.
+    fn take(&mut self, piece: Piece, read: FilePiece, size: u64) {
+        let size = read.total.unwrap_or(size);
+        match std::mem::replace(&mut self.reading, Reading::Nothing) {
+            Reading::Nothing => match text::kind(&read.bytes) {
+                Kind::Text if self.limits.file_chars == 0 => self.finish(Shown::Named),
+                Kind::Text => {
+                    let mut pieces = pieces(size, self.limits.file_chars);
+                    let (start, end) = (Vec::new(), Vec::new());
+                    // What was read to see whether it is a picture may be too little.
+                    if pieces
+                        .front()
+                        .is_none_or(|first| first.length <= piece.length)
+                    {
+                        pieces.pop_front();
+                        self.go_on(pieces, read.bytes, end, size);
+                    } else {
+                        self.reading = Reading::Text { pieces, start, end };
+                    }
+                }
+                kind => self.take_picture(kind, size),
+            },
+            Reading::Text {
+                mut pieces,
+                mut start,
+                mut end,
+            } => {
+                pieces.pop_front();
+                let part = if piece.is_end { &mut end } else { &mut start };
+                part.extend(read.bytes);
+                self.go_on(pieces, start, end, size);
+            }
+            Reading::Preview(own) => {
+                let preview = match (text::kind(&read.bytes), read.total) {
+                    (Kind::Picture(media_type), Some(size)) => self.picture(media_type, size, true),
+                    _ => None,
+                };
+                self.choose([own, preview]);
+            }
+        }
+    }
+
+    /// Goes on with the `pieces` of a text of `size` bytes, or ends it.
+    fn go_on(&mut self, pieces: VecDeque<Piece>, start: Vec<u8>, end: Vec<u8>, size: u64) {
+        if !pieces.is_empty() {
+            self.reading = Reading::Text { pieces, start, end };
+            return;
+        }
+        let read = (start.len() + end.len()) as u64;
+        let (start, end) = text::decode(&start, &end);
+        let text = Excerpt {
+            start,
+            left_out: size.saturating_sub(read),
+            end,
+        };
+        self.finish(Shown::Text(text.cut(self.limits.file_chars)));
+    }
+
+    /// Goes on with what is no text, or ends it.
+    fn take_picture(&mut self, kind: Kind, size: u64) {
+        let Limits { max_images, .. } = self.limits;
+        let wide = self.files.front().is_some_and(|file| file.width > WIDE);
+        match kind {
+            Kind::Picture(_) | Kind::OtherPicture(_) if max_images == 0 => {
+                self.finish(Shown::Named);
+            }
+            Kind::Picture(_) | Kind::OtherPicture(_) if self.pictures >= max_images => {
+                self.finish(too_many(max_images));
+            }
+            Kind::Picture(media_type) => {
+                let own = self.picture(media_type, size, false);
+                if wide || size > LARGE {
+                    self.reading = Reading::Preview(own);
+                } else {
+                    self.choose([own, None]);
+                }
+            }
+            Kind::OtherPicture(_) if self.files.front().is_some_and(|file| file.width > 0) => {
+                self.reading = Reading::Preview(None);
+            }
+            Kind::OtherPicture(what) => self.finish(Shown::Not(format!(
+                "it cannot be shown: it is a picture of a kind that is not read ({what})"
+            ))),
+            Kind::Other(what) => {
+                self.finish(Shown::Not(format!("it is not a text file: it is {what}")));
+            }
+            Kind::Unknown | Kind::Text => {
+                self.finish(Shown::Not("it is not a text file".to_owned()));
+            }
+        }
+    }
+
+    fn picture(&self, media_type: &'static str, size: u64, is_preview: bool) -> Option<Picture> {
+        Some(Picture {
+            file: self.files.front()?.id.clone(),
+            is_preview,
+            media_type,
+            size,
+        })
+    }
+
+    /// The smallest of the pictures that there are, if it is small enough.
+    fn choose(&mut self, pictures: [Option<Picture>; 2]) {
+        let limit = self.limits.max_image_size;
+        let smallest = pictures
+            .into_iter()
+            .flatten()
+            .min_by_key(|picture| picture.size);
+        self.finish(match smallest {
+            Some(picture) if picture.size <= limit => Shown::Picture(picture),
+            Some(_) => Shown::Not(format!(
+                "it cannot be shown: it is larger than {}",
+                text::size(limit)
+            )),
+            None => Shown::Not("it cannot be shown: pictures of its kind are not read".to_owned()),
+        });
+    }
+
+    /// What was refused is not asked for again, and all else once more.
+    fn failed(&mut self, error: &ApiError) {
+        self.failures += 1;
+        if self.failures < 2 && !error.is_closed() {
+            return;
+        }
+        match std::mem::replace(&mut self.reading, Reading::Nothing) {
+            Reading::Preview(own) => self.choose([own, None]),
+            _ => self.finish(Shown::Not(UNREADABLE.to_owned())),
+        }
+    }
+}
+
+fn too_many(max_images: usize) -> Shown {
+    Shown::Not(format!("not shown: at most {max_images} pictures are"))
+}
+
+/// How a text of `size` bytes is read of which at most `chars` characters are told: whole, or its
+/// beginning and its end; at even places, as UTF-16 needs it.
+fn pieces(size: u64, chars: usize) -> VecDeque<Piece> {
+    // No encoding has more than four bytes for a character.
+    let wanted = (chars as u64 * 4).max(4096);
+    if size == 0 {
+        // The server did not say.
+        return VecDeque::from([Piece {
+            from: 0,
+            length: wanted.min(PIECE as u64) as usize,
+            is_end: false,
+        }]);
+    }
+    let half = wanted / 4 * 2;
+    let parts = match size <= wanted {
+        true => vec![(0, size, false)],
+        false => vec![(0, half, false), ((size - half) & !1, size, true)],
+    };
+    let split = |(start, end, is_end)| {
+        (start..end).step_by(PIECE).map(move |from| Piece {
+            from,
+            length: (end - from).min(PIECE as u64) as usize,
+            is_end,
+        })
+    };
+    parts.into_iter().flat_map(split).collect()
+}
+
+/// Cuts the texts to `room` characters in all. The question's share it, so that none is without any;
+/// those of earlier posts get what is left, one after the other.
+fn allot(shown: &mut [Shown], of_question: usize, mut room: usize) {
+    let (asked, earlier) = shown.split_at_mut(of_question.min(shown.len()));
+    let mut texts: Vec<&mut Excerpt> = asked.iter_mut().filter_map(Shown::text).collect();
+    texts.sort_by_key(|text| text.length());
+    let mut left = texts.len();
+    for text in texts {
+        *text = std::mem::take(text).cut(room / left);
+        room -= text.length();
+        left -= 1;
+    }
+    for file in earlier {
+        let Some(text) = file.text() else { continue };
+        if text.length() > room && room < WORTH {
+            *file = Shown::Not(NO_ROOM.to_owned());
+            continue;
+        }
+        *text = std::mem::take(text).cut(room);
+        room -= text.length();
+    }
+}
+
+impl Shown {
+    fn text(&mut self) -> Option<&mut Excerpt> {
+        match self {
+            Shown::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_or_at_both_ends() {
+        let mb = PIECE as u64;
+        for (what, size, chars, expected) in [
+            ("small", 10, 20_000, vec![(0, 10, false)]),
+            ("unknown", 0, 20_000, vec![(0, 80_000, false)]),
+            (
+                "as much as is told",
+                80_000,
+                20_000,
+                vec![(0, 80_000, false)],
+            ),
+            (
+                "more",
+                100_001,
+                20_000,
+                vec![(0, 40_000, false), (60_000, 40_001, true)],
+            ),
+            (
+                "in pieces",
+                10 * mb,
+                1_000_000,
+                vec![
+                    (0, PIECE, false),
+                    (mb, 2_000_000 - PIECE, false),
+                    (10 * mb - 2_000_000, PIECE, true),
+                    (11 * mb - 2_000_000, 2_000_000 - PIECE, true),
+                ],
+            ),
+        ] {
+            let told = pieces(size, chars).into_iter();
+            let told: Vec<_> = told
+                .map(|piece| (piece.from, piece.length, piece.is_end))
+                .collect();
+            assert_eq!(told, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn texts_share_the_room_and_none_goes_without_a_word() {
+        let text = |length: usize| {
+            Shown::Text(Excerpt {
+                start: "x".repeat(length),
+                ..Excerpt::default()
+            })
+        };
+        let lengths = |shown: Vec<Shown>| -> Vec<String> {
+            let told = |shown: Shown| match shown {
+                Shown::Text(text) => text.length().to_string(),
+                Shown::Not(why) => why,
+                _ => String::new(),
+            };
+            shown.into_iter().map(told).collect()
+        };
+        for (what, files, of_question, room, expected) in [
+            ("all fit", vec![10, 20], 2, 30, vec!["10", "20"]),
+            ("two long ones", vec![100, 100], 2, 50, vec!["25", "25"]),
+            ("what one leaves", vec![100, 10], 2, 50, vec!["40", "10"]),
+            (
+                "earlier ones",
+                vec![10, 400, 400],
+                1,
+                700,
+                vec!["10", "400", "290"],
+            ),
+            (
+                "no room",
+                vec![600, 400, 50],
+                1,
+                660,
+                vec!["600", NO_ROOM, "50"],
+            ),
+        ] {
+            let mut shown: Vec<Shown> = files.into_iter().map(text).collect();
+            allot(&mut shown, of_question, room);
+            assert_eq!(lengths(shown), expected, "{what}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What the model is told of what was said: gathered from a Mattermost, one request at a time.
+
+mod support;
+
+use std::rc::Rc;
+
+use prx::config;
+use prx::conversation::{Gathering, Names, Place, Told};
+use prx::http::Agent;
+use prx::mattermost::PostId;
+use prx::mattermost::client::Client;
+use prx::provider::Role;
+use prx::times::Times;
+use serde_json::json;
+
+use support::bot::Stage;
+use support::mattermost::{Act, Fault, api_path};
+
+/// The steps that one gathering may take.
+const STEPS: usize = 300;
+
+/// The settings of `stage`, with `more` in the Mattermost section.
+fn gather_with(stage: &Stage, more: &str, question: &str) -> Told {
+    stage.configure("", more);
+    let config = config::load(Some(&stage.config_path()), &|_| None).expect("a good config");
+    let settings = config.mattermost;
+    let agent = Agent::new(None).expect("an agent");
+    let times = Times {
+        clock: Rc::new(stage.clock.clone()),
+        ..Times::default()
+    };
+    let client = Client::new(agent, &settings.url, &settings.token, times);
+    let post = client.post(&PostId::from(question)).expect("the question");
+    let bot = client.me().expect("the bot");
+    let mut gathering = Gathering::new(Place {
+        post,
+        bot,
+        direct: false,
+        channel_name: "talk".into(),
+        alone: false,
+    });
+    let mut names = Names::default();
+    for _ in 0..STEPS {
+        let before = stage.world().request_count;
+        let told = gathering.step(&client, &settings, &mut names, &stage.clock);
+        let made = stage.world().request_count - before;
+        assert!(made <= 1, "{made} requests in a step");
+        if let Some(told) = told.expect("a server that is well") {
+            return told;
+        }
+    }
+    panic!("no end after {STEPS} steps");
+}
+
+fn gather(stage: &Stage, question: &str) -> Told {
+    gather_with(stage, "", question)
+}
+
+/// All but the system's message, a line each: `U` or `A` and the text.
+fn lines(told: &Told) -> Vec<String> {
+    assert_eq!(told.messages[0].role, Role::System);
+    let line = |message: &prx::provider::Message| {
+        let role = match message.role {
+            Role::User => "U",
+            Role::Assistant => "A",
+            Role::System => "S",
+        };
+        format!("{role} {}", message.content)
+    };
+    told.messages[1..].iter().map(line).collect()
+}
+
+/// What `user` says, `root` being a thread's or empty.
+fn says(stage: &Stage, user: &str, root: &str, text: &str) -> String {
+    stage.clock.advance(1000);
+    let mut world = stage.world();
+    world.draft(user, &stage.channel, text).root(root).post()
+}
+
+fn utf16(text: &str) -> Vec<u8> {
+    let marked = format!("\u{FEFF}{text}");
+    marked.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+#[test]
+fn a_file_is_told_if_its_bytes_are_text_whatever_its_name_says() {
+    let stage = Stage::simulated();
+    for (name, bytes, told) in [
+        ("out.txt", utf16("Köln\r\n1,50 €"), "Köln\n1,50 €"),
+        ("prices.csv", b"K\xF6ln;1,50 \x80".to_vec(), "Köln;1,50 €"),
+        (
+            "app.log",
+            [vec![0; 4096], b"started".to_vec()].concat(),
+            "started",
+        ),
+        ("app.log.1", b"rotated".to_vec(), "rotated"),
+        ("Dockerfile", b"FROM scratch".to_vec(), "FROM scratch"),
+        ("main.tf", b"resource {}".to_vec(), "resource {}"),
+        ("deploy.ps1", b"Get-Item".to_vec(), "Get-Item"),
+        ("app.properties", b"a=b".to_vec(), "a=b"),
+        ("unit.service", b"[Unit]".to_vec(), "[Unit]"),
+        ("photo.png", b"not a photo".to_vec(), "not a photo"),
+    ] {
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "what is it?");
+        let question = draft.file(name, "", &bytes).post();
+        drop(world);
+        let asked = lines(&gather(&stage, &question)).pop().expect("a question");
+        let expected = format!("\n\n{name}:\n```\n{told}\n```");
+        assert!(asked.ends_with(&expected), "{name}: {asked}");
+    }
+    let mut world = stage.world();
+    let draft = world.draft(&stage.ann.id, &stage.channel, "and these?");
+    let question = draft
+        .file(
+            "drawing.md",
+            "text/markdown",
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        )
+        .file("paper.txt", "text/plain", b"%PDF-1.7\n")
+        .file("core", "", b"\x01\x02\x03\xFE")
+        .post();
+    drop(world);
+    let asked = lines(&gather(&stage, &question)).pop().expect("a question");
+    for expected in [
+        "[file: drawing.md, 16 bytes]",
+        "[paper.txt: it is not a text file: it is a PDF]",
+        "[core: it is not a text file]",
+    ] {
+        assert!(asked.contains(expected), "{expected}: {asked}");
+    }
+    assert!(!asked.contains("IHDR"), "{asked}");
+}
+
+#[test]
+fn the_end_of_a_long_file_is_told_and_how_much_is_missing() {
+    let stage = Stage::simulated();
+    let line = "all is well, all is well, all is well\n";
+    for (size, left_out) in [(37_000, "17 KB"), (3_000_000, "3 MB")] {
+        let log = line.repeat(size / line.len()) + "FATAL: the disk is full\n";
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "what happened?");
+        let question = draft
+            .file("first.log", "", format!("BEGIN\n{log}").as_bytes())
+            .file("second.log", "", b"the second file")
+            .post();
+        world.clear_log();
+        drop(world);
+        let asked = lines(&gather(&stage, &question)).pop().expect("a question");
+        assert!(asked.contains("BEGIN\nall is well"), "{asked}");
+        assert!(asked.contains("FATAL: the disk is full\n```"), "{asked}");
+        assert!(
+            asked.contains(&format!("[… {left_out} are left out here …]")),
+            "{asked}"
+        );
+        assert!(asked.contains("the second file"), "{asked}");
+        assert!(
+            (19_000..21_000).contains(&asked.chars().count()),
+            "{}",
+            asked.len()
+        );
+    }
+}
+
+#[test]
+fn a_file_above_in_the_thread_is_told_if_its_author_may_ask() {
+    let stage = Stage::simulated();
+    let report = |user: &str| {
+        let mut world = stage.world();
+        let draft = world.draft(user, &stage.channel, "");
+        draft
+            .file("report.csv", "text/csv", b"north;7\nsouth;3")
+            .post()
+    };
+    for (author, is_told) in [(&stage.ann.id, true), (&stage.eve.id, false)] {
+        let root = report(author);
+        let question = says(&stage, &stage.ann.id, &root, "@prxbot which has more?");
+        let told = lines(&gather(&stage, &question));
+        let expected = "U [file: report.csv, 15 bytes]\n\nreport.csv:\n```\nnorth;7\nsouth;3\n```";
+        let mut lines = vec![expected, "U which has more?"];
+        if !is_told {
+            lines.remove(0);
+        }
+        assert_eq!(told, lines);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_file_is_named() {
+    let stage = Stage::simulated();
+    let question = || {
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "read");
+        draft
+            .file("a.txt", "", b"aaa")
+            .file("b.txt", "", b"bbb")
+            .post()
+    };
+    let refused = question();
+    stage.mattermost.once(
+        "GET",
+        "files/",
+        Act::Instead(Fault::Error(404, "app.file_info.get.app_error")),
+    );
+    let asked = lines(&gather(&stage, &refused)).remove(0);
+    assert!(asked.contains("[a.txt: it could not be read]"), "{asked}");
+    assert!(asked.contains("b.txt:\n```\nbbb\n```"), "{asked}");
+
+    // What failed is asked for once more.
+    let reset = question();
+    stage
+        .mattermost
+        .once("GET", "files/", Act::Instead(Fault::Error(500, "x")));
+    let asked = lines(&gather(&stage, &reset)).remove(0);
+    assert!(asked.contains("a.txt:\n```\naaa\n```"), "{asked}");
+
+    let slow = question();
+    let clock = stage.clock.clone();
+    stage.mattermost.on_request(move |request, _| {
+        if api_path(request).starts_with("files/") {
+            clock.advance(21_000);
+        }
+        Act::Serve
+    });
+    let asked = lines(&gather(&stage, &slow)).remove(0);
+    assert!(asked.contains("a.txt:\n```\naaa\n```"), "{asked}");
+    assert!(
+        asked.contains("[b.txt: it could not be read in time]"),
+        "{asked}"
+    );
+}
+
+#[test]
+fn an_alert_in_the_thread_is_quoted() {
+    let stage = Stage::simulated();
+    let alerts = stage.world().add_bot("alerts");
+    let alert = |user: &str, from: &str| {
+        let mut world = stage.world();
+        let attachments = json!([{
+            "title": "Disk full", "text": "db1 has 3 % left",
+            "fields": [{"title": "Host", "value": "db1"}],
+        }]);
+        let draft = world.draft(user, &stage.channel, "");
+        let draft = draft.kind("slack_attachment").prop(from, "true");
+        draft.prop("attachments", attachments).post()
+    };
+    let quoted = |name: &str| {
+        format!(
+            "U [Quotation: the program {name} posted this]\n> Disk full\n> db1 has 3 % left\n> Host: db1"
+        )
+    };
+    let hidden = "U [This thread begins with a program's post that you are not shown: the account \
+                  behind it is not in allowed_users.]";
+    for (user, from, more, expected) in [
+        (&stage.ann.id, "from_webhook", "", Some(quoted("ann"))),
+        (&alerts.id, "from_bot", "", Some(quoted("alerts"))),
+        // Anybody can set these properties on his own posts.
+        (&stage.eve.id, "from_webhook", "", Some(hidden.to_owned())),
+        (&stage.eve.id, "from_bot", "", Some(hidden.to_owned())),
+        (&alerts.id, "from_bot", "read_programs = false", None),
+    ] {
+        let root = alert(user, from);
+        let question = says(&stage, &stage.ann.id, &root, "@prxbot what should we do?");
+        let told = gather_with(&stage, more, &question);
+        let mut lines_expected: Vec<String> = expected.into_iter().collect();
+        lines_expected.push("U what should we do?".into());
+        assert_eq!(lines(&told), lines_expected, "{user} {from} {more}");
+        assert!(!told.several_speakers);
+    }
+}
+
+#[test]
+fn a_bare_mention_is_told_what_was_said_last_in_the_channel() {
+    let stage = Stage::simulated();
+    let bob = stage.world().add_user("bob");
+    let allowed = format!("allowed_users = [\"{}\", \"{}\"]", stage.ann.id, bob.id);
+    says(&stage, &stage.ann.id, "", "shall we move on Friday?");
+    says(&stage, &bob.id, "", "rather on Monday");
+    let thread = says(&stage, &stage.eve.id, "", "secret");
+    says(&stage, &bob.id, &thread, "in a thread");
+    stage
+        .world()
+        .draft(&stage.ann.id, &stage.channel, "beep")
+        .prop("from_webhook", "true")
+        .post();
+    let bare = says(&stage, &stage.ann.id, "", "@prxbot");
+    let told = gather_with(&stage, &allowed, &bare);
+    assert_eq!(
+        lines(&told),
+        [
+            "U ann: shall we move on Friday?",
+            "U bob: rather on Monday",
+            "U ann: Please answer what was said above.",
+        ]
+    );
+    let question = says(&stage, &stage.ann.id, "", "@prxbot what is 6 times 7?");
+    let told = gather_with(&stage, &allowed, &question);
+    assert_eq!(lines(&told), ["U what is 6 times 7?"], "it stands alone");
+
+    let told = gather_with(
+        &stage,
+        &format!("{allowed}\nchannel_context = 1"),
+        &question,
+    );
+    assert_eq!(
+        lines(&told),
+        ["U bob: rather on Monday", "U ann: what is 6 times 7?"]
+    );
+}
