@@ -35,7 +35,7 @@ pub fn run() -> Result<(), Exit> {
         .lock()
         .read_to_end(&mut bytes)
         .map_err(|_| no_input())?;
-    let (input, rest) = Input::read(&bytes).ok_or_else(no_input)?;
+    let (mut input, rest) = Input::read(&bytes).ok_or_else(no_input)?;
     let images = input.pictures(rest).ok_or_else(no_input)?;
     let bell = Bell::new(&input).map_err(|error| Exit::Failure(error.to_string()))?;
     bell.report_log(input.level.parse().unwrap_or(LevelFilter::Off))

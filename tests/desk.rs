@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 use prx::desk::report::{self, Done, Report};
-use prx::desk::{Desk, Job, News, Processes, WorkerId};
+use prx::desk::{Desk, Job, News, Piece, Processes, WorkerId};
 use prx::provider::{Answer, Class, Fact, FactKind, Message, ProviderKind, ProviderSettings, Role};
 use prx::times::{Clock, SystemClock};
 use support::bot::binary_path;
@@ -354,6 +354,63 @@ fn a_worker_that_does_not_take_its_input_is_dead() {
         panic!("no death");
     };
     assert!(how.starts_with("it did not read its input: "), "{how}");
+}
+
+#[test]
+fn pictures_are_fed_piece_by_piece_before_the_worker_begins() {
+    let mut stage = Stage::script("say d").report("d", 0, &done(0));
+    let mut job = job(ProviderKind::Echo, "look");
+    job.conversation[0].images = vec![0, 1];
+    let worker = stage.start(job);
+    let large = vec![0; 1 << 20];
+    for piece in [
+        Piece::Bytes(&large),
+        Piece::Bytes(b"end"),
+        Piece::Whole {
+            media_type: "image/png",
+        },
+        Piece::Missing("(b.gif: gone)"),
+    ] {
+        assert_eq!(stage.desk.hear(), []);
+        stage.desk.feed(worker, piece);
+    }
+    stage.desk.feed(worker, Piece::Bytes(b"too late"));
+    stage.desk.feed(99, Piece::Bytes(b"for nobody"));
+    assert_eq!(text_of(&stage.news(worker)), "");
+    let input = fs::read_to_string(stage.folder.path().join("input")).expect("an input");
+    let lines: Vec<&str> = input.lines().skip(1).collect();
+    // 1 MiB and three bytes are a multiple of three and one more.
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with("AAAA") && lines[0].ends_with("AGVuZA== image/png"));
+    assert_eq!(
+        lines[0].len(),
+        (large.len() + 3).div_ceil(3) * 4 + " image/png".len()
+    );
+    assert_eq!(lines[1], "!(b.gif: gone)");
+}
+
+#[test]
+fn a_worker_that_dies_over_its_pictures_is_told_once() {
+    let mut stage = Stage::unread("head -c 100000 > part; kill -9 $$");
+    let mut job = job(ProviderKind::Echo, "look");
+    job.conversation[0].images = vec![0];
+    let worker = stage.start(job);
+    let large = vec![0; 1 << 20];
+    let end = Instant::now() + PATIENCE;
+    let heard = loop {
+        stage.desk.feed(worker, Piece::Bytes(&large));
+        let heard = stage.desk.hear();
+        if !heard.is_empty() {
+            break heard;
+        }
+        assert!(Instant::now() < end);
+    };
+    let [(id, News::Died(_, true))] = &heard[..] else {
+        panic!("{heard:?}");
+    };
+    assert_eq!(*id, worker);
+    stage.desk.feed(worker, Piece::Bytes(&large));
+    assert_eq!(stage.desk.hear(), []);
 }
 
 #[test]

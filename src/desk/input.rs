@@ -1,6 +1,8 @@
-//! What a worker is told, on its standard input: a line of JSON, then a line of base64 for each picture.
-//! Lines of their own, because pictures come piece by piece and are used where they were read to.
+//! What a worker is told, on its standard input: a line of JSON, then a line for each picture that its
+//! messages name. Lines of their own, because pictures come piece by piece, and are used where they
+//! were read to: a picture in base64 is in memory once.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,8 +29,6 @@ pub struct Input {
     pub time_left: Duration,
     /// Whether text is told while it is written, or only at the end.
     pub grow: bool,
-    /// The media types of the pictures that follow, in order.
-    pub images: Vec<String>,
 }
 
 impl Input {
@@ -46,15 +46,254 @@ impl Input {
         Some((input, &bytes[end + 1..]))
     }
 
-    /// The pictures in what follows the first line, without a copy; `None`: not all of it arrived.
-    pub fn pictures<'a>(&'a self, rest: &'a [u8]) -> Option<Vec<Image<'a>>> {
+    /// The pictures in what follows the first line. One that is missing is told in the messages that
+    /// name it, and an empty one stands in its place. `None`: not all of the input arrived.
+    pub fn pictures<'a>(&mut self, rest: &'a [u8]) -> Option<Vec<Image<'a>>> {
         let mut lines = str::from_utf8(rest).ok()?.split_inclusive('\n');
-        let image = |media_type: &'a String| {
-            Some(Image {
-                media_type,
-                base64: lines.next()?.strip_suffix('\n')?,
-            })
+        let mut images = Vec::new();
+        for index in 0..pictures(&self.conversation) {
+            let line = lines.next()?.strip_suffix('\n')?;
+            let (base64, media_type) = match line.split_once(MISSING) {
+                Some((_, note)) => {
+                    leave_out(&mut self.conversation, index, note);
+                    ("", "")
+                }
+                None => line.split_once(WHOLE)?,
+            };
+            images.push(Image { media_type, base64 });
+        }
+        Some(images)
+    }
+}
+
+/// How many pictures `conversation` names.
+pub fn pictures(conversation: &[Message]) -> usize {
+    let indices = conversation.iter().flat_map(|message| &message.images);
+    indices.max().map_or(0, |last| last + 1)
+}
+
+fn leave_out(conversation: &mut [Message], picture: usize, note: &str) {
+    for message in conversation {
+        let before = message.images.len();
+        message.images.retain(|index| *index != picture);
+        if message.images.len() < before {
+            message.content.push('\n');
+            message.content.push_str(note);
+        }
+    }
+}
+
+/// Between a picture's base64 and its media type.
+const WHOLE: char = ' ';
+/// Between what there is of a picture and what is said instead.
+const MISSING: char = '!';
+
+/// What becomes of a picture that a job's messages name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Its next bytes.
+    Bytes(&'a [u8]),
+    /// That was all of it.
+    Whole { media_type: &'a str },
+    /// It is not to be had; the model is told this instead.
+    Missing(&'a str),
+}
+
+/// Writes pictures, one after the other, as they come.
+#[derive(Debug)]
+pub struct PictureWriter {
+    /// How many are to come, the one at hand among them.
+    left: usize,
+    /// Bytes that do not make three yet.
+    rest: Vec<u8>,
+}
+
+impl PictureWriter {
+    /// For so many pictures.
+    pub fn new(count: usize) -> PictureWriter {
+        PictureWriter {
+            left: count,
+            rest: Vec::new(),
+        }
+    }
+
+    /// Whether all pictures are written.
+    pub fn is_done(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Writes `piece` of the picture at hand.
+    pub fn write(&mut self, piece: Piece, to: &mut dyn Write) -> io::Result<()> {
+        if self.is_done() {
+            return Ok(());
+        }
+        let end = match piece {
+            Piece::Bytes(bytes) => return self.bytes(bytes, to),
+            Piece::Whole { media_type } => format!("{WHOLE}{}\n", one_line(media_type)),
+            Piece::Missing(note) => format!("{MISSING}{}\n", one_line(note)),
         };
-        self.images.iter().map(image).collect()
+        self.left -= 1;
+        let mut line = Vec::new();
+        encode(&std::mem::take(&mut self.rest), &mut line);
+        line.extend_from_slice(end.as_bytes());
+        to.write_all(&line)
+    }
+
+    fn bytes(&mut self, bytes: &[u8], to: &mut dyn Write) -> io::Result<()> {
+        // A part of it at a time: the loop's memory is small.
+        for part in bytes.chunks(48 * 1024) {
+            self.rest.extend_from_slice(part);
+            let whole = self.rest.len() / 3 * 3;
+            let mut line = Vec::with_capacity(whole / 3 * 4);
+            encode(&self.rest[..whole], &mut line);
+            self.rest.drain(..whole);
+            to.write_all(&line)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends `bytes` in base64 (RFC 4648), padded if they are no multiple of three.
+fn encode(bytes: &[u8], to: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for three in bytes.chunks(3) {
+        let byte = |index| three.get(index).copied().map_or(0, u32::from);
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            to.push(match digit <= three.len() {
+                true => DIGITS[(bits >> (18 - 6 * digit)) as usize & 63],
+                false => b'=',
+            });
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::Role;
+
+    fn input(images: &[&[usize]]) -> Input {
+        let message = |images: &&[usize]| Message {
+            images: images.to_vec(),
+            ..Message::new(Role::User, "look")
+        };
+        Input {
+            worker: 1,
+            parent: 2,
+            level: "WARN".into(),
+            provider: ProviderSettings::default(),
+            facts: Vec::new(),
+            model: None,
+            conversation: images.iter().map(message).collect(),
+            bot_name: "bot\nname".into(),
+            several_speakers: true,
+            time_left: Duration::from_millis(1500),
+            grow: false,
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_in_base64_however_they_are_cut() {
+        for (bytes, base64) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            for size in 1..=7 {
+                let (mut writer, mut written) = (PictureWriter::new(1), Vec::new());
+                for piece in bytes.as_bytes().chunks(size) {
+                    writer.write(Piece::Bytes(piece), &mut written).unwrap();
+                }
+                let end = Piece::Whole { media_type: "a/b" };
+                writer.write(end, &mut written).unwrap();
+                let expected = format!("{base64} a/b\n");
+                assert_eq!(String::from_utf8(written).unwrap(), expected, "{size}");
+            }
+        }
+        let all: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let (mut writer, mut written) = (PictureWriter::new(1), Vec::new());
+        writer.write(Piece::Bytes(&all), &mut written).unwrap();
+        let mut at_once = Vec::new();
+        encode(&all[..99_999], &mut at_once);
+        assert_eq!(written, at_once);
+        assert!(written.contains(&b'+') && written.contains(&b'/'));
+    }
+
+    #[test]
+    fn what_was_written_is_read_without_a_copy() {
+        let mut written = input(&[&[0], &[], &[2, 1]]).to_line().unwrap();
+        let mut writer = PictureWriter::new(3);
+        for piece in [
+            Piece::Bytes(b"one"),
+            Piece::Whole {
+                media_type: "image/png",
+            },
+            Piece::Bytes(b"tw"),
+            Piece::Missing("(b.png: it broke\noff!)"),
+            Piece::Whole {
+                media_type: "image/gif",
+            },
+            Piece::Bytes(b"one too many"),
+        ] {
+            assert_eq!(
+                writer.is_done(),
+                matches!(piece, Piece::Bytes(b"one too many"))
+            );
+            writer.write(piece, &mut written).unwrap();
+        }
+        let (mut read, rest) = Input::read(&written).unwrap();
+        let images = read.pictures(rest).unwrap();
+        let found: Vec<_> = images.iter().map(|i| (i.media_type, i.base64)).collect();
+        assert_eq!(found, [("image/png", "b25l"), ("", ""), ("image/gif", "")]);
+        assert!(rest.as_ptr_range().contains(&images[0].base64.as_ptr()));
+        let told: Vec<_> = read
+            .conversation
+            .iter()
+            .map(|m| (m.content.as_str(), m.images.clone()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("look", vec![0]),
+                ("look", vec![]),
+                ("look\n(b.png: it broke off!)", vec![2])
+            ]
+        );
+        assert_eq!(
+            (read.bot_name.as_str(), read.time_left.as_millis()),
+            ("bot\nname", 1500)
+        );
+    }
+
+    #[test]
+    fn an_input_that_did_not_arrive_whole_is_none() {
+        let mut whole = input(&[&[1, 0]]).to_line().unwrap();
+        let line = whole.len();
+        whole.extend_from_slice(b"Zg== image/png\n!gone\n");
+        for (length, complete) in [
+            (0, false),
+            (line - 1, false),
+            (line, false),
+            (line + 3, false),
+            (line + 15, false),
+            (whole.len() - 1, false),
+            (whole.len(), true),
+        ] {
+            let read = Input::read(&whole[..length]);
+            let read = read.is_some_and(|(mut input, rest)| input.pictures(rest).is_some());
+            assert_eq!(read, complete, "{length}");
+        }
+        let text = input(&[]).to_line().unwrap();
+        let (mut input, rest) = Input::read(&text).unwrap();
+        assert_eq!(input.pictures(rest).map(|images| images.len()), Some(0));
     }
 }

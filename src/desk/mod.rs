@@ -16,7 +16,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use self::input::Input;
+pub use self::input::Piece;
+
+use self::input::{Input, PictureWriter};
 use self::report::{End, Report, Transcript};
 use crate::mattermost::PostId;
 use crate::provider::{Answer, Class, Learned, Message, ProviderSettings};
@@ -30,7 +32,7 @@ pub struct Job {
     pub provider: ProviderSettings,
     /// Overrides the model of `provider`.
     pub model: Option<String>,
-    /// At most one system message, first; the last is the user's.
+    /// At most one system message, first; the last is the user's. Pictures that they name are fed.
     pub conversation: Vec<Message>,
     pub bot_name: String,
     /// Names stand before what people say.
@@ -68,6 +70,12 @@ pub enum News {
 pub trait Desk {
     /// Starts a worker. An error means that none could be started, by no fault of the job.
     fn start(&mut self, job: Job) -> io::Result<WorkerId>;
+
+    /// Gives the worker the next piece of a picture that its job's messages name; the first picture
+    /// first. It begins when it has all of them.
+    fn feed(&mut self, worker: WorkerId, piece: Piece) {
+        let _ = (worker, piece);
+    }
 
     /// What the worker wrote so far, if its job wants it to grow.
     fn text(&self, worker: WorkerId) -> &str;
@@ -138,6 +146,9 @@ struct Worker {
     transcript: Transcript,
     grew: bool,
     ended: Option<ExitStatus>,
+    /// Where its input goes, until it is whole.
+    input: Option<UnixStream>,
+    pictures: PictureWriter,
     /// Why it did not get its input.
     unread: Option<io::Error>,
 }
@@ -242,21 +253,10 @@ impl Processes {
 
 impl Desk for Processes {
     fn start(&mut self, job: Job) -> io::Result<WorkerId> {
-        let now = self.clock.now();
-        let (child, mut stream) = self.spawn()?;
-        self.last += 1;
-        let mut worker = Worker {
-            child,
-            post: job.post,
-            grow: job.grow,
-            until: now + job.time_left + GRACE,
-            transcript: Transcript::default(),
-            grew: false,
-            ended: None,
-            unread: None,
-        };
+        let (id, now) = (self.last + 1, self.clock.now());
+        let pictures = PictureWriter::new(input::pictures(&job.conversation));
         let input = Input {
-            worker: self.last,
+            worker: id,
             parent: std::process::id(),
             level: log::max_level().to_string(),
             provider: job.provider,
@@ -267,15 +267,31 @@ impl Desk for Processes {
             several_speakers: job.several_speakers,
             time_left: job.time_left,
             grow: job.grow,
-            images: Vec::new(),
         };
-        let written = input
-            .to_line()
-            .map_err(io::Error::from)
-            .and_then(|line| stream.write_all(&line));
-        worker.unread = written.err();
-        self.at_work.insert(self.last, worker);
-        Ok(self.last)
+        let line = input.to_line()?;
+        let (child, stream) = self.spawn()?;
+        let mut worker = Worker {
+            child,
+            post: job.post,
+            grow: job.grow,
+            until: now + job.time_left + GRACE,
+            transcript: Transcript::default(),
+            grew: false,
+            ended: None,
+            input: Some(stream),
+            pictures,
+            unread: None,
+        };
+        worker.tell(|_, stream| stream.write_all(&line));
+        self.at_work.insert(id, worker);
+        self.last = id;
+        Ok(id)
+    }
+
+    fn feed(&mut self, worker: WorkerId, piece: Piece) {
+        if let Some(worker) = self.at_work.get_mut(&worker) {
+            worker.tell(|pictures, stream| pictures.write(piece, stream));
+        }
     }
 
     fn text(&self, worker: WorkerId) -> &str {
@@ -356,6 +372,18 @@ impl Drop for Processes {
 }
 
 impl Worker {
+    /// Writes to its input, and closes that when there are no pictures to come. A worker that does not
+    /// read it is as good as dead.
+    fn tell(&mut self, write: impl FnOnce(&mut PictureWriter, &mut UnixStream) -> io::Result<()>) {
+        let Some(stream) = &mut self.input else {
+            return;
+        };
+        self.unread = write(&mut self.pictures, stream).err();
+        if self.pictures.is_done() || self.unread.is_some() {
+            self.input = None;
+        }
+    }
+
     /// What is to be told of it, once all its reports are taken in.
     fn judge(&mut self, now: Duration) -> Option<News> {
         let grew = std::mem::take(&mut self.grew) && self.grow;
