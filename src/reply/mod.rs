@@ -2,6 +2,7 @@
 //! harmless. Posting them is the outbox's business.
 
 mod fence;
+mod formula;
 mod harmless;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ pub struct ReplyOptions {
 /// which servers refuse, and what [`ReplyOptions`] and mass mentions ask for. `limit` is at least
 /// 20.
 pub fn parts(answer: &str, limit: usize, options: &ReplyOptions) -> Vec<String> {
-    let text = printable(answer);
+    let text = formula::as_blocks(&printable(answer));
     let text = text.trim_end();
     if is_invisible(text) {
         return Vec::new();
@@ -102,7 +103,7 @@ fn is_invisible(text: &str) -> bool {
 /// within a code span that shows a name: what is a name or a mention there is one in the whole
 /// answer. Open fences are closed, and it is as harmless as [`parts`] are.
 pub fn growing(text: &str, limit: usize, options: &ReplyOptions) -> String {
-    let text = printable(text);
+    let text = formula::as_blocks(&printable(text));
     let mut room = limit;
     loop {
         let end = char_offset(&text, room);
