@@ -14,7 +14,7 @@ use prx::times::Times;
 use serde_json::json;
 
 use support::bot::Stage;
-use support::mattermost::{Act, Fault, api_path};
+use support::mattermost::{Act, Fault, Joining, Kind, api_path};
 
 /// The steps that one gathering may take.
 const STEPS: usize = 300;
@@ -233,38 +233,43 @@ fn what_cannot_be_read_of_a_file_is_named() {
 #[test]
 fn an_alert_in_the_thread_is_quoted() {
     let stage = Stage::simulated();
-    let alerts = stage.world().add_bot("alerts");
-    let alert = |user: &str, from: &str| {
+    let monitor = stage.world().add_bot("monitor");
+    let admin = stage.world().add_user("root");
+    stage.world().user_mut(&admin.id).roles = "system_admin system_user".into();
+    let attachments = json!([{
+        "title": "Disk full", "text": "db1 has 3 % left",
+        "fields": [{"title": "Host", "value": "db1"}],
+    }]);
+    let by_webhook = |user: &str| {
         let mut world = stage.world();
-        let attachments = json!([{
-            "title": "Disk full", "text": "db1 has 3 % left",
-            "fields": [{"title": "Host", "value": "db1"}],
-        }]);
+        world.webhook_post(user, &stage.channel, "", attachments.clone())
+    };
+    let by_bot = |user: &str| {
+        let mut world = stage.world();
         let draft = world.draft(user, &stage.channel, "");
-        let draft = draft.kind("slack_attachment").prop(from, "true");
-        draft.prop("attachments", attachments).post()
+        let draft = draft.prop("from_bot", "true");
+        draft.prop("attachments", attachments.clone()).post()
     };
     let quoted = |name: &str| {
-        format!(
-            "U [Quotation: the program {name} posted this]\n> Disk full\n> db1 has 3 % left\n> Host: db1"
-        )
+        let lines = "> Disk full\n> db1 has 3 % left\n> Host: db1";
+        format!("U [Quotation: the program {name} posted this]\n{lines}")
     };
     let hidden = "U [This thread begins with a program's post that you are not shown: the account \
                   behind it is not in allowed_users.]";
-    for (user, from, more, expected) in [
-        (&stage.ann.id, "from_webhook", "", Some(quoted("ann"))),
-        (&alerts.id, "from_bot", "", Some(quoted("alerts"))),
+    for (root, more, expected) in [
+        (by_webhook(&stage.ann.id), "", Some(quoted("alerts"))),
+        (by_webhook(&admin.id), "", Some(quoted("alerts"))),
+        (by_bot(&monitor.id), "", Some(quoted("monitor"))),
         // Anybody can set these properties on his own posts.
-        (&stage.eve.id, "from_webhook", "", Some(hidden.to_owned())),
-        (&stage.eve.id, "from_bot", "", Some(hidden.to_owned())),
-        (&alerts.id, "from_bot", "read_programs = false", None),
+        (by_webhook(&stage.eve.id), "", Some(hidden.to_owned())),
+        (by_bot(&stage.eve.id), "", Some(hidden.to_owned())),
+        (by_bot(&monitor.id), "read_programs = false", None),
     ] {
-        let root = alert(user, from);
         let question = says(&stage, &stage.ann.id, &root, "@prxbot what should we do?");
         let told = gather_with(&stage, more, &question);
         let mut lines_expected: Vec<String> = expected.into_iter().collect();
         lines_expected.push("U what should we do?".into());
-        assert_eq!(lines(&told), lines_expected, "{user} {from} {more}");
+        assert_eq!(lines(&told), lines_expected, "{more}");
         assert!(!told.several_speakers);
     }
 }
@@ -306,4 +311,36 @@ fn a_bare_mention_is_told_what_was_said_last_in_the_channel() {
         lines(&told),
         ["U bob: rather on Monday", "U ann: what is 6 times 7?"]
     );
+}
+
+#[test]
+fn a_linked_post_is_quoted_as_far_as_the_bot_is_shown_it_and_its_author_may_ask() {
+    let stage = Stage::simulated();
+    let private = {
+        let mut world = stage.world();
+        let private = world.add_channel(&stage.team, "private", Kind::Private);
+        world.add_member(&private, &stage.ann.id, Joining::Silently);
+        private
+    };
+    let moved = says(&stage, &stage.ann.id, "", "we move\non Friday");
+    let denied = says(&stage, &stage.eve.id, "", "secret");
+    let unseen = stage.world().post(&stage.ann.id, &private, "secret");
+    for (linked, quotation) in [
+        (
+            moved,
+            "\n\n[Quotation: the linked post, by ann]\n> we move\n> on Friday",
+        ),
+        (denied, ""),
+        (unseen, ""),
+    ] {
+        let link = stage.world().permalink(&linked);
+        let question = says(
+            &stage,
+            &stage.ann.id,
+            "",
+            &format!("what is {link} for us?"),
+        );
+        let told = lines(&gather(&stage, &question));
+        assert_eq!(told, [format!("U what is {link} for us?{quotation}")]);
+    }
 }

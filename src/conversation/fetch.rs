@@ -228,7 +228,7 @@ impl Gathering {
         let channel = settings.channel(&place.post.channel_id);
         let author = |post: &Post| -> Author {
             quote::author(post, &place.bot, &channel.allowed_users, &|id| {
-                names.is_bot(id)
+                names.is_trusted(id)
             })
         };
         let conversation = super::choose(&Input {
@@ -275,7 +275,7 @@ impl Gathering {
     }
 }
 
-/// Remembers accounts' names, and which are bots.
+/// Remembers accounts' names, and whose programs may be quoted.
 #[derive(Default)]
 pub struct Names {
     known: HashMap<UserId, Account>,
@@ -283,7 +283,8 @@ pub struct Names {
 
 struct Account {
     name: String,
-    is_bot: bool,
+    /// It is a bot's or a system admin's.
+    is_trusted: bool,
     /// When it was looked up.
     since: Duration,
 }
@@ -297,8 +298,8 @@ impl Names {
         self.known.get(id).map(|account| account.name.clone())
     }
 
-    fn is_bot(&self, id: &UserId) -> bool {
-        self.known.get(id).is_some_and(|account| account.is_bot)
+    fn is_trusted(&self, id: &UserId) -> bool {
+        self.known.get(id).is_some_and(|account| account.is_trusted)
     }
 
     /// Those of `accounts` that are not known, or not lately.
@@ -318,9 +319,10 @@ impl Names {
         }
         match client.users(&ids.iter().collect::<Vec<_>>()) {
             Ok(users) => self.known.extend(users.into_iter().map(|user| {
+                let mut roles = user.roles.split_whitespace();
                 let account = Account {
+                    is_trusted: user.is_bot || roles.any(|role| role == "system_admin"),
                     name: user.username,
-                    is_bot: user.is_bot,
                     since: now,
                 };
                 (user.id, account)

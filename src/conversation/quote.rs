@@ -18,26 +18,27 @@ pub(super) enum Author {
     Bot,
     /// Somebody who may ask.
     Person,
-    /// A bot account, or a program that posts in the name of somebody who may ask.
+    /// A bot account, or a program that posts in the name of somebody who may ask or of an admin.
     Program,
     /// A program, or a person who makes a post look like one's, in the name of somebody who may not.
     HiddenProgram,
     Nobody,
 }
 
-/// Who wrote `post`. Anybody can set the properties by which programs are known, so they count as the
-/// account's own words; only `is_bot_account` is the server's word.
+/// Who wrote `post`. Anybody can set the properties by which programs are known, so what has them counts
+/// as the account's own words. `is_trusted`, the server's word, is true of bot accounts, which are no
+/// people, and of system admins, who can write what they want in anybody's name.
 pub(super) fn author(
     post: &Post,
     bot: &User,
     allowed: &Allowed,
-    is_bot_account: &dyn Fn(&UserId) -> bool,
+    is_trusted: &dyn Fn(&UserId) -> bool,
 ) -> Author {
     match filter::refuse(post, bot, allowed) {
         None => Author::Person,
         Some(Reason::Own) => Author::Bot,
         _ if !may_be_program(post) => Author::Nobody,
-        _ if allowed.allows(&post.user_id) || is_bot_account(&post.user_id) => Author::Program,
+        _ if allowed.allows(&post.user_id) || is_trusted(&post.user_id) => Author::Program,
         _ => Author::HiddenProgram,
     }
 }
