@@ -8,9 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use log::Level;
+use log::{LevelFilter, Log, Metadata, Record};
 use prx::desk::report::{self, Done, Report};
 use prx::desk::{Desk, Job, News, Piece, Processes, WorkerId};
 use prx::provider::{Answer, Class, Fact, FactKind, Message, ProviderKind, ProviderSettings, Role};
@@ -484,9 +485,8 @@ fn what_one_worker_learned_the_next_is_told() {
         model: "m".into(),
         kind: FactKind::NoStream,
     };
-    let mut stage = Stage::script("say l; say n; say d; exit 0")
+    let mut stage = Stage::script("say l; say d; exit 0")
         .report("l", 0, &Report::Learned(fact.clone()))
-        .report("n", 0, &Report::Line(Level::Debug, "a line for the log"))
         .report("d", 0, &done(0));
     let input = |stage: &Stage| -> serde_json::Value {
         let text = fs::read_to_string(stage.folder.path().join("input")).expect("an input");
@@ -498,6 +498,45 @@ fn what_one_worker_learned_the_next_is_told() {
     let worker = stage.start(job(ProviderKind::Echo, "Hi"));
     stage.news(worker);
     assert_eq!(input(&stage)["facts"], serde_json::json!([fact]));
+}
+
+/// Keeps what is logged.
+struct Lines(Mutex<Vec<String>>);
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        let line = format!("{} {}", record.level(), record.args());
+        self.0.lock().expect("lines").push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+#[test]
+fn log_lines_of_a_worker_are_logged_with_its_question() {
+    log::set_logger(&LINES).expect("the first logger");
+    log::set_max_level(LevelFilter::Debug);
+    let mut job = job(ProviderKind::Echo, "Hi");
+    job.post = "thepost".into();
+    // The built binary's own line: the program says something and fails.
+    let words = ["sh", "-c", "echo no luck >&2; exit 1"].map(str::to_owned);
+    job.provider.kind = ProviderKind::Command(words.to_vec());
+    let mut stage = Stage::new();
+    let worker = stage.start(job);
+    assert!(matches!(stage.news(worker), News::Failed { .. }));
+    let lines = LINES.0.lock().expect("lines");
+    let mut of_post = lines.iter().filter(|line| line.contains("post thepost: "));
+    let line = of_post.next().expect("a line");
+    assert!(
+        line.starts_with("DEBUG ") && line.contains("no luck"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -9,13 +9,11 @@ use serde::Deserialize;
 use super::{Exit, print};
 use crate::config;
 use crate::json;
-use crate::provider::{self, Fact, Listener, Message, Question, Role};
+use crate::provider::{self, DEPTH, Fact, Listener, Message, Question, Role};
 use crate::worker;
 
 /// The most that is read, in bytes.
 const INPUT: u64 = 64 << 20;
-/// How many programs that answer started each other.
-const DEPTH: &str = "PRX_DEPTH";
 /// From this depth on of programs that answer by starting each other, no more is started.
 const TOO_DEEP: u32 = 3;
 
@@ -32,18 +30,16 @@ pub enum Mode {
 
 /// Answers what standard input says.
 pub fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let depth = variable(DEPTH).and_then(|depth| depth.parse().ok());
-    if depth.unwrap_or(0) >= TOO_DEEP {
+    let depth = provider::depth();
+    if depth >= TOO_DEEP {
         return Err(Exit::Failure(format!(
-            "{DEPTH}={}: provider_command starts prx, which starts prx again; name another program",
-            depth.unwrap_or(0)
+            "{DEPTH}={depth}: provider_command starts prx, which starts prx again; name another program",
         )));
     }
     if mode == Mode::Worker {
         return worker::run();
     }
-    let (settings, timeout) = config::load_provider(config_path, &variable)?;
+    let (settings, timeout) = config::load_provider(config_path, &|name| std::env::var(name).ok())?;
     let conversation = conversation(mode)?;
     let question = Question {
         conversation: &conversation,

@@ -20,6 +20,9 @@ use crate::http::beat;
 /// Between two looks at the program.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How many programs that answer started each other; `prx answer` may be one.
+pub const DEPTH: &str = "PRX_DEPTH";
+
 /// Bytes kept of what it says on standard error.
 const COMPLAINT: usize = 4096;
 
@@ -89,6 +92,12 @@ impl Provider for Program {
     }
 }
 
+/// The `DEPTH` of this process.
+pub fn depth() -> u32 {
+    let depth = std::env::var(DEPTH).ok();
+    depth.and_then(|depth| depth.parse().ok()).unwrap_or(0)
+}
+
 /// How a run came to its end.
 enum End {
     Exited(ExitStatus),
@@ -121,6 +130,7 @@ impl Run {
             .stdout(output)
             .stderr(errors);
         command.env_remove("MATTERMOST_BOT_TOKEN");
+        command.env(DEPTH, (depth() + 1).to_string());
         for variable in KNOWN.iter().flat_map(|known| known.key_variables) {
             command.env_remove(variable);
         }

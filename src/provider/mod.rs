@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use command::{DEPTH, depth};
 pub use error::{Class, ProviderError};
 pub use learned::{Fact, FactKind, Learned};
 pub use settings::{Api, KNOWN, Known, ProviderKind, ProviderSettings, known};
