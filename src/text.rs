@@ -1,6 +1,7 @@
 //! Texts for people: what is wrong and what to do, lines that stay lines, words in the plural.
 
 use std::fmt;
+use std::path::Path;
 
 /// What is wrong, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,16 @@ impl Problem {
         Problem {
             what: what.into(),
             fix: fix.into(),
+        }
+    }
+}
+
+impl Problem {
+    /// In as many lines as it has, for a person at a shell.
+    pub fn in_lines(&self) -> String {
+        match self.fix.as_str() {
+            "" => self.what.clone(),
+            fix => format!("{}; {fix}", self.what),
         }
     }
 }
@@ -66,6 +77,16 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
         length += characters + usize::from(length > 0);
     }
     lines
+}
+
+/// The path as one word of a shell.
+pub fn shell_quoted(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    match path.chars().all(plain) {
+        true => path.into_owned(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 /// `1 channel`, `2 channels`.

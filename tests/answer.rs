@@ -11,9 +11,9 @@ use std::rc::Rc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use prx::config::Secret;
 use prx::desk::{Desk, Job, News, Processes};
 use prx::provider::{Api, Message, ProviderKind, ProviderSettings, Role};
+use prx::secret::Secret;
 use prx::times::{Clock, SystemClock};
 use serde_json::json;
 use support::bot::{Ran, binary, binary_path, run};

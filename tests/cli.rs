@@ -350,7 +350,16 @@ fn zsh_completes_commands_options_and_files() {
 fn the_manual_page_is_well_formed_and_tells_every_command_and_option() {
     let (code, page, stderr) = run(&mut prx(&["man"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    for word in ["channel doctor", "\\-\\-once", "\\-\\-thread", "\\-q", "77"] {
+    for word in [
+        "channel doctor",
+        "\\-\\-once",
+        "\\-\\-thread",
+        "\\-q",
+        "history_posts\\fR (0 to 200; default: \\fB20\\fR)",
+        "[channels_config.mattermost.channels.ID]",
+        "\\fBSSL_CERT_FILE\\fR",
+        ".B 77",
+    ] {
         assert!(page.contains(word), "no {word} in {page}");
     }
     if !has("mandoc") {

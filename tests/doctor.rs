@@ -383,7 +383,7 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "config",
             "warning",
             "unknown key",
-            "correct that line",
+            "did you mean mention_only?",
         ),
         (
             &|_| "mention_only = true\nfollow_threads = true".into(),

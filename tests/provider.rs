@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use prx::config::Secret;
 use prx::http::with_heartbeat;
 use prx::provider::{
     self, Answer, Class, Fact, KNOWN, Listener, Message, ProviderError, ProviderKind,
     ProviderSettings, Question, Role,
 };
+use prx::secret::Secret;
 use serde_json::{Value, json};
 use support::model::{Model, ModelReply};
 use support::wire::{Reply, Wire};

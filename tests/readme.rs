@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use prx::config::table::{SECTIONS, VARIABLES};
 use prx::config::{self, Config};
+use prx::exit::CODES;
 use prx::provider::KNOWN;
 use tempfile::TempDir;
 
@@ -103,9 +105,66 @@ fn every_config_in_it_loads_without_a_warning() {
         let config = load(folder.path(), &block).unwrap_or_else(|error| panic!("{error}\n{block}"));
         let mut warnings = config.warnings;
         // An example of something else.
-        warnings.retain(|warning| !warning.contains("so nobody is answered"));
+        warnings.retain(|warning| !warning.problem.what.contains("so nobody is answered"));
         assert!(warnings.is_empty(), "{warnings:?}\n{block}");
     }
+}
+
+/// The README's tables that are made from the program's own: each with the line above its rows.
+fn generated() -> Vec<(&'static str, String)> {
+    let mut settings = String::new();
+    for section in SECTIONS {
+        let header = match section.header {
+            "" => "top of the file".to_owned(),
+            header => format!("`[{header}]`"),
+        };
+        settings += &row(&[&format!("**{header}**"), "", "", section.note]);
+        for setting in section.settings {
+            let name = format!("`{}`", setting.name);
+            settings += &row(&[&name, &setting.default(), &setting.range(), setting.meaning]);
+        }
+    }
+    let variables = VARIABLES
+        .iter()
+        .map(|(names, meaning)| row(&[names, meaning]));
+    let codes = CODES
+        .iter()
+        .map(|(code, meaning)| row(&[&code.to_string(), meaning]));
+    vec![
+        (
+            "| name | default | range | meaning |\n|---|---|---|---|\n",
+            settings,
+        ),
+        ("| variable | meaning |\n|---|---|\n", variables.collect()),
+        ("| code | meaning |\n|---|---|\n", codes.collect()),
+    ]
+}
+
+fn row(cells: &[&str]) -> String {
+    let cells = cells.iter().map(|cell| match *cell {
+        "" => " |".to_owned(),
+        cell => format!(" {cell} |"),
+    });
+    format!("|{}\n", cells.collect::<String>())
+}
+
+/// With `PRX_UPDATE_README` in the environment, the README's tables are made anew.
+#[test]
+fn its_tables_of_settings_variables_and_exit_codes_are_the_programs() {
+    let mut readme = README.to_owned();
+    for (head, rows) in generated() {
+        let (before, after) = readme.split_once(head).expect(head);
+        let end = after.find("\n\n").map_or(after.len(), |end| end + 1);
+        readme = format!("{before}{head}{rows}{}", &after[end..]);
+    }
+    if std::env::var_os("PRX_UPDATE_README").is_some() {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        return fs::write(path, readme).expect("a file");
+    }
+    for (line, expected) in README.lines().zip(readme.lines()) {
+        assert_eq!(line, expected, "run this test with PRX_UPDATE_README=1");
+    }
+    assert_eq!(README.lines().count(), readme.lines().count());
 }
 
 #[test]
@@ -120,48 +179,12 @@ fn every_setting_in_it_is_known_where_it_says() {
             config
                 .warnings
                 .iter()
-                .any(|warning| warning.contains(&hint)),
+                .any(|warning| warning.problem.fix == hint),
             "{} {}: {:?}",
             setting.section,
             setting.name,
             config.warnings
         );
-    }
-}
-
-#[test]
-fn every_known_setting_is_in_it() {
-    let source = include_str!("../src/config.rs");
-    for (list, section) in [
-        ("TOP_KEYS", ""),
-        ("MULTIMODAL_KEYS", "[multimodal]"),
-        ("CHANNELS_CONFIG_KEYS", "[channels_config]"),
-        ("MATTERMOST_KEYS", "[channels_config.mattermost]"),
-        ("CHANNEL_KEYS", "[channels_config.mattermost.channels.ID]"),
-    ] {
-        let (_, rest) = source
-            .split_once(&format!("const {list}: [&str; "))
-            .expect(list);
-        let (_, rest) = rest.split_once("= [").expect(list);
-        let (keys, _) = rest.split_once(']').expect(list);
-        for key in keys.split('"').skip(1).step_by(2) {
-            // Tables, which have rows of their own.
-            let tables = [
-                "channels_config",
-                "mattermost",
-                "multimodal",
-                "reliability",
-                "fallback",
-                "model_parameters",
-                "model_headers",
-            ];
-            if tables.contains(&key) {
-                continue;
-            }
-            let mut settings = settings().into_iter();
-            let found = settings.any(|setting| setting.section == section && setting.name == key);
-            assert!(found, "{section} {key}");
-        }
     }
 }
 
@@ -179,7 +202,7 @@ fn the_defaults_are_the_ones_in_it() {
         let Some(default) = setting.default.strip_prefix('`') else {
             continue;
         };
-        if setting.section.contains("ID") {
+        if setting.section.contains("ID") || setting.section.contains("NAME") {
             continue;
         }
         let default = default.trim_end_matches('`');

@@ -1,6 +1,8 @@
-//! The manual page: roff with the `man` macros, from the tables of commands, options and exit codes.
+//! The manual page: roff with the `man` macros, from the tables of commands, options, settings,
+//! variables and exit codes.
 
 use super::table::{COMMANDS, GLOBAL_OPTIONS, Opt};
+use crate::config::table::{SECTIONS, VARIABLES};
 use crate::exit;
 use crate::text::wrap;
 
@@ -50,6 +52,11 @@ pub(super) fn page() -> String {
     }
     section(&mut page, "OPTIONS");
     options_at_top(&mut page, GLOBAL_OPTIONS);
+    settings(&mut page);
+    section(&mut page, "ENVIRONMENT");
+    for (names, meaning) in VARIABLES {
+        page += &format!(".TP\n{}\n{}", roff(names), sentence(meaning));
+    }
     section(&mut page, "EXIT STATUS");
     for (code, meaning) in exit::CODES {
         page += &format!(".TP\n.B {code}\n{}", sentence(meaning));
@@ -59,6 +66,44 @@ pub(super) fn page() -> String {
              $OPENPRX_CONFIG_DIR names another.\n\
              .TP\n.I ~/.openprx/config.state.json\nWhat the bot has read and answered.\n";
     page
+}
+
+/// Every setting, by the table it stands in.
+fn settings(page: &mut String) {
+    section(page, "CONFIGURATION");
+    *page += &paragraph(
+        "The file is TOML. Keys that are not listed here are ignored, so that a file of PRX can be \
+         used as it is.",
+    );
+    for table in SECTIONS {
+        let header = match table.header {
+            "" => "Top of the file".to_owned(),
+            header => format!("[{header}]"),
+        };
+        *page += &format!(".SS {}\n", roff(&header));
+        if !table.note.is_empty() {
+            *page += &sentence(table.note);
+        }
+        for setting in table.settings {
+            let (default, range) = (setting.default(), setting.range());
+            let mut facts = Vec::new();
+            if !range.is_empty() {
+                facts.push(range);
+            }
+            if !default.is_empty() {
+                facts.push(format!("default: {default}"));
+            }
+            let facts = match facts.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", facts.join("; ")),
+            };
+            *page += &format!(".TP\n\\fB{}\\fR{}\n", roff(setting.name), roff(&facts));
+            *page += &match setting.meaning {
+                "" => ".sp\n".to_owned(),
+                meaning => sentence(meaning),
+            };
+        }
+    }
 }
 
 fn section(page: &mut String, name: &str) {

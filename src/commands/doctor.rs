@@ -9,20 +9,21 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::check::Report;
-use super::init::quoted;
 use super::lookup::{self, NoPong};
 use super::{Exit, print};
-use crate::config::{self, ChannelSettings, Config};
+use crate::config::{self, ChannelSettings, Config, ConfigError, Warning};
 use crate::http::Agent;
 use crate::mattermost::User;
 use crate::mattermost::client::{ApiError, Client};
 use crate::state::{Lock, LockError};
-use crate::text::counted;
+use crate::text::{counted, shell_quoted};
 use crate::times::{self, Times};
 use place::Place;
 
 /// Where most settings stand.
 pub const BELOW: &str = "write below [channels_config.mattermost] in the config file:";
+/// What to do about a line of the config file that nothing better is known of.
+const CORRECT: &str = "correct that line of the config file";
 /// So many names are shown of a list.
 const NAMES: usize = 5;
 
@@ -33,23 +34,18 @@ pub fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit
     let config = match config::load(config_path, &environment) {
         Ok(config) => config,
         Err(error) => {
-            let error = error.to_string();
-            // What follows a line's end is an example to copy, which `prx init` does better.
-            match error.contains('\n') {
-                true => {
-                    let detail = error.split("; ").next().unwrap_or_default();
-                    let option = config_path
-                        .map(|path| format!(" --config {}", quoted(path)))
-                        .unwrap_or_default();
-                    let fix =
-                        format!("this asks what is needed and writes it:\n  prx init{option}");
-                    report.fail("config", detail, fix);
+            let problem = error.problem();
+            let option = config_path
+                .map(|path| format!(" --config {}", shell_quoted(path)))
+                .unwrap_or_default();
+            let fix = match (&error, problem.fix.as_str()) {
+                (ConfigError::NoFile(_), _) => {
+                    format!("this asks what is needed and writes it:\n  prx init{option}")
                 }
-                false => {
-                    let (detail, fix) = split(&error);
-                    report.fail("config", detail, fix);
-                }
-            }
+                (_, "") => CORRECT.to_owned(),
+                (_, fix) => fix.to_owned(),
+            };
+            report.fail("config", problem.what.as_str(), fix);
             report.finish()?;
             return Err(Exit::Config("the configuration cannot be used".into()));
         }
@@ -94,8 +90,7 @@ pub fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit
 
 /// What is wrong and what to do, of an error or warning that says both.
 fn split(text: &str) -> (&str, &str) {
-    text.split_once("; ")
-        .unwrap_or((text, "correct that line of the config file"))
+    text.split_once("; ").unwrap_or((text, CORRECT))
 }
 
 fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
@@ -104,23 +99,17 @@ fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
         merged += &format!(", with {}", source.display());
     }
     report.ok("config", format!("{}{merged}", config.path.display()));
-    for warning in &config.warnings {
-        // Said with the right id, or the right name, further down.
-        let later = [
-            "`prx channel doctor` finds it",
-            "so nobody is answered",
-            "default_model: missing",
-        ];
-        if !later.iter().any(|sign| warning.contains(sign)) {
-            let (detail, fix) = split(warning);
-            match fix.starts_with("chmod ") {
-                true => report.warn(
-                    "config",
-                    detail,
-                    format!("let only its owner read it:\n  {fix}"),
-                ),
-                false => report.warn("config", detail, fix),
-            }
+    for Warning {
+        problem,
+        told_later,
+    } in &config.warnings
+    {
+        if !told_later {
+            let fix = match problem.fix.as_str() {
+                "" => CORRECT,
+                fix => fix,
+            };
+            report.warn("config", problem.what.as_str(), fix);
         }
     }
     for name in &config.from_environment {

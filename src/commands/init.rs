@@ -9,15 +9,17 @@ use std::process::{Command, Stdio};
 use super::check::{Report, WIDTH};
 use super::doctor::{self, model, place};
 use super::{Exit, lookup, print};
-use crate::config::{self, Secret};
+use crate::config;
 use crate::http::Agent;
 use crate::mattermost::client::Client;
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::nearest::nearest;
 use crate::provider::settings::custom;
 use crate::provider::{self, Api, ProviderKind, ProviderSettings, models};
-use crate::text::wrap;
+use crate::secret::Secret;
+use crate::text::{shell_quoted, wrap};
 use crate::times::Times;
+use crate::url::http_url;
 
 /// So many choices are shown.
 const SHOWN: usize = 20;
@@ -59,9 +61,9 @@ pub fn run(config_path: Option<&Path>) -> Result<(), Exit> {
     let program = std::env::current_exe().unwrap_or_else(|_| "prx".into());
     print(&format!(
         "\nTo have it run always, add this line with `crontab -e`:\n  * * * * * {} --config {} >>{} 2>&1\n",
-        quoted(&program),
-        quoted(&path),
-        quoted(&path.with_extension("log")),
+        shell_quoted(&program),
+        shell_quoted(&path),
+        shell_quoted(&path.with_extension("log")),
     ))?;
     result
 }
@@ -86,7 +88,7 @@ fn ask_server(asker: &mut Asker, report: &mut Report) -> Result<Server, Exit> {
             true => answer.to_owned(),
             false => format!("https://{answer}"),
         };
-        url = match config::http_url(&with_scheme) {
+        url = match http_url(&with_scheme) {
             Ok(url) => url,
             Err(problem) => {
                 print(&format!("That {problem}.\n"))?;
@@ -127,7 +129,7 @@ fn ask_token(
 ) -> Result<(Client, Secret, User), Exit> {
     loop {
         let token = asker.ask_secret("Token of the bot account")?;
-        let token = match config::secret(&token) {
+        let token = match Secret::parse(&token) {
             Ok(token) => token,
             Err(problem) => {
                 print(&format!("That {problem}.\n"))?;
@@ -292,7 +294,7 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
         let (name, base, needs_key) = if name == "none" {
             return Ok(Model::default());
         } else if let Some((prefix, url)) = custom(&name) {
-            match config::http_url(url) {
+            match http_url(url) {
                 Ok(url) => (prefix, url, true),
                 Err(problem) => {
                     print(&format!("That {problem}.\n"))?;
@@ -324,7 +326,7 @@ fn ask_model(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
         };
         if needs_key {
             let key = asker.ask_secret("Key of the provider, empty if it needs none")?;
-            match config::secret(&key) {
+            match Secret::parse(&key) {
                 Ok(key) => answer.key = Some(key),
                 Err(_) if key.trim().is_empty() && name == "custom" => {}
                 Err(problem) => {
@@ -395,7 +397,7 @@ fn ollama_base() -> String {
         false if host.contains(':') => format!("http://{host}"),
         false => format!("http://{host}:11434"),
     };
-    config::http_url(&with_scheme).map_or(usual.to_owned(), |url| format!("{url}/v1"))
+    http_url(&with_scheme).map_or(usual.to_owned(), |url| format!("{url}/v1"))
 }
 
 /// The config file.
@@ -487,16 +489,6 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&name, path)
-}
-
-/// For a shell.
-pub fn quoted(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    match path.chars().all(plain) {
-        true => path.into_owned(),
-        false => format!("'{}'", path.replace('\'', "'\\''")),
-    }
 }
 
 /// Shows numbered choices.

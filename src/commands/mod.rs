@@ -23,7 +23,7 @@ use crate::times::Times;
 
 impl From<ConfigError> for Exit {
     fn from(error: ConfigError) -> Exit {
-        Exit::Config(error.to_string())
+        Exit::Config(error.problem().in_lines())
     }
 }
 

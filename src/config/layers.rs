@@ -1,12 +1,13 @@
 //! TOML files laid one over the other, read value by value: every value knows its file and its line.
 
-use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
+use super::error::at;
+use super::table::{self, Kind, Setting};
+use crate::text::Problem;
 
 /// One parsed file.
 pub struct File<'a> {
@@ -27,8 +28,8 @@ impl<'a> File<'a> {
                 let offset = error.span().map_or(0, |span| span.start);
                 let place = format!("{}:{}", path.display(), line_at(text.as_bytes(), offset));
                 // The message is made of fixed texts: it quotes nothing of the file.
-                let problem = format!("is not TOML: {}", error.message());
-                Err(ConfigError::new(place, problem))
+                let what = format!("is not TOML: {}", error.message());
+                Err(ConfigError::new(place, Problem::new(what, "")))
             }
         }
     }
@@ -46,6 +47,8 @@ impl<'a> File<'a> {
 pub struct Table<'a> {
     /// Dotted, with a dot at its end; empty for the top level.
     pub name: String,
+    /// The name of its section in the table of settings.
+    header: String,
     /// The config file.
     main: &'a File<'a>,
     /// The files that have the table, the last one first.
@@ -57,6 +60,7 @@ impl<'a> Table<'a> {
         let layers = files.iter().rev().map(|file| (file, &file.table));
         Some(Table {
             name: String::new(),
+            header: String::new(),
             main: files.first()?,
             layers: layers.collect(),
         })
@@ -83,10 +87,11 @@ impl<'a> Table<'a> {
     pub fn table(&self, key: &str) -> Result<Table<'a>, ConfigError> {
         let layers = self.values(key).map(|value| match value.value {
             DeValue::Table(table) => Ok((value.file, table)),
-            _ => Err(value.error(format!("must be a table; write [{}]", value.name))),
+            _ => Err(value.wrong("must be a table", format!("write [{}]", value.name))),
         });
         Ok(Table {
             name: format!("{}{}.", self.name, key.escape_debug()),
+            header: table::below(&self.header, key),
             main: self.main,
             layers: layers.collect::<Result<_, _>>()?,
         })
@@ -113,23 +118,61 @@ impl<'a> Table<'a> {
         Ok(texts)
     }
 
-    pub fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
+    /// The settings that the table can have.
+    pub fn settings(&self) -> &'static [Setting] {
+        table::section(&self.header).map_or(&[], |section| section.settings)
+    }
+
+    /// The names of the tables that the table can have.
+    pub fn tables(&self) -> impl Iterator<Item = &'static str> {
+        table::tables(&self.header)
+    }
+
+    /// The keys of all layers, each once.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = Vec::new();
+        for (_, layer) in &self.layers {
+            for key in layer.keys() {
+                if !keys.iter().any(|known| known == key.get_ref().as_ref()) {
+                    keys.push(key.get_ref().clone().into_owned());
+                }
+            }
+        }
+        keys
+    }
+
+    fn kind(&self, key: &str) -> Option<Kind> {
+        let mut settings = self.settings().iter();
+        Some(settings.find(|setting| setting.name == key)?.kind)
+    }
+
+    /// `true` or `false` at `key`; else `instead`, or what the table of settings says.
+    pub fn flag(&self, key: &str, instead: Option<bool>) -> Result<bool, ConfigError> {
+        let default = match (instead, self.kind(key)) {
+            (Some(instead), _) => instead,
+            (None, Some(Kind::Flag(default))) => default,
+            _ => return Err(self.unknown(key)),
+        };
         match self.get(key) {
             None => Ok(default),
             Some(Value {
                 value: DeValue::Boolean(flag),
                 ..
             }) => Ok(*flag),
-            Some(value) => Err(value.error("must be true or false, without quotes")),
+            Some(value) => Err(value.wrong("must be true or false, without quotes", "")),
         }
     }
 
-    pub fn whole(
-        &self,
-        key: &str,
-        default: u64,
-        range: RangeInclusive<u64>,
-    ) -> Result<u64, ConfigError> {
+    /// The whole number at `key`, within the range of the table of settings.
+    pub fn whole(&self, key: &str) -> Result<u64, ConfigError> {
+        let Some(Kind::Whole {
+            default,
+            least,
+            most,
+        }) = self.kind(key)
+        else {
+            return Err(self.unknown(key));
+        };
         let Some(value) = self.get(key) else {
             return Ok(default);
         };
@@ -137,38 +180,43 @@ impl<'a> Table<'a> {
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
-        number
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| {
-                let (least, most) = range.into_inner();
-                value.error(format!(
-                    "must be a whole number from {least} to {most}, without quotes"
-                ))
-            })
+        let number = number.filter(|number| (least..=most).contains(number));
+        let range = format!("must be a whole number from {least} to {most}, without quotes");
+        number.ok_or_else(|| value.wrong(range, ""))
     }
 
-    /// A number, with a fraction or not; `bounds` is `range` for a person.
-    pub fn number(
-        &self,
-        key: &str,
-        range: RangeInclusive<f64>,
-        bounds: &str,
-    ) -> Result<Option<f64>, ConfigError> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
+    /// The number at `key`, with a fraction or not, within the range of the table of settings.
+    pub fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+        let Some(Kind::Number {
+            default,
+            least,
+            most,
+        }) = self.kind(key)
+        else {
+            return Err(self.unknown(key));
         };
-        let number = match value.value {
+        let Some(value) = self.get(key) else {
+            return Ok(default);
+        };
+        let number: Option<f64> = match value.value {
             DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
             DeValue::Float(number) => number.as_str().parse().ok(),
             _ => None,
         };
-        match number.filter(|number| range.contains(number)) {
-            None => Err(value.error(format!("must be a number {bounds}, without quotes"))),
+        let range = format!("must be a number from {least} to {most}, without quotes");
+        match number.filter(|number| (least..=most).contains(number)) {
+            None => Err(value.wrong(range, "")),
             number => Ok(number),
         }
     }
 
-    pub fn missing(&self, key: &str, problem: &str) -> ConfigError {
+    /// A setting that is read and is not in the table: a test that reads any config finds it.
+    fn unknown(&self, key: &str) -> ConfigError {
+        self.missing(key, Problem::new("is not in the table of settings", ""))
+    }
+
+    /// A problem with a key that is not there.
+    pub fn missing(&self, key: &str, problem: Problem) -> ConfigError {
         let file = self.layers.first().map_or(self.main, |(file, _)| file);
         ConfigError::new(
             format!("{}: {}{key}", file.path.display(), self.name),
@@ -195,7 +243,7 @@ impl<'a> Value<'a> {
     pub fn verbatim(&self) -> Result<&'a str, ConfigError> {
         match self.value {
             DeValue::String(text) => Ok(text),
-            _ => Err(self.error("must be a text; write it in quotes")),
+            _ => Err(self.wrong("must be a text", "write it in quotes")),
         }
     }
 
@@ -212,16 +260,24 @@ impl<'a> Value<'a> {
                 });
                 Ok(items.collect())
             }
-            _ => Err(self.error("must be a list of texts; write [\"one\", \"two\"]")),
+            _ => Err(self.wrong("must be a list of texts", "write [\"one\", \"two\"]")),
         }
     }
 
-    pub fn error(&self, problem: impl fmt::Display) -> ConfigError {
-        ConfigError(self.line(problem))
+    /// What is wrong with the value, and what to write instead.
+    pub fn wrong(&self, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
+        self.error(Problem::new(what, fix))
     }
 
-    pub fn line(&self, problem: impl fmt::Display) -> String {
-        format!("{}: {}: {problem}", self.file.place(self.offset), self.name)
+    /// The problem, with the value's place.
+    pub fn error(&self, problem: Problem) -> ConfigError {
+        ConfigError::Wrong(self.at(problem))
+    }
+
+    /// The problem, with the value's place in front.
+    pub fn at(&self, problem: Problem) -> Problem {
+        let place = format!("{}: {}", self.file.place(self.offset), self.name);
+        at(place, problem)
     }
 }
 

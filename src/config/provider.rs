@@ -7,20 +7,10 @@ use serde_json::{Map, Number, Value as Json};
 use toml::de::DeValue;
 
 use super::layers::{Table, Value};
-use super::{ConfigError, Reader, Secret, program, secret};
+use super::read::{Reader, program};
+use super::{ConfigError, Secret, Warning};
 use crate::provider::settings::{self, KindError, Known, ProviderKind, ProviderSettings, known};
-
-/// `[reliability]`, as PRX names its keys.
-pub(super) const RELIABILITY_KEYS: [&str; 3] =
-    ["provider_retries", "fallback_providers", "model_fallbacks"];
-/// `[fallback.NAME]`.
-pub(super) const FALLBACK_KEYS: [&str; 5] = [
-    "api_key",
-    "api_url",
-    "model",
-    "model_parameters",
-    "model_headers",
-];
+use crate::text::Problem;
 
 /// What a request's body has anyway: `[model_parameters]` cannot set it.
 const OWN_PARAMETERS: [&str; 3] = ["model", "messages", "stream"];
@@ -36,14 +26,14 @@ const OWN_HEADERS: [&str; 5] = [
 /// Reads which model answers, and which ones instead of it.
 pub(super) fn read(reader: &mut Reader, top: &Table) -> Result<ProviderSettings, ConfigError> {
     let reliability = top.table("reliability")?;
-    reader.check_keys(&reliability, &RELIABILITY_KEYS);
+    reader.check_keys(&reliability);
     let mut settings = ProviderSettings {
         model: top.text("default_model")?.unwrap_or_default().to_owned(),
         api_key: reader.secret_value(top, "api_key")?,
-        temperature: top.number("default_temperature", 0.0..=2.0, "from 0 to 2")?,
-        max_tokens: top.whole("max_tokens", 16_384, 1..=10_000_000)? as u32,
+        temperature: top.number("default_temperature")?,
+        max_tokens: top.whole("max_tokens")? as u32,
         ca_file: top.text("ca_file")?.map(|file| reader.expand(file)),
-        retries: reliability.whole("provider_retries", 2, 0..=10)? as u32,
+        retries: reliability.whole("provider_retries")? as u32,
         parameters: parameters(top)?,
         headers: headers(top)?,
         model_fallbacks: model_fallbacks(&reliability)?,
@@ -52,12 +42,22 @@ pub(super) fn read(reader: &mut Reader, top: &Table) -> Result<ProviderSettings,
     kind(reader, top, &mut settings)?;
     if let ProviderKind::Server { .. } = settings.kind {
         if settings.model.is_empty() {
-            let warning = "missing; most providers answer nothing without a model's name";
-            let warning = top.missing("default_model", warning).to_string();
-            reader.warnings.push(warning);
+            let problem = Problem::new(
+                "missing, and most providers answer nothing without a model's name",
+                "write default_model = \"…\" above the first [table]",
+            );
+            let problem = top.missing("default_model", problem).problem().clone();
+            reader.warnings.push(Warning {
+                problem,
+                told_later: true,
+            });
         }
     } else {
-        reader.warn(top, "api_url", "has no effect with this default_provider");
+        let problem = Problem::new(
+            "has no effect with this default_provider",
+            "delete the line",
+        );
+        reader.warn(top, "api_url", problem);
     }
     settings.fallbacks = fallbacks(reader, top, &reliability, &settings)?;
     Ok(settings)
@@ -70,7 +70,7 @@ fn kind(
     settings: &mut ProviderSettings,
 ) -> Result<(), ConfigError> {
     let named = top.get("default_provider");
-    let fail = |problem: &str| match &named {
+    let fail = |problem: Problem| match &named {
         Some(value) => value.error(problem),
         None => top.missing("default_provider", problem),
     };
@@ -87,19 +87,20 @@ fn kind(
             let name = if name.is_empty() { "openrouter" } else { name };
             let api_url = top.text("api_url")?.unwrap_or_default();
             let found = settings::server(name, api_url).map_err(|error| match error {
-                KindError::Name(problem) => fail(&problem),
+                KindError::Name(problem) => fail(problem),
                 KindError::Url(problem) => match top.get("api_url") {
                     Some(value) => value.error(problem),
-                    None => fail(&problem),
+                    None => fail(problem),
                 },
             })?;
             warn_of_path(reader, top, name, api_url);
             if let Some(known) = found.1
                 && !key(reader, known, settings)?
             {
-                return Err(fail(&format!(
-                    "{} needs a key; write api_key = \"…\" above the first [table], or set ${}",
-                    known.name, settings.key_variable
+                let variable = &settings.key_variable;
+                return Err(fail(Problem::new(
+                    format!("{} needs a key", known.name),
+                    format!("write api_key = \"…\" above the first [table], or set ${variable}"),
                 )));
             }
             found.0
@@ -114,7 +115,8 @@ fn warn_of_path(reader: &mut Reader, table: &Table, name: &str, api_url: &str) {
         url => ("api_url", url),
     };
     if url.trim_end_matches('/').ends_with("/models") {
-        reader.warn(table, key, "ends in /models; write the URL without it");
+        let problem = Problem::new("ends in /models", "write the URL without it");
+        reader.warn(table, key, problem);
     }
 }
 
@@ -136,7 +138,7 @@ fn key(
     }
     for variable in known.key_variables {
         if let Some(text) = reader.variable(variable) {
-            let key = secret(&text)
+            let key = Secret::parse(&text)
                 .map_err(|problem| ConfigError::new(format!("${variable}"), problem))?;
             settings.api_key = Some(key);
             settings.key_variable = (*variable).to_owned();
@@ -151,7 +153,7 @@ fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
     const WRITE: &str = "write provider_command = [\"program\", \"argument\"]";
     match top.get("provider_command") {
         Some(value) => program(value, WRITE),
-        None => Err(top.missing("provider_command", &format!("missing; {WRITE}"))),
+        None => Err(top.missing("provider_command", Problem::new("missing", WRITE))),
     }
 }
 
@@ -159,7 +161,7 @@ fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
 fn model_fallbacks(table: &Table) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
     let table = table.table("model_fallbacks")?;
     let mut fallbacks = BTreeMap::new();
-    for model in names(&table) {
+    for model in table.keys() {
         let mut next = Vec::new();
         if let Some(value) = table.get(&model) {
             for item in value.items()? {
@@ -196,18 +198,21 @@ fn fallbacks(
                     fallbacks.push(settings);
                 }
                 Err(problem) => {
-                    let warning = item.line(format!("{problem}; it is left out"));
-                    reader.warnings.push(warning);
+                    let what = format!("{}, so it is left out", problem.what);
+                    reader.warn_at(&item, Problem::new(what, problem.fix));
                 }
             }
         }
     }
-    for name in names(&own) {
+    for name in own.keys() {
         let table = own.table(&name)?;
-        reader.check_keys(&table, &FALLBACK_KEYS);
+        reader.check_keys(&table);
         if !used.contains(&name) {
-            let warning = "has no effect; name it in [reliability] fallback_providers";
-            reader.warn(&own, &name, warning);
+            let problem = Problem::new(
+                "has no effect",
+                "name it in [reliability] fallback_providers",
+            );
+            reader.warn(&own, &name, problem);
         }
     }
     Ok(fallbacks)
@@ -229,7 +234,7 @@ fn fallback(
     table: &Table,
     name: &str,
     first: &ProviderSettings,
-) -> Result<Result<ProviderSettings, String>, ConfigError> {
+) -> Result<Result<ProviderSettings, Problem>, ConfigError> {
     let mut settings = ProviderSettings {
         model: table.text("model")?.unwrap_or(&first.model).to_owned(),
         api_key: reader.secret_value(table, "api_key")?,
@@ -261,14 +266,15 @@ fn fallback(
             };
             let has_key = match has_key {
                 Ok(has_key) => has_key,
-                Err(error) => return Ok(Err(error.to_string())),
+                Err(error) => return Ok(Err(error.problem().clone())),
             };
             if let Some(known) = found.1
                 && !has_key
             {
-                return Ok(Err(format!(
-                    "{} needs a key; write [fallback.{}] api_key = \"…\", or set ${}",
-                    known.name, known.name, settings.key_variable
+                let (name, variable) = (known.name, &settings.key_variable);
+                return Ok(Err(Problem::new(
+                    format!("{name} needs a key"),
+                    format!("write api_key = \"…\" below [fallback.{name}], or set ${variable}"),
                 )));
             }
             found.0
@@ -281,12 +287,12 @@ fn fallback(
 pub(super) fn parameters(table: &Table) -> Result<Map<String, Json>, ConfigError> {
     let table = table.table("model_parameters")?;
     let mut parameters = Map::new();
-    for name in names(&table) {
+    for name in table.keys() {
         let Some(value) = table.get(&name) else {
             continue;
         };
         if OWN_PARAMETERS.contains(&name.as_str()) {
-            return Err(value.error("cannot be set here; delete the line"));
+            return Err(value.wrong("cannot be set here", "delete the line"));
         }
         parameters.insert(name, json(&value, value.value)?);
     }
@@ -300,10 +306,10 @@ fn json(place: &Value, value: &DeValue) -> Result<Json, ConfigError> {
         DeValue::Boolean(flag) => Json::from(*flag),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map(Json::from)
-            .map_err(|_| place.error("has a number that is too large"))?,
+            .map_err(|_| place.wrong("has a number that is too large", ""))?,
         DeValue::Float(number) => {
             let number = number.as_str().parse().ok().and_then(Number::from_f64);
-            Json::from(number.ok_or_else(|| place.error("has a number that JSON cannot hold"))?)
+            Json::from(number.ok_or_else(|| place.wrong("has a number that JSON cannot hold", ""))?)
         }
         DeValue::Datetime(time) => Json::from(time.to_string()),
         DeValue::Array(items) => {
@@ -330,41 +336,31 @@ fn json(place: &Value, value: &DeValue) -> Result<Json, ConfigError> {
 fn headers(table: &Table) -> Result<Vec<(String, Secret)>, ConfigError> {
     let table = table.table("model_headers")?;
     let mut headers = Vec::new();
-    for name in names(&table) {
+    for name in table.keys() {
         let Some(value) = table.get(&name) else {
             continue;
         };
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_token) {
-            return Err(value.error("is no name of a header; write letters, digits and hyphens"));
+            return Err(value.wrong(
+                "is no name of a header",
+                "write letters, digits and hyphens",
+            ));
         }
         if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(value.error("cannot be set here; delete the line"));
+            return Err(value.wrong("cannot be set here", "delete the line"));
         }
         let text = value.text()?;
         if !text
             .bytes()
             .all(|byte| byte == b' ' || byte.is_ascii_graphic())
         {
-            return Err(value.error("has a character that no header can have"));
+            return Err(value.wrong("has a character that no header can have", ""));
         }
         headers.push((name, Secret::new(text)));
     }
     Ok(headers)
-}
-
-/// The keys of a table in all its files, each once.
-fn names(table: &Table) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (_, layer) in &table.layers {
-        for key in layer.keys() {
-            if !names.iter().any(|name| name == key.get_ref().as_ref()) {
-                names.push(key.get_ref().clone().into_owned());
-            }
-        }
-    }
-    names
 }
 
 #[cfg(test)]
@@ -463,42 +459,28 @@ mod tests {
                       [fallback.opnai]\nmodel = \"x\"\n";
         let config = config(&file(OLLAMA, tables));
         assert_eq!(config.provider.fallbacks.len(), 1);
-        let place =
-            |problem: &str| format!("8: reliability.fallback_providers: {problem}; it is left out");
+        let place = |problem: &str| format!("8: reliability.fallback_providers: {problem}");
         let warnings = config.warnings.iter();
         assert_eq!(
             warnings
-                .map(|line| line.split_once("config.toml:").unwrap().1.to_owned())
+                .map(|line| line
+                    .to_string()
+                    .split_once("config.toml:")
+                    .unwrap()
+                    .1
+                    .to_owned())
                 .collect::<Vec<_>>(),
             [
                 place(
-                    "\"moonshot\" is no provider that prx knows by name; write \"custom:https://api.example.com/v1\" with its full base URL"
+                    "\"moonshot\" is no provider that prx knows by name, so it is left out; write \"custom:https://api.example.com/v1\" with its full base URL"
                 ),
                 place(
-                    "openai needs a key; write [fallback.openai] api_key = \"…\", or set $OPENAI_API_KEY"
+                    "openai needs a key, so it is left out; write api_key = \"…\" below [fallback.openai], or set $OPENAI_API_KEY"
                 ),
                 "9: fallback.opnai: has no effect; name it in [reliability] fallback_providers"
                     .to_owned(),
             ]
         );
-    }
-
-    #[test]
-    fn quotes_around_a_key_are_taken_off() {
-        for (text, key) in [
-            ("\"k-1\"\n", "k-1"),
-            (" 'k-1' ", "k-1"),
-            ("k-1", "k-1"),
-            ("\"k-1", "\"k-1"),
-        ] {
-            let top = "default_provider = \"openai\"\ndefault_model = \"m\"";
-            let config = Setup::new(&file(top, ""))
-                .set("OPENAI_API_KEY", text)
-                .load()
-                .unwrap();
-            assert_eq!(config.provider.api_key, Some(Secret::new(key)));
-            assert_eq!(config.provider.api_key.unwrap().reveal(), key);
-        }
     }
 
     #[test]

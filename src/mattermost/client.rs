@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::types::*;
-use crate::config::Secret;
 use crate::http::{self, Agent, Body, Call, Failure, Response};
 use crate::json;
+use crate::secret::Secret;
 use crate::times::{Step, Times};
 
 /// "Typing" is sent while a model's stream waits: it may not hold that up for long.

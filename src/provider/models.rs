@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::error::{Asked, ProviderError};
 use super::settings::{Api, ProviderKind, ProviderSettings};
-use crate::config::Secret;
 use crate::http::{Agent, Body, Call, Failure};
 use crate::json;
+use crate::secret::Secret;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a list. OpenRouter's, with its hundreds of models, is far below it.

@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::error::{Asked, shown};
 use super::sse::{Decoder, Event};
 use super::{Answer, Class, Fact, FactKind, ProviderError, ProviderSettings, Question, chat};
-use crate::config::Secret;
 use crate::http::{Agent, Body, Call, Failure, Response, failure};
+use crate::secret::Secret;
 
 /// Bytes of an answer; what comes after is cut off.
 pub const ANSWER: usize = 1 << 20;

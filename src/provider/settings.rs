@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::shown;
-use crate::config::{Secret, http_url};
 use crate::nearest::nearest;
+use crate::secret::Secret;
+use crate::text::Problem;
+use crate::url::http_url;
 
 /// A provider, its model, and those that are asked when it has none to offer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,9 +127,9 @@ pub(super) fn file_name(words: &[String]) -> String {
 #[derive(Debug, PartialEq, Eq)]
 pub enum KindError {
     /// The provider's name, or the URL in it.
-    Name(String),
+    Name(Problem),
     /// `api_url`.
-    Url(String),
+    Url(Problem),
 }
 
 /// The server that a provider's name and `api_url` (empty: none) stand for, with the entry of
@@ -163,7 +165,7 @@ pub fn server(
 }
 
 /// A URL that people wrote, as a base: without the paths that are appended to it.
-fn base(url: &str, api: Api) -> Result<String, String> {
+fn base(url: &str, api: Api) -> Result<String, Problem> {
     if let Some(instead) = azure(url) {
         return Err(instead);
     }
@@ -183,7 +185,7 @@ fn base(url: &str, api: Api) -> Result<String, String> {
 
 /// What to write instead of an address of Azure's first API, which has the deployment in its path
 /// and the version in its query.
-fn azure(url: &str) -> Option<String> {
+fn azure(url: &str) -> Option<Problem> {
     let (_, rest) = url.trim().split_once("://")?;
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (host, path) = path.split_once('/').unwrap_or((path, ""));
@@ -198,9 +200,9 @@ fn azure(url: &str) -> Option<String> {
         None | Some("") => String::new(),
         Some(model) => format!(" and default_model = {model:?}"),
     };
-    Some(format!(
-        "is an address of Azure's older API; \
-         write default_provider = \"custom:https://{host}/openai/v1\"{model}"
+    Some(Problem::new(
+        "is an address of Azure's older API",
+        format!("write default_provider = \"custom:https://{host}/openai/v1\"{model}"),
     ))
 }
 
@@ -226,7 +228,7 @@ pub fn custom(name: &str) -> Option<(&'static str, &str)> {
     Some((known, url))
 }
 
-fn unknown_provider(name: &str) -> String {
+fn unknown_provider(name: &str) -> Problem {
     // What follows a colon may be a URL with a password in it.
     let name = name.split(':').next().unwrap_or_default();
     let names = KNOWN.iter().map(|known| known.name);
@@ -236,7 +238,10 @@ fn unknown_provider(name: &str) -> String {
         Some(meant) if meant != "custom" => format!("did you mean {meant:?}?"),
         _ => "write \"custom:https://api.example.com/v1\" with its full base URL".to_owned(),
     };
-    format!("{name:?} is no provider that prx knows by name; {hint}")
+    Problem::new(
+        format!("{name:?} is no provider that prx knows by name"),
+        hint,
+    )
 }
 
 /// A provider that needs no URL in the configuration.
@@ -321,7 +326,7 @@ pub fn known(name: &str) -> Option<&'static Known> {
 mod revealed {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::config::Secret;
+    use crate::secret::Secret;
 
     pub(super) fn serialize<S: Serializer>(
         key: &Option<Secret>,
@@ -342,7 +347,7 @@ mod revealed {
 mod revealed_values {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::config::Secret;
+    use crate::secret::Secret;
 
     pub(super) fn serialize<S: Serializer>(
         headers: &[(String, Secret)],
@@ -407,8 +412,12 @@ mod tests {
             };
             assert_eq!(question_url(api, &base), address, "{name} {api_url}");
         }
-        let name = |text: &str| Err(KindError::Name(text.into()));
-        let url = |text: &str| Err(KindError::Url(text.into()));
+        let problem = |text: &str| {
+            let (what, fix) = text.split_once("; ").unwrap();
+            Problem::new(what, fix)
+        };
+        let name = |text: &str| Err(KindError::Name(problem(text)));
+        let url = |text: &str| Err(KindError::Url(problem(text)));
         let v1 = "is an address of Azure's older API; \
                   write default_provider = \"custom:https://r.openai.azure.com/openai/v1\"";
         let with_model = format!("{v1} and default_model = \"chat\"");

@@ -1,0 +1,58 @@
+//! What people write as a server's address → the start of every request's URL.
+
+use crate::text::Problem;
+
+/// `text` as the start of every request's URL, without trailing slashes; a problem never quotes it.
+pub fn http_url(text: &str) -> Result<String, Problem> {
+    let text = text.trim();
+    let fail = |what: &str, fix: &str| Err(Problem::new(what, fix));
+    if text.is_empty() {
+        return fail("has no URL", "write one such as https://chat.example.com");
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return fail("is not a URL", "it must begin with https:// or http://");
+    };
+    let scheme = scheme.to_ascii_lowercase();
+    if scheme != "https" && scheme != "http" {
+        return fail("must begin with https:// or http://", "");
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return fail(
+            "has a user name or password in it, which prx does not use",
+            "write it without",
+        );
+    }
+    if rest.contains(['?', '#']) {
+        return fail("has a ? or # in it", "write it up to there");
+    }
+    if !rest
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
+    {
+        return fail(
+            "has a character that no URL has in it",
+            "write a host in ASCII (xn--…)",
+        );
+    }
+    if !is_authority(authority) {
+        return fail(
+            "has no valid host and port",
+            "write https://host or https://host:port",
+        );
+    }
+    Ok(format!("{scheme}://{}", rest.trim_end_matches('/')))
+}
+
+/// Whether `text` is a host, with or without a port.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        // The colons of an IPv6 address are inside brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    !host.is_empty()
+        && (bracketed || !host.contains([':', '[', ']']))
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
