@@ -3,9 +3,11 @@
 mod support;
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use prx::config;
-use prx::conversation::{Gathering, Names, Place, Told};
+use prx::config::{self, MattermostSettings};
+use prx::conversation::{Feeding, Gathering, Names, Picture, Place, Told};
+use prx::desk::Piece;
 use prx::http::Agent;
 use prx::mattermost::PostId;
 use prx::mattermost::client::Client;
@@ -14,14 +16,18 @@ use prx::times::Times;
 use serde_json::json;
 
 use support::bot::Stage;
+use support::mattermost::picture::{gif, jpeg, jpeg_turned, png, webp};
 use support::mattermost::{Act, Fault, Joining, Kind, api_path};
 
 /// The steps that one gathering may take.
 const STEPS: usize = 300;
 
-/// The settings of `stage`, with `more` in the Mattermost section.
-fn gather_with(stage: &Stage, more: &str, question: &str) -> Told {
-    stage.configure("", more);
+/// Longer than a step may take on the largest piece.
+const PIECE: usize = 1 << 20;
+
+/// The bot's settings, with `more` in the Mattermost section, and its client.
+fn bot(stage: &Stage, top: &str, more: &str) -> (MattermostSettings, Client) {
+    stage.configure(top, more);
     let config = config::load(Some(&stage.config_path()), &|_| None).expect("a good config");
     let settings = config.mattermost;
     let agent = Agent::new(None).expect("an agent");
@@ -30,6 +36,20 @@ fn gather_with(stage: &Stage, more: &str, question: &str) -> Told {
         ..Times::default()
     };
     let client = Client::new(agent, &settings.url, &settings.token, times);
+    (settings, client)
+}
+
+fn gather_with(stage: &Stage, more: &str, question: &str) -> Told {
+    let (settings, client) = bot(stage, "", more);
+    gather_by(stage, &settings, &client, question)
+}
+
+fn gather_by(
+    stage: &Stage,
+    settings: &MattermostSettings,
+    client: &Client,
+    question: &str,
+) -> Told {
     let post = client.post(&PostId::from(question)).expect("the question");
     let bot = client.me().expect("the bot");
     let mut gathering = Gathering::new(Place {
@@ -38,11 +58,12 @@ fn gather_with(stage: &Stage, more: &str, question: &str) -> Told {
         direct: false,
         channel_name: "talk".into(),
         alone: false,
-    });
+    })
+    .with_pictures();
     let mut names = Names::default();
     for _ in 0..STEPS {
         let before = stage.world().request_count;
-        let told = gathering.step(&client, &settings, &mut names, &stage.clock);
+        let told = gathering.step(client, settings, &mut names, &stage.clock);
         let made = stage.world().request_count - before;
         assert!(made <= 1, "{made} requests in a step");
         if let Some(told) = told.expect("a server that is well") {
@@ -51,6 +72,38 @@ fn gather_with(stage: &Stage, more: &str, question: &str) -> Told {
     }
     panic!("no end after {STEPS} steps");
 }
+
+/// What a worker is given of `pictures`: media type and bytes of each, or why it is missing.
+fn feed(stage: &Stage, client: &Client, pictures: &[Picture]) -> Vec<Result<Shown, String>> {
+    let mut feeding = Feeding::new(pictures.to_vec());
+    let (mut given, mut bytes) = (Vec::new(), Vec::new());
+    for _ in 0..STEPS {
+        if feeding.is_done() {
+            assert!(bytes.is_empty(), "bytes of no picture");
+            return given;
+        }
+        let before = stage.world().request_count;
+        let now = Duration::from_millis(stage.clock.elapsed_ms());
+        feeding.step(client, now, &mut |piece| match piece {
+            Piece::Bytes(more) => {
+                assert!(more.len() <= PIECE);
+                bytes.extend_from_slice(more);
+            }
+            Piece::Whole { media_type } => {
+                given.push(Ok((media_type.to_owned(), std::mem::take(&mut bytes))));
+            }
+            Piece::Missing(why) => {
+                bytes.clear();
+                given.push(Err(why.to_owned()));
+            }
+        });
+        assert!(stage.world().request_count <= before + 1, "in a step");
+    }
+    panic!("no end after {STEPS} steps");
+}
+
+/// The media type and the bytes of a picture.
+type Shown = (String, Vec<u8>);
 
 fn gather(stage: &Stage, question: &str) -> Told {
     gather_with(stage, "", question)
@@ -343,4 +396,158 @@ fn a_linked_post_is_quoted_as_far_as_the_bot_is_shown_it_and_its_author_may_ask(
         let told = lines(&gather(&stage, &question));
         assert_eq!(told, [format!("U what is {link} for us?{quotation}")]);
     }
+}
+
+#[test]
+fn pictures_are_known_by_their_bytes_and_shown_in_the_smaller_copy() {
+    let stage = Stage::simulated();
+    let (settings, client) = bot(&stage, "", "");
+    let svg = b"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"9\" height=\"9\"/>";
+    let avif = b"\0\0\0\x1cftypavif\0\0\0\0";
+    let small = png(40, 30);
+    for (name, bytes, media_type, shown) in [
+        ("small.png", small.clone(), "image/png", Some(small.clone())),
+        ("really.txt", small.clone(), "image/png", Some(small)),
+        (
+            "photo.jpg",
+            jpeg(800, 600),
+            "image/jpeg",
+            Some(jpeg(800, 600)),
+        ),
+        (
+            "turned.jpg",
+            jpeg_turned(80, 60),
+            "image/jpeg",
+            Some(jpeg_turned(80, 60)),
+        ),
+        ("anim.gif", gif(32, 24), "image/gif", Some(gif(32, 24))),
+        ("photo.webp", webp(64, 48), "image/webp", Some(webp(64, 48))),
+        // Wider than the server's copy.
+        (
+            "wide.png",
+            png(3000, 2000),
+            "image/png",
+            Some(png(1920, 1280)),
+        ),
+        ("drawing.svg", svg.to_vec(), "", None),
+        ("photo.avif", avif.to_vec(), "", None),
+    ] {
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "what is it?");
+        let question = draft.attach(name, &bytes).post();
+        drop(world);
+        let told = gather_by(&stage, &settings, &client, &question);
+        let given = feed(&stage, &client, &told.pictures);
+        let asked = lines(&told).pop().expect("a question");
+        let images = &told.messages.last().expect("a question").images;
+        match shown {
+            Some(bytes) => {
+                assert!(asked.ends_with(&format!("[{name}: picture 1]")), "{asked}");
+                assert_eq!(images, &[0], "{name}");
+                assert!(given == [Ok((media_type.to_owned(), bytes))], "{name}");
+            }
+            None => {
+                assert!(images.is_empty() && given.is_empty(), "{name}");
+                let why = match name {
+                    "drawing.svg" => "drawing.svg (a drawing that is not shown to you",
+                    _ => "[photo.avif: it cannot be shown: it is a picture of a kind",
+                };
+                assert!(asked.contains(why), "{asked}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_newest_pictures_of_those_who_may_ask_are_shown() {
+    let stage = Stage::simulated();
+    let send = |user: &str, root: &str, names: &[&str]| {
+        stage.clock.advance(1000);
+        let mut world = stage.world();
+        let mut draft = world.draft(user, &stage.channel, "@prxbot look").root(root);
+        for (number, name) in names.iter().enumerate() {
+            draft = draft.attach(name, &png(8 + number as u32, 8));
+        }
+        draft.post()
+    };
+    let root = send(&stage.ann.id, "", &["oldest.png"]);
+    send(&stage.ann.id, &root, &["old.png", "older.png"]);
+    send(&stage.eve.id, &root, &["secret.png"]);
+    let question = send(&stage.ann.id, &root, &["a.png", "b.png"]);
+    let (settings, client) = bot(&stage, "[multimodal]\nmax_images = 3", "");
+    let told = gather_by(&stage, &settings, &client, &question);
+    let expected = [
+        "U look\n[file: oldest.png, 84 bytes]\n\n[oldest.png: not shown: at most 3 pictures are]",
+        "U look\n[file: old.png, 84 bytes]\n[file: older.png, 92 bytes]\n\n[old.png: picture 1]\n\n\
+         [older.png: not shown: at most 3 pictures are]",
+        "U look\n[file: a.png, 84 bytes]\n[file: b.png, 92 bytes]\n\n[a.png: picture 2]\n\n\
+         [b.png: picture 3]",
+    ];
+    assert_eq!(lines(&told), expected);
+    let images: Vec<_> = told
+        .messages
+        .iter()
+        .map(|message| message.images.clone())
+        .collect();
+    assert_eq!(images, [vec![], vec![], vec![0], vec![1, 2]]);
+    let given = feed(&stage, &client, &told.pictures);
+    let bytes = |width: u32| Ok(("image/png".to_owned(), png(width, 8)));
+    assert!(given == [bytes(8), bytes(8), bytes(9)]);
+
+    let (settings, client) = bot(&stage, "[multimodal]\nmax_images = 0", "");
+    stage.world().clear_log();
+    let told = gather_by(&stage, &settings, &client, &question);
+    assert!(told.pictures.is_empty());
+    let read = |call: &support::mattermost::Logged| call.target.contains("/files/");
+    assert!(!stage.world().log.iter().any(read), "none is looked at");
+}
+
+#[test]
+fn a_large_picture_is_given_in_pieces_or_named() {
+    let stage = Stage::simulated();
+    let send = |name: &str, bytes: &[u8]| {
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "look");
+        draft.attach(name, bytes).post()
+    };
+    let padded = [jpeg(1900, 1900), vec![0; 3 << 20]].concat();
+    let question = send("big.jpg", &padded);
+    let (settings, client) = bot(&stage, "", "");
+    let told = gather_by(&stage, &settings, &client, &question);
+    let given = feed(&stage, &client, &told.pictures);
+    assert!(
+        given == [Ok(("image/jpeg".to_owned(), jpeg(1900, 1900)))],
+        "the copy is smaller"
+    );
+
+    let (settings, client) = bot(&stage, "[multimodal]\nmax_image_size_mb = 1", "");
+    // Of what has no picture's name the server makes no copy.
+    let huge = [b"\x89PNG\r\n\x1a\n".to_vec(), vec![0; 3 << 20]].concat();
+    let question = send("big", &huge);
+    let told = gather_by(&stage, &settings, &client, &question);
+    let asked = lines(&told).pop().expect("a question");
+    assert!(
+        asked.contains("[big: it cannot be shown: it is larger than 1 MB]"),
+        "{asked}"
+    );
+
+    let (settings, client) = bot(&stage, "", "");
+    let told = gather_by(&stage, &settings, &client, &question);
+    let given = feed(&stage, &client, &told.pictures);
+    assert!(given == [Ok(("image/png".to_owned(), huge.clone()))]);
+    // It takes too long.
+    stage.world().knobs.file_takes_ms = 9_000;
+    let given = feed(&stage, &client, &told.pictures);
+    assert!(given == [Err("[picture 1 could not be read in time]".to_owned())]);
+    stage.world().knobs.file_takes_ms = 0;
+    // What fails once is asked for again, and what is gone is not.
+    stage
+        .mattermost
+        .once("GET", "files/", Act::Instead(Fault::Error(500, "x")));
+    assert!(feed(&stage, &client, &told.pictures) == [Ok(("image/png".to_owned(), huge))]);
+    stage
+        .mattermost
+        .once("GET", "files/", Act::Instead(Fault::Error(404, "x")));
+    let given = feed(&stage, &client, &told.pictures);
+    assert!(given == [Err("[picture 1 could not be read]".to_owned())]);
 }

@@ -46,6 +46,7 @@ pub struct Told {
 /// between two requests.
 pub struct Gathering {
     place: Place,
+    shows_pictures: bool,
     next: Next,
     posts: Vec<Post>,
 }
@@ -65,8 +66,17 @@ impl Gathering {
     pub fn new(place: Place) -> Gathering {
         Gathering {
             place,
+            shows_pictures: false,
             next: Next::History,
             posts: Vec::new(),
+        }
+    }
+
+    /// Pictures are told too: whoever asks the model gives them to it, with `Feeding`.
+    pub fn with_pictures(self) -> Gathering {
+        Gathering {
+            shows_pictures: true,
+            ..self
         }
     }
 
@@ -246,7 +256,10 @@ impl Gathering {
         let (files, of_question) = conversation.files();
         let limits = Limits {
             file_chars: settings.file_chars,
-            max_images: 0,
+            max_images: match self.shows_pictures {
+                true => settings.max_images,
+                false => 0,
+            },
             max_image_size: settings.max_image_size,
         };
         Next::Files(

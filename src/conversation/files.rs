@@ -13,7 +13,7 @@ use crate::mattermost::client::{ApiError, Client, FilePiece};
 /// The most bytes of a file that are asked for at once.
 pub(super) const PIECE: usize = 1 << 20;
 /// How long all files of a question together may take.
-const TIME: Duration = Duration::from_secs(20);
+pub(super) const TIME: Duration = Duration::from_secs(20);
 /// The most files that are read for a question.
 const COUNT: usize = 50;
 /// As many bytes say what a picture is.

@@ -2,11 +2,13 @@
 //! here; `fetch` does that.
 
 mod date;
+mod feeding;
 mod fetch;
 mod files;
 mod quote;
 mod text;
 
+pub use feeding::Feeding;
 pub use fetch::{Gathering, Names, Place, Told, wrote_in_thread};
 pub use files::Picture;
 
