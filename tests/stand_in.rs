@@ -202,6 +202,14 @@ impl Stage {
         format!("users/me/teams/{}/channels", self.team)
     }
 
+    /// A request whose answer does not come.
+    fn lose(&self, method: &str, path: &str, body: &Value) {
+        let (token, path) = (Some(self.bot.token.as_str()), format!("/api/v4/{path}"));
+        // On a new connection: the fault ends it.
+        let lost = Client::new(&self.server).try_send(token, method, &path, body, &[]);
+        assert!(lost.is_err(), "an answer came");
+    }
+
     fn list_etag(&self) -> String {
         self.get(&self.list_path()).headers["etag"].clone()
     }
@@ -348,14 +356,10 @@ fn an_edit_takes_back_what_happened_to_the_post_since_it_was_read() {
     let stage = Stage::new();
     stage.server.world().knobs.edit_takes_ms = 50;
     let patch_lost = |post: &str, message: &str| {
-        let path = format!("/api/v4/posts/{post}/patch");
-        let body = json!({ "message": message });
-        stage
-            .server
-            .once("PUT", "posts", Act::ServeThen(Fault::Close));
-        let token = Some(stage.bot.token.as_str());
-        let lost = Client::new(&stage.server).try_send(token, "PUT", &path, &body, &[]);
-        assert!(lost.is_err());
+        let lost = Act::ServeThen(Fault::Close);
+        stage.server.once("PUT", "posts", lost);
+        let path = format!("posts/{post}/patch");
+        stage.lose("PUT", &path, &json!({ "message": message }));
     };
     let later = |post: &str| {
         stage.clock.advance(100);
@@ -796,6 +800,217 @@ fn an_alert_has_its_text_in_attachments() {
 }
 
 #[test]
+fn on_5_37_and_in_edits_only_the_answer_waits_for_links() {
+    for (version, visible_ms) in [(Version::V5_37, 0), (Version::V11_6, 5000)] {
+        let stage = Stage::of(version);
+        stage.server.world().knobs.link_delay_ms = 5000;
+        let before = stage.clock.elapsed_ms();
+        let lost = Act::ServeThen(Fault::Close);
+        stage.server.once("POST", "posts", lost.clone());
+        let body = json!({ "channel_id": stage.town, "message": "https://a.example" });
+        stage.lose("POST", "posts", &body);
+        stage.clock.advance(visible_ms);
+        let posts = stage.server.world().posts_in(&stage.town);
+        assert_eq!(posts.len(), 1, "{version:?}");
+        stage.clock.advance(5000 - visible_ms);
+        assert_eq!(stage.clock.elapsed_ms() - before, 5000);
+
+        let path = format!("posts/{}/patch", posts[0].id);
+        let body = json!({ "message": "https://a.example https://b.example" });
+        stage.server.once("PUT", "posts", lost);
+        stage.lose("PUT", &path, &body);
+        assert_eq!(
+            stage.server.world().posts_in(&stage.town)[0].message,
+            body["message"]
+        );
+        let before = stage.clock.elapsed_ms();
+        stage.patch(
+            &posts[0].id,
+            json!({ "message": "https://c.example/ and https://d.example and https://e.example" }),
+        );
+        assert_eq!(stage.clock.elapsed_ms() - before, 5000, "one link more");
+    }
+}
+
+#[test]
+fn plans_for_several_paths_and_counts_stand_side_by_side() {
+    let stage = Stage::new();
+    let answer = stage.create(json!({})).id();
+    let mut world = stage.server.world();
+    world.plan(2, "PUT", "posts/*/patch$", Act::Instead(Fault::Html(502)));
+    world.plan(1, "POST", "posts$", Act::Instead(Fault::Html(503)));
+    drop(world);
+    let reactions = || {
+        let path = "posts/ids/reactions";
+        let token = &stage.bot.token;
+        stage
+            .client
+            .send(token, "POST", path, json!([answer]))
+            .status
+    };
+    let patch = || stage.patch(&answer, json!({ "message": "x" })).status;
+    assert_eq!(
+        (patch(), reactions(), patch(), patch()),
+        (502, 200, 502, 200)
+    );
+    assert_eq!(stage.create(json!({})).status, 503);
+    assert_eq!(stage.create(json!({})).status, 201);
+}
+
+#[test]
+fn a_request_that_is_held_up_acts_late_and_may_undo_a_later_one() {
+    let stage = Stage::new();
+    let answer = stage.create(json!({})).id();
+    let patch = format!("posts/{answer}/patch");
+    let late = Act::ServeLate(60_000, Fault::Silence(10_000));
+    stage.server.once("PUT", "posts", late);
+    let before = stage.clock.elapsed_ms();
+    stage.lose("PUT", &patch, &json!({ "message": "half" }));
+    assert_eq!(
+        stage.clock.elapsed_ms() - before,
+        10_000,
+        "no answer, as long as one waits"
+    );
+    stage.patch(&answer, json!({ "message": "whole" }));
+    let text = || stage.get(&format!("posts/{answer}")).json()["message"].clone();
+    assert_eq!(text(), "whole");
+    stage.clock.advance(50_000);
+    assert_eq!(text(), "half");
+
+    let body = json!({ "channel_id": stage.town, "message": "late" });
+    stage
+        .server
+        .once("POST", "posts", Act::ServeLate(5000, Fault::Reset));
+    stage.lose("POST", "posts", &body);
+    assert_eq!(stage.server.world().posts_in(&stage.town).len(), 1);
+    stage.clock.advance(5000);
+    assert_eq!(stage.server.world().posts_in(&stage.town).len(), 2);
+}
+
+#[test]
+fn a_thread_moves_post_by_post_and_a_poll_may_come_in_between() {
+    let stage = Stage::new();
+    let mut world = stage.server.world();
+    let other = world.add_channel(&stage.team, "other", Kind::Open);
+    world.add_member(&other, &stage.bot, Joining::Silently);
+    let question = world.post(&stage.alice, &stage.town, "@prxbot why?");
+    world.react(&stage.alice, &question, "eyes");
+    let prx = json!({ "in_reply_to": question, "part": 0, "of": 1 });
+    let draft = world
+        .draft(&stage.bot, &stage.town, "because")
+        .root(&question);
+    let answer = draft.prop("prx", prx.clone()).post();
+    let copies = world.move_thread(&question, &other, &stage.alice, 100);
+    drop(world);
+    let seen = |channel: &str| {
+        let posts = stage.server.world().posts_in(channel).into_iter();
+        posts.map(|post| post.message).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&other), ["@prxbot why?"]);
+    assert_eq!(seen(&stage.town).len(), 2);
+    stage.clock.advance(100);
+    assert_eq!(seen(&other), ["@prxbot why?", "because"]);
+    stage.clock.advance(100);
+    assert_eq!(
+        seen(&other)[2],
+        "This thread was moved from another channel"
+    );
+    assert_eq!(stage.get(&format!("posts/{answer}")).status, 200);
+    stage.clock.advance(100);
+    assert_eq!(stage.get(&format!("posts/{answer}")).status, 404);
+    stage.clock.advance(100);
+    assert!(seen(&stage.town)[0].starts_with("A thread with 2 messages has been moved"));
+
+    let world = stage.server.world();
+    let [question, answer] = [&copies[0], &copies[1]].map(|copy| world.post_by_id(copy));
+    assert_eq!(
+        (question.user_id.as_str(), question.kind.as_str()),
+        (&*stage.alice, "")
+    );
+    assert_eq!(
+        (&answer.root_id, &answer.props["prx"]),
+        (&question.id, &prx)
+    );
+    assert_eq!(answer.props["from_bot"], "true");
+    assert!(question.create_at < answer.create_at);
+    assert_eq!(world.reactions_by(&stage.alice, &question.id), ["eyes"]);
+}
+
+#[test]
+fn only_the_count_tells_of_a_post_from_a_connected_server() {
+    let stage = Stage::new();
+    stage.clock.advance(3_600_000);
+    let mut world = stage.server.world();
+    world.share(&stage.town);
+    let bea = world.add_remote_user("bea", "north");
+    world.add_member(&stage.town, &bea, Joining::Silently);
+    let newest = world.post(&stage.alice, &stage.town, "newest");
+    drop(world);
+    let (before, etag) = (stage.counters(), stage.list_etag());
+    let since = stage.create_at(&newest) - 60_000;
+    let mut world = stage.server.world();
+    let remote = world.remote_post(&bea, &stage.town, "@prxbot hello", 600_000);
+    drop(world);
+    assert_eq!(stage.counters(), (before.0, before.1 + 1));
+    assert_eq!(stage.list_etag(), etag);
+    assert_eq!(stage.posts(&format!("since={since}")), [newest.as_str()]);
+    assert_eq!(stage.posts("page=0&per_page=2"), [newest, remote.clone()]);
+    let channel = stage.get(&format!("channels/{}", stage.town)).json();
+    assert_eq!(channel["shared"], true);
+    let post = stage.get(&format!("posts/{remote}")).json();
+    assert_eq!(post["remote_id"].as_str().map(str::len), Some(26));
+    assert_eq!(post["create_at"], post["update_at"]);
+    let user = stage.get(&format!("users/{}", bea.id)).json();
+    assert_eq!(
+        (&user["username"], &user["remote_id"]),
+        (&json!("bea:north"), &post["remote_id"])
+    );
+}
+
+#[test]
+fn a_channel_may_refuse_posts_and_nothing_else() {
+    let stage = Stage::new();
+    let question = stage.server.world().post(&stage.alice, &stage.town, "x");
+    let answer = stage.create(json!({})).id();
+    stage.server.world().channel_mut(&stage.town).read_only = true;
+    assert_eq!(stage.create(json!({})).status, 403);
+    let send = |path: &str, body: Value| {
+        stage
+            .client
+            .send(&stage.bot.token, "POST", path, body)
+            .status
+    };
+    assert_eq!(
+        send("users/me/typing", json!({ "channel_id": stage.town })),
+        403
+    );
+    let reaction = json!({ "user_id": stage.bot.id, "post_id": question, "emoji_name": "eyes" });
+    assert_eq!(send("reactions", reaction), 200);
+    assert_eq!(stage.patch(&answer, json!({ "message": "y" })).status, 200);
+    assert_eq!(
+        stage
+            .get(&format!("channels/{}/members/me", stage.town))
+            .status,
+        200
+    );
+}
+
+#[test]
+fn a_person_without_mfa_is_refused_all_but_his_own_account() {
+    let stage = Stage::new();
+    stage.server.world().knobs.mfa_required = true;
+    let path = format!("channels/{}", stage.town);
+    assert_eq!(stage.get(&path).status, 200, "bots are exempt");
+    let token = &stage.alice.token;
+    assert_eq!(stage.client.get(token, "users/me").status, 200);
+    let refused = stage.client.get(token, &path);
+    assert_eq!(
+        (refused.status, refused.id().as_str()),
+        (403, "api.context.mfa_required.app_error")
+    );
+}
+
+#[test]
 fn an_open_channel_of_the_team_is_read_by_those_who_may_not_write() {
     let stage = Stage::new();
     let mut world = stage.server.world();
@@ -878,6 +1093,8 @@ fn faults_reach_the_client_whether_or_not_the_server_acted() {
         (Fault::RateLimited(7), Some(429)),
         (Fault::Trickle(Duration::ZERO), Some(201)),
         (Fault::Status(204, vec![], vec![]), Some(204)),
+        (Fault::Packed, Some(201)),
+        (Fault::Silence(5), None),
     ];
     let body = json!({ "channel_id": stage.town, "message": "hello" });
     let send = || {
@@ -902,7 +1119,19 @@ fn faults_reach_the_client_whether_or_not_the_server_acted() {
             assert_eq!(posts(), acted, "{fault:?}");
         }
     }
-    assert_eq!(stage.server.world().clear_log().len(), 24);
+    assert_eq!(stage.server.world().clear_log().len(), 27);
+}
+
+#[test]
+fn refusals_for_too_many_requests_come_with_strange_headers() {
+    let stage = Stage::new();
+    for (name, fault) in Fault::strange_rate_limits() {
+        stage.server.once("GET", "users/me", Act::Instead(fault));
+        let refused = stage.get("users/me");
+        assert_eq!(refused.status, 429, "{name}");
+        assert_eq!(refused.body, b"limit exceeded\n", "{name}");
+    }
+    assert_eq!(stage.get("users/me").status, 200);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::clock::Time;
 use super::wire::{Reply, Request, Wire, lock};
 use api::{Answer, Served};
-pub use fault::Fault;
+pub use fault::{Act, Fault};
 pub use world::*;
 
 /// Which server is played: where the two differ, it answers as the recordings of that one.
@@ -58,15 +58,6 @@ impl Version {
         let mut recording: Value = serde_json::from_str(recording).expect("a recording");
         recording["response"]["body"].take()
     }
-}
-
-/// What becomes of a request.
-pub enum Act {
-    Serve,
-    /// The server never sees it.
-    Instead(Fault),
-    /// The server acts, and its answer is lost or spoilt.
-    ServeThen(Fault),
 }
 
 type OnRequest = Box<dyn FnMut(&Request, &mut World) -> Act + Send>;
@@ -120,20 +111,14 @@ impl Mattermost {
     /// No faults from here on.
     pub fn serve_all(&self) {
         *lock(&self.shared.on_request) = None;
+        self.world().plans.clear();
     }
 
     /// The next request whose method and path (without `/api/v4/`) begin so suffers `act`; the rest
     /// is served.
     pub fn once(&self, method: &'static str, path: &'static str, act: Act) {
-        let mut act = Some(act);
-        self.on_request(move |request, _| {
-            let begins = request.method == method && api_path(request).starts_with(path);
-            if begins {
-                act.take().unwrap_or(Act::Serve)
-            } else {
-                Act::Serve
-            }
-        });
+        self.serve_all();
+        self.world().plan(1, method, path, act);
     }
 
     /// Answers requests as the server does, for another way to reach it (TLS, a proxy).
@@ -183,11 +168,19 @@ impl Shared {
             Some(on_request) => on_request(&request, &mut world),
             None => Act::Serve,
         };
+        let act = match act {
+            Act::Serve => fault::planned(&mut world.plans, &request),
+            act => act,
+        };
         let fault = match act {
-            Act::Instead(fault) => {
-                let reply = rewritten(&world, fault.reply(None, world.now()));
-                log(&mut world, &request, user, &reply);
-                return reply;
+            Act::Instead(fault) => return self.suffer(world, &request, user, fault),
+            Act::ServeLate(ms, fault) => {
+                let (late, by) = (request.clone(), user.clone());
+                world.at(ms, move |world| {
+                    // What comes later of it is on its way by itself.
+                    api::serve(world, &late, by.as_deref());
+                });
+                return self.suffer(world, &request, user, fault);
             }
             Act::ServeThen(fault) => Some(fault),
             Act::Serve => None,
@@ -211,13 +204,55 @@ impl Shared {
             Served::Later(..) => None,
         };
         let reply = answer.map(|answer| finish(&world, answer));
-        let reply = match fault {
-            Some(fault) => fault.reply(reply, world.now()),
-            None => reply.expect("waited for"),
+        let Some(fault) = fault else {
+            let reply = rewritten(&world, reply.expect("waited for"));
+            log(&mut world, &request, user, &reply);
+            return reply;
         };
-        let reply = rewritten(&world, reply);
-        log(&mut world, &request, user, &reply);
+        let world = self.wait_out(world, &fault);
+        let reply = rewritten(&world, fault.reply(reply, world.now()));
+        self.logged(world, &request, user, reply)
+    }
+
+    /// A fault in place of an answer.
+    fn suffer(
+        &self,
+        world: MutexGuard<'_, World>,
+        request: &Request,
+        user: Option<String>,
+        fault: Fault,
+    ) -> Reply {
+        let world = self.wait_out(world, &fault);
+        let reply = rewritten(&world, fault.reply(None, world.now()));
+        self.logged(world, request, user, reply)
+    }
+
+    fn logged(
+        &self,
+        mut world: MutexGuard<'_, World>,
+        request: &Request,
+        user: Option<String>,
+        reply: Reply,
+    ) -> Reply {
+        log(&mut world, request, user, &reply);
         reply
+    }
+
+    /// Lets the time pass for which a fault says nothing.
+    fn wait_out<'a>(
+        &'a self,
+        world: MutexGuard<'a, World>,
+        fault: &Fault,
+    ) -> MutexGuard<'a, World> {
+        let Fault::Silence(ms) = fault else {
+            return world;
+        };
+        let (time, until) = (world.time.clone(), world.elapsed_ms() + ms);
+        drop(world);
+        time.wait_until(until);
+        let mut world = lock(&self.world);
+        world.settle();
+        world
     }
 }
 

@@ -222,6 +222,21 @@ impl Call<'_> {
         if self.user.is_empty() && self.is_known(path) {
             return Err(session_expired());
         }
+        let user = self.world.users.get(self.user);
+        let person = user.is_some_and(|user| !user.is_bot);
+        if self.world.knobs.mfa_required && person && path != ["users", "me"] {
+            let id = "api.context.mfa_required.app_error";
+            let message = "Multi-factor authentication is required on this server.";
+            return Err(refusal(403, id, message));
+        }
+        match path[0] {
+            "posts" | "reactions" | "files" => self.route_posts(method, path),
+            _ => self.route_places(method, path),
+        }
+    }
+
+    /// People, teams and channels.
+    fn route_places(&mut self, method: &str, path: &[&str]) -> Result<Served> {
         match (method, path) {
             ("GET", ["users", "me", "teams"]) => self.my_teams(),
             ("GET", ["users", "me", "channels"]) if self.world.version == Version::V11_6 => {
@@ -248,6 +263,16 @@ impl Call<'_> {
             ("GET", ["channels", id, "members"]) => self.members(id),
             ("GET", ["channels", id, "members", user]) => self.member(id, user),
             ("GET", ["channels", id, "posts"]) => self.posts(id),
+            ("DELETE", ["users", user, "posts", id, "reactions", name]) => {
+                self.unreact(user, id, name)
+            }
+            ("POST", ["commands", "execute"]) => self.command(),
+            _ => Err(self.no_such_call()),
+        }
+    }
+
+    fn route_posts(&mut self, method: &str, path: &[&str]) -> Result<Served> {
+        match (method, path) {
             ("GET", ["posts", id]) => self.post(id),
             ("GET", ["posts", id, "thread"]) => self.thread(id),
             ("POST", ["posts"]) => self.create_post(),
@@ -259,13 +284,9 @@ impl Call<'_> {
             ("POST", ["reactions"]) => self.react(),
             ("GET", ["posts", id, "reactions"]) => self.reactions(id),
             ("POST", ["posts", "ids", "reactions"]) => self.reactions_of_many(),
-            ("DELETE", ["users", user, "posts", id, "reactions", name]) => {
-                self.unreact(user, id, name)
-            }
             ("GET", ["files", id]) => self.file(id),
             ("GET", ["files", id, "preview"]) => self.file_preview(id),
             ("GET", ["files", id, "thumbnail"]) => self.file_thumbnail(id),
-            ("POST", ["commands", "execute"]) => self.command(),
             _ => Err(self.no_such_call()),
         }
     }
@@ -445,7 +466,7 @@ impl Call<'_> {
     fn typing(&mut self, user: &str) -> Result<Served> {
         let body = self.body("typing")?;
         let channel = body["channel_id"].as_str().unwrap_or_default();
-        if (user != "me" && user != self.user) || !self.is_member(channel) {
+        if (user != "me" && user != self.user) || !self.may_post(channel) {
             return Err(forbidden());
         }
         let event = Typing {
@@ -525,6 +546,11 @@ impl Call<'_> {
             .iter()
             .map(|channel| self.world.listed_channel_json(channel));
         ok_tagged(etag, list.collect::<Value>())
+    }
+
+    fn may_post(&self, channel: &str) -> bool {
+        let locked = self.world.knobs.no_posting;
+        self.is_member(channel) && !locked && !self.world.channels[channel].read_only
     }
 
     fn is_member(&self, channel: &str) -> bool {
@@ -901,7 +927,7 @@ impl Call<'_> {
         let body = self.body("post")?;
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let (channel_id, root_id) = (text("channel_id"), text("root_id"));
-        if !self.is_member(&channel_id) {
+        if !self.may_post(&channel_id) {
             return Err(forbidden());
         }
         if self.world.channels[&channel_id].delete_at > 0 {
@@ -917,17 +943,20 @@ impl Call<'_> {
         }
         let props = body["props"].as_object().cloned().unwrap_or_default();
         let props = self.props_by(self.user, props)?;
-        let knobs = &self.world.knobs;
-        let mut delay_ms = knobs.commit_delay_ms;
-        if props.get("unsafe_links").is_none_or(|flag| flag != "true") {
-            delay_ms += knobs.link_delay_ms * text("message").matches("://").count() as u64;
-        }
+        let fetch_ms = self.fetch_ms("", &text("message"), &props);
+        let commit_ms = self.world.knobs.commit_delay_ms;
+        let delay_ms = commit_ms + fetch_ms;
+        // 5.37 commits first and fetches then.
+        let visible_ms = match self.world.version {
+            Version::V5_37 => commit_ms,
+            Version::V11_6 => delay_ms,
+        };
         let draft = self
             .world
             .draft(self.user, &channel_id, &text("message"))
             .root(&root_id);
         let draft = draft.kind(&text("type")).props(props.into());
-        let index = draft.visible_after_ms(delay_ms).insert();
+        let index = draft.visible_after_ms(visible_ms).insert();
         let now = self.world.elapsed_ms();
         if !pending_id.is_empty() {
             self.world
@@ -950,6 +979,17 @@ impl Call<'_> {
         });
         let answer = move |world: &mut World| created(world, index, &pending_id);
         Ok(Served::Later(now + delay_ms, Box::new(answer)))
+    }
+
+    /// How long the server fetches what the new links of a text lead to. It answers only then.
+    fn fetch_ms(&self, former: &str, message: &str, props: &Map<String, Value>) -> u64 {
+        let unsafe_links = props.get("unsafe_links").is_some_and(|flag| flag == "true");
+        if unsafe_links && self.world.version == Version::V11_6 {
+            return 0;
+        }
+        let links = |text: &str| text.matches("://").count();
+        let new = links(message).saturating_sub(links(former));
+        self.world.knobs.link_delay_ms * new as u64
     }
 
     /// The post that already has this `pending_post_id`, whosever it is, for 30 s from the first try.
@@ -1028,14 +1068,19 @@ impl Call<'_> {
         self.check_patch(index, &patch)?;
         let former = self.world.posts[index].clone();
         let edited = self.patched(&former, &patch)?;
-        let delay_ms = self.world.knobs.edit_takes_ms;
-        if delay_ms == 0 {
-            self.world.write_back(index, former, edited);
+        let takes_ms = self.world.knobs.edit_takes_ms;
+        // An edit is there before its links are fetched.
+        let fetch_ms = self.fetch_ms(&former.message, &edited.message, &edited.props);
+        match takes_ms {
+            0 => self.world.write_back(index, former, edited),
+            ms => self
+                .world
+                .at(ms, move |world| world.write_back(index, former, edited)),
+        }
+        if takes_ms + fetch_ms == 0 {
             return ok(self.world.post_json(index, self.world.reply_count(index)));
         }
-        let write = move |world: &mut World| world.write_back(index, former, edited);
-        self.world.at(delay_ms, write);
-        let at_ms = self.world.elapsed_ms() + delay_ms;
+        let at_ms = self.world.elapsed_ms() + takes_ms + fetch_ms;
         let written =
             move |world: &mut World| answer(200, &world.post_json(index, world.reply_count(index)));
         Ok(Served::Later(at_ms, Box::new(written)))

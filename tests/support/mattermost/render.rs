@@ -25,7 +25,7 @@ impl World {
             set("auth_data", "".into());
         }
         if self.version == Version::V11_6 && !user.is_bot {
-            set("remote_id", "".into());
+            set("remote_id", user.remote_id.as_str().into());
         }
         if user.is_bot {
             set("is_bot", true.into());
@@ -73,6 +73,7 @@ impl World {
     pub(super) fn channel_json(&self, channel: &Channel) -> Value {
         use super::world::Kind;
         let shared = match (channel.kind, self.version) {
+            _ if channel.shared => Value::Bool(true),
             (Kind::Direct, _) | (Kind::Group, Version::V11_6) => Value::Bool(false),
             _ => Value::Null,
         };
@@ -184,8 +185,8 @@ impl World {
         if self.version == Version::V11_6 || !post.file_ids.is_empty() {
             value["file_ids"] = json!(post.file_ids);
         }
-        if self.version == Version::V11_6 && post.by_api {
-            value["remote_id"] = "".into();
+        if (self.version == Version::V11_6 && post.by_api) || !post.remote_id.is_empty() {
+            value["remote_id"] = post.remote_id.as_str().into();
         }
         if post.has_reactions {
             value["has_reactions"] = true.into();

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use serde_json::{Map, Value, json};
 
 use super::Version;
+use super::fault::{Act, Plan};
 use super::files::mime_type_of;
 use crate::support::clock::Time;
 
@@ -37,6 +38,8 @@ pub struct User {
     pub is_bot: bool,
     pub bot_description: String,
     pub roles: String,
+    /// The connected server that the person comes from.
+    pub remote_id: String,
     pub create_at: u64,
     pub update_at: u64,
     pub delete_at: u64,
@@ -91,6 +94,10 @@ pub struct Channel {
     /// The newest edit since the newest post. Lists of channels count it into `last_post_at`; the
     /// channel by itself comes from a cache that edits leave alone.
     pub edited_at: u64,
+    /// Its members may read and react, and not post or type.
+    pub read_only: bool,
+    /// Connected with another server.
+    pub shared: bool,
     /// Who is in it, and since when.
     pub members: BTreeMap<String, u64>,
     /// Its committed posts by `create_at`, deleted ones and the copies that edits leave included.
@@ -118,6 +125,8 @@ pub struct Post {
     pub props: Map<String, Value>,
     pub file_ids: Vec<String>,
     pub is_pinned: bool,
+    /// The connected server that the post comes from.
+    pub remote_id: String,
     pub reactions: Vec<Reaction>,
     /// What readers go by: without it the post shows no reactions, though there may be some.
     pub has_reactions: bool,
@@ -226,7 +235,8 @@ pub struct Knobs {
     pub max_post_size: usize,
     /// Every post that a client creates is committed, and answered for, this much later.
     pub commit_delay_ms: u64,
-    /// What each link in a client's post adds to that, unless its `props.unsafe_links` is `"true"`.
+    /// What each link in a client's post adds to that, unless its `props.unsafe_links` is `"true"`
+    /// (11.6). On 5.37, and in edits, only the answer waits.
     pub link_delay_ms: u64,
     /// Whether an edit moves the channel's `last_post_at` (and the ETag) in lists of channels.
     pub edits_move_last_post_at: bool,
@@ -255,6 +265,8 @@ pub struct Knobs {
     pub log_requests: bool,
     /// Members of channels may read and not post.
     pub no_posting: bool,
+    /// Persons, not bots, are refused all but their own account (403) until they use MFA.
+    pub mfa_required: bool,
     /// Permissions that the members' role lacks: `edit_post`, `delete_post`, `add_reaction`,
     /// `remove_reaction`.
     pub role_lacks: Vec<&'static str>,
@@ -282,6 +294,7 @@ impl Default for Knobs {
             file_bytes_per_sec: None,
             mime_tables: true,
             no_posting: false,
+            mfa_required: false,
             role_lacks: Vec::new(),
             log_requests: true,
             rewrite: None,
@@ -314,6 +327,7 @@ pub struct World {
     /// Custom emoji.
     pub(super) emoji: BTreeSet<String>,
     pub(super) pending: HashMap<String, Pending>,
+    pub(super) plans: Vec<Plan>,
     /// When the rate limit's bucket is empty again, in milliseconds since the beginning.
     pub(super) bucket_empty_at: u64,
     /// Who asks now: a quoted post is shown to those who may read it.
@@ -355,6 +369,7 @@ impl World {
             files: HashMap::new(),
             emoji: BTreeSet::new(),
             pending: HashMap::new(),
+            plans: Vec::new(),
             bucket_empty_at: 0,
             viewer: String::new(),
             typing: Vec::new(),
@@ -405,6 +420,18 @@ impl World {
         !self.scheduled.is_empty()
     }
 
+    /// The next `count` requests of a method whose path (without `/api/v4/`) begins so suffer `act`.
+    /// A segment `*` stands for any, a `$` at the end for the path's end: `posts$` is not
+    /// `posts/ids`. Several plans may stand side by side.
+    pub fn plan(&mut self, count: usize, method: &'static str, path: &'static str, act: Act) {
+        self.plans.push(Plan {
+            method,
+            path,
+            left: count,
+            act,
+        });
+    }
+
     /// Chooses the arbitrary: ids, which 1000 posts, the order of what is unsorted.
     pub fn seed(&mut self, seed: u64) {
         self.random = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
@@ -441,6 +468,7 @@ impl World {
                 is_bot,
                 bot_description: String::new(),
                 roles: "system_user".into(),
+                remote_id: String::new(),
                 create_at: now,
                 update_at: now,
                 delete_at: 0,
@@ -607,6 +635,8 @@ impl World {
                 total_msg_count: 0,
                 total_msg_count_root: 0,
                 edited_at: 0,
+                read_only: false,
+                shared: false,
                 members: BTreeMap::new(),
                 timeline: Vec::new(),
                 updated: BTreeSet::new(),
@@ -721,6 +751,7 @@ impl World {
             props: Map::new(),
             file_ids: Vec::new(),
             is_pinned: false,
+            remote_id: self.users[user].remote_id.clone(),
             reactions: Vec::new(),
             has_reactions: false,
             by_api: true,
@@ -955,13 +986,17 @@ impl World {
 
     /// By its author; a root takes its thread along.
     pub fn delete(&mut self, post: &str) {
+        let by = self.posts[self.index(post)].user_id.clone();
+        self.delete_by(post, &by);
+    }
+
+    fn delete_by(&mut self, post: &str, by: &str) {
         let (now, index) = (self.now(), self.index(post));
-        let by = self.posts[index].user_id.clone();
         let replies = self.posts[index].replies.clone();
         for index in std::iter::once(index).chain(replies) {
             self.posts[index].delete_at = now;
             let props = &mut self.posts[index].props;
-            props.insert("deleteBy".into(), by.clone().into());
+            props.insert("deleteBy".into(), by.into());
             for file in &self.posts[index].file_ids {
                 if let Some(file) = self.files.get_mut(file) {
                     file.delete_at = now;
@@ -999,6 +1034,99 @@ impl World {
             .retain(|reaction| !reaction.is(user, emoji_name));
         post.has_reactions = !post.reactions.is_empty();
         self.touch(index, now);
+    }
+
+    // Worlds that break promises.
+
+    /// Moves a thread as the server does: its posts one by one, as new ones of their authors with
+    /// their old props, then a reply that says so, then the old root is deleted, then a post that
+    /// says where it went. The steps are `apart_ms` apart, so that a poll may come in between; the
+    /// first is done at once. Gives the new ids, the root's first.
+    pub fn move_thread(&mut self, root: &str, to: &str, by: &str, apart_ms: u64) -> Vec<String> {
+        let thread: Vec<String> = std::iter::once(root.to_owned())
+            .chain(self.replies_to(root).into_iter().map(|reply| reply.id))
+            .collect();
+        let copies: Vec<String> = thread.iter().map(|_| self.random.id()).collect();
+        for (step, (original, copy)) in (0..).zip(thread.iter().zip(&copies)) {
+            let (original, copy) = (original.clone(), copy.clone());
+            let (root, to) = (copies[0].clone(), to.to_owned());
+            self.do_in(step * apart_ms, move |world| {
+                world.copy_post(&original, &copy, &root, &to);
+            });
+        }
+        let (old, root, to, by) = (
+            root.to_owned(),
+            copies[0].clone(),
+            to.to_owned(),
+            by.to_owned(),
+        );
+        let (mover, count) = (by.clone(), copies.len());
+        self.do_in(count as u64 * apart_ms, move |world| {
+            let text = "This thread was moved from another channel";
+            let draft = world.draft(&mover, &to, text).root(&root);
+            draft.kind("system_wrangler").not_by_api().post();
+        });
+        let (mover, deleted) = (by.clone(), old.clone());
+        self.do_in((count as u64 + 1) * apart_ms, move |world| {
+            world.delete_by(&deleted, &mover)
+        });
+        let root = copies[0].clone();
+        self.do_in((count as u64 + 2) * apart_ms, move |world| {
+            let from = world.post_by_id(&old).channel_id;
+            let link = world.permalink(&root);
+            let text = format!("A thread with {count} messages has been moved: {link}");
+            let draft = world.draft(&by, &from, &text);
+            draft.kind("system_wrangler").not_by_api().post();
+        });
+        copies
+    }
+
+    /// At once, if there is nothing to wait for.
+    fn do_in(&mut self, ms: u64, action: impl FnOnce(&mut World) + Send + 'static) {
+        match ms {
+            0 => action(self),
+            ms => self.at(ms, action),
+        }
+    }
+
+    fn copy_post(&mut self, original: &str, id: &str, root: &str, channel: &str) {
+        let original = self.post_by_id(original);
+        let mut draft = self.draft(&original.user_id, channel, &original.message);
+        draft.post.id = id.into();
+        draft.post.kind = original.kind;
+        draft.post.props = original.props;
+        if id != root {
+            draft = draft.root(root);
+        }
+        for file in &original.file_ids {
+            let file = draft.world.files[file].clone();
+            draft = draft.file(&file.name, &file.mime_type, &file.bytes);
+        }
+        draft.post();
+        for reaction in original.reactions {
+            self.react(&reaction.user_id, id, &reaction.emoji_name);
+        }
+    }
+
+    /// Connects a channel with another server; its posts come by `remote_post`.
+    pub fn share(&mut self, channel: &str) {
+        self.channel_mut(channel).shared = true;
+    }
+
+    /// A person of a connected server, as this one knows him: `bea:north`.
+    pub fn add_remote_user(&mut self, name: &str, server: &str) -> Account {
+        let account = self.add_user(&format!("{name}:{server}"));
+        let remote_id = self.random.id();
+        self.user_mut(&account).remote_id = remote_id;
+        account
+    }
+
+    /// A post that a connected server sends over now, `ms_ago` after it was written there: all of
+    /// its times lie in the past, and only the channel's count tells of it.
+    pub fn remote_post(&mut self, user: &str, channel: &str, text: &str, ms_ago: u64) -> String {
+        self.draft(user, channel, text)
+            .created_ms_ago(ms_ago)
+            .post()
     }
 
     /// One more emoji that 11.6 takes as a reaction.
