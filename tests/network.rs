@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 use prx::http::{Agent, Body, Call, Failure, Response, beat, failure, with_heartbeat};
 use rcgen::{CertificateParams, IsCa, KeyPair};
 use rustls::HandshakeKind;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use socket2::{Domain, Socket, Type};
-use support::net::{Authority, Tunnels, file, server_config};
+use support::net::{Authority, Tunnels, file, server_chain, server_config};
 use support::wire::{Reply, Request, Wire};
 
 /// Longer than any of these tests takes: a call that is to succeed never runs into it.
@@ -108,7 +110,7 @@ fn assert_unclear<T: std::fmt::Debug>(result: Result<T, Failure>, sign: &str) {
 #[track_caller]
 fn assert_unreachable<T: std::fmt::Debug>(result: Result<T, Failure>, expected: &str) {
     match result {
-        Err(Failure::Unreachable(text)) if text == expected => {}
+        Err(Failure::Unreachable(problem)) if problem.to_string() == expected => {}
         other => panic!("not unreachable with {expected:?}: {other:?}"),
     }
 }
@@ -860,11 +862,13 @@ fn a_reset_is_unclear() {
 #[test]
 fn an_unknown_host_is_unreachable() {
     match get(&agent(), "http://name.invalid/path", AMPLE) {
-        Err(Failure::Unreachable(text)) => assert!(
-            text == "cannot connect to name.invalid:80: no such host"
-                || text == "cannot connect to name.invalid:80: the name service does not answer",
-            "{text}"
-        ),
+        Err(Failure::Unreachable(problem)) => {
+            let text = problem.to_string();
+            let reasons = ["no such host", "the name service does not answer"];
+            let known =
+                reasons.map(|reason| format!("cannot connect to name.invalid:80: {reason}"));
+            assert!(known.contains(&text), "{text}");
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -909,7 +913,8 @@ fn nothing_secret_is_said() {
     };
     text(self::agent().call(&call).expect("a response")).expect("a body");
     let address = unused_address();
-    let agent = agent_in(&[("HTTPS_PROXY", &format!("http://name:hidden@{address}"))]);
+    let proxy = format!("http://name:hidden@{address}");
+    let agent = agent_in(&[("HTTPS_PROXY", &proxy), ("HTTP_PROXY", &proxy)]);
     let urls = [
         format!("http://name:hidden@{address}/hidden?hidden"),
         "http://name:hidden@chat.example.com/hidden?hidden".into(),
@@ -969,17 +974,39 @@ fn a_private_ca_is_trusted_by_setting_or_environment() {
         let result = get(&agent.expect("a readable CA"), &https(&wire), AMPLE);
         assert_eq!(result.expect("a response"), "private");
     }
+    let unknown = "localhost: the certificate is not signed by a known authority";
     let doubting = [
-        Agent::with_environment(None, &|_| None),
-        Agent::with_environment(None, &unset),
-        Agent::with_environment(Some(&other), &variable(&path)),
+        (
+            Agent::with_environment(None, &|_| None),
+            "; set ca_file to the CA's certificate",
+        ),
+        (
+            Agent::with_environment(None, &unset),
+            "; set ca_file to the CA's certificate",
+        ),
+        (
+            Agent::with_environment(Some(&other), &variable(&path)),
+            ": ca_file holds one of the same name with another key; ",
+        ),
+        (
+            Agent::with_environment(None, &variable(&other)),
+            ": SSL_CERT_FILE holds one of the same name with another key; ",
+        ),
     ];
-    for agent in doubting {
-        let expected = "localhost: the certificate is not signed by a known authority; \
-                        set ca_file to the CA's certificate";
+    for (agent, expected) in doubting {
         let agent = agent.expect("a readable CA");
-        assert_unreachable(get(&agent, &https(&wire), AMPLE), expected);
-        assert_unreachable(post(&agent, &https(&wire), AMPLE), expected);
+        for result in [
+            get(&agent, &https(&wire), AMPLE),
+            post(&agent, &https(&wire), AMPLE),
+        ] {
+            match result {
+                Err(Failure::Unreachable(problem)) => {
+                    let text = problem.to_string();
+                    assert!(text.starts_with(&format!("{unknown}{expected}")), "{text}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
 
@@ -1012,38 +1039,175 @@ fn tls_1_2_and_1_3_are_spoken_and_sessions_resumed() {
     }
 }
 
+/// A change of a certificate before it is signed.
+type Change<'a> = &'a dyn Fn(&mut CertificateParams);
+
+#[track_caller]
+fn assert_refused(agent: &Agent, wire: &Wire, what: &str, fix: &str) {
+    match get(agent, &https(wire), AMPLE) {
+        Err(Failure::Unreachable(problem)) => {
+            let expected = format!("localhost: the certificate {what}");
+            assert!(problem.what.starts_with(&expected), "{problem:?}");
+            assert!(problem.fix.contains(fix), "{problem:?}");
+        }
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
 #[test]
-fn a_bad_certificate_is_named() {
+fn a_bad_certificate_is_named_with_what_to_do() {
     let authority = Authority::new();
     let agent = agent_trusting(&authority.file("bad-certificate.pem"));
     let day = |year| rcgen::date_time_ymd(year, 1, 1);
-    type Change<'a> = &'a dyn Fn(&mut CertificateParams);
-    let cases: [(&[&str], Change, &str); 4] = [
+    let common_name = |params: &mut CertificateParams| {
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "localhost");
+    };
+    let cases: [(&[&str], Change, &str, &str); 6] = [
         (
             &["localhost"],
             &|params| params.not_after = day(2001),
-            "has expired, or this machine's",
+            "has expired, or this machine's clock is wrong",
+            "renewed, or set the clock",
         ),
         (
             &["localhost"],
             &|params| params.not_before = day(3001),
-            "is not valid yet, or this",
+            "is not valid yet, or this machine's clock is wrong",
+            "renewed, or set the clock",
         ),
-        (&["chat.example.com"], &|_| (), "is for other names"),
+        (
+            &["chat.example.com"],
+            &|_| (),
+            "is for other names: chat.example.com",
+            "write url with a name that",
+        ),
+        (
+            &["a.example", "b.example"],
+            &|_| (),
+            "is for other names: a.example, b.example",
+            "write url with a name that",
+        ),
+        (
+            &[],
+            &common_name,
+            "has no subjectAltName; a common name (CN) alone",
+            "subjectAltName=DNS:localhost",
+        ),
         (
             &["localhost"],
             &|params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained),
             "is a CA's own (CA:TRUE)",
+            "\n  openssl req -x509 ",
         ),
     ];
-    for (names, change, expected) in cases {
+    for (names, change, what, fix) in cases {
         let wire = Wire::start_tls(authority.server(names, change), |_| ok("{}"));
-        match get(&agent, &https(&wire), AMPLE) {
-            Err(Failure::Unreachable(text)) => {
-                let expected = format!("localhost: the certificate {expected}");
-                assert!(text.starts_with(&expected), "{text}");
+        assert_refused(&agent, &wire, what, fix);
+    }
+}
+
+#[test]
+fn a_missing_intermediate_certificate_is_named() {
+    let authority = Authority::new();
+    let named = |name: &str, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).into()).collect();
+        let mut params = CertificateParams::new(names).expect("valid names");
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let (between_key, key) = (KeyPair::generate(), KeyPair::generate());
+    let (between_key, key) = (between_key.expect("a key"), key.expect("a key"));
+    let mut between = named("in between", &[]);
+    between.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let signed = between.signed_by(&between_key, &authority.issuer);
+    let between_certificate = signed.expect("a certificate").der().clone();
+    let issuer = rcgen::Issuer::new(between, between_key);
+    let signed = named("server", &["localhost"]).signed_by(&key, &issuer);
+    let certificate = signed.expect("a certificate").der().clone();
+    let agent = agent_trusting(&authority.file("root-only.pem"));
+    for (chain, is_whole) in [
+        (vec![certificate.clone(), between_certificate], true),
+        (vec![certificate], false),
+    ] {
+        let config = server_chain(chain, &key.serialize_der(), rustls::ALL_VERSIONS);
+        let wire = Wire::start_tls(config, |_| ok("{}"));
+        match is_whole {
+            true => {
+                get(&agent, &https(&wire), AMPLE).expect("a response");
             }
-            other => panic!("{expected}: {other:?}"),
+            false => assert_refused(
+                &agent,
+                &wire,
+                "is not signed by a known authority: ca_file does not hold its authority, or the \
+                 server does not send the intermediate certificate",
+                &format!(
+                    "openssl s_client -connect localhost:{} -showcerts",
+                    wire.address.port()
+                ),
+            ),
+        }
+    }
+}
+
+#[test]
+fn a_servers_own_certificate_as_ca_file_is_trusted_when_made_as_advised() {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec!["localhost".into()]).expect("a name");
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let ca_file = file("self-signed.pem", certificate.pem().as_bytes());
+    let config = server_config(certificate.der().clone(), &key, rustls::ALL_VERSIONS);
+    let wire = Wire::start_tls(config, |_| ok("{}"));
+    let advice = match get(&agent_trusting(&ca_file), &https(&wire), AMPLE) {
+        Err(Failure::Unreachable(problem)) => problem.fix,
+        other => panic!("{other:?}"),
+    };
+    let command = advice.lines().find_map(|line| line.strip_prefix("  "));
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = Command::new("sh")
+        .args(["-c", command.expect("a line to copy")])
+        .current_dir(folder.path())
+        .output()
+        .expect("a shell");
+    if !made.status.success() {
+        println!("skipped: this machine has no openssl: {made:?}");
+        return;
+    }
+    let ca_file = folder.path().join("cert.pem");
+    let chain = vec![CertificateDer::from_pem_file(&ca_file).expect("a certificate")];
+    let key = PrivatePkcs8KeyDer::from_pem_file(folder.path().join("key.pem")).expect("a key");
+    let config = server_chain(chain, key.secret_pkcs8_der(), rustls::ALL_VERSIONS);
+    let wire = Wire::start_tls(config, |_| ok("own"));
+    let result = get(&agent_trusting(&ca_file), &https(&wire), AMPLE);
+    assert_eq!(result.expect("a response"), "own");
+}
+
+#[test]
+fn what_a_server_says_instead_of_a_handshake_is_named() {
+    for (alert, what) in [
+        (40, "the server has no TLS version or cipher in common"),
+        (70, "the server has no TLS version or cipher in common"),
+        (112, "the server has no certificate for this name"),
+        (116, "the server wants a certificate of its clients"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            // A fatal alert in a record of its own: RFC 8446, sections 5.1 and 6.
+            let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]);
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        match get(&agent(), &format!("https://{address}"), AMPLE) {
+            Err(Failure::Unreachable(problem)) => {
+                let expected = format!("cannot connect to {address}: {what}");
+                assert!(problem.what.starts_with(&expected), "{problem:?}");
+            }
+            other => panic!("{what}: {other:?}"),
         }
     }
 }
@@ -1102,7 +1266,9 @@ fn a_systems_bundle_is_read() {
         ok("{}")
     });
     match get(&agent_trusting(path), &https(&wire), AMPLE) {
-        Err(Failure::Unreachable(text)) => assert!(text.contains("known authority"), "{text}"),
+        Err(Failure::Unreachable(problem)) => {
+            assert!(problem.what.contains("known authority"), "{problem}");
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -1180,67 +1346,82 @@ fn a_handshake_that_fails_or_hangs_is_unreachable() {
 // Proxies
 
 #[test]
-fn a_proxy_is_used_for_http_and_https() {
+fn a_proxy_opens_a_tunnel_for_https_and_forwards_http() {
     let authority = Authority::new();
     let ca_file = authority.file("proxied.pem");
-    let secure = Wire::start_tls(authority.server(&["chat.example.com"], |_| ()), |_| {
-        ok("secure")
-    });
-    let plain = Wire::start(|request| ok(&request.headers["authorization"]));
-    for (variable, wire, url, line, body) in [
+    let seen = |request: Request| {
+        let headers = ["authorization", "proxy-authorization"];
+        let [key, proxy] = headers.map(|name| request.headers.get(name).cloned());
+        let (key, proxy) = (key.unwrap_or_default(), proxy.unwrap_or_default());
+        ok(&format!(
+            "{} {} {key} {proxy}",
+            request.method, request.target
+        ))
+    };
+    let secure = Wire::start_tls(authority.server(&["chat.example.com"], |_| ()), seen);
+    let plain = Wire::start(seen);
+    let basic = "Basic bmFtZTp3QHJk";
+    for (variable, url, line) in [
         (
             "HTTPS_PROXY",
-            &secure,
-            "https://chat.example.com/x",
-            "chat.example.com:443",
-            "secure",
+            "https://chat.example.com/x?y",
+            "CONNECT chat.example.com:443",
+        ),
+        (
+            "all_proxy",
+            "https://chat.example.com/x?y",
+            "CONNECT chat.example.com:443",
         ),
         (
             "http_proxy",
-            &plain,
-            "http://chat.example.com:8065",
-            "chat.example.com:8065",
-            "Bearer 1",
+            "http://chat.example.com:8065/x?y",
+            "http://chat.example.com:8065/x?y",
+        ),
+        (
+            "HTTP_PROXY",
+            "http://u:p@chat.example.com/x?y",
+            "http://chat.example.com/x?y",
         ),
         (
             "ALL_PROXY",
-            &plain,
-            "http://chat.example.com",
-            "chat.example.com:80",
-            "Bearer 1",
+            "http://chat.example.com/x?y",
+            "http://chat.example.com/x?y",
         ),
     ] {
+        let tunnel = url.starts_with("https");
+        let wire = if tunnel { &secure } else { &plain };
         let proxy = Tunnels::to(wire.address, "200 OK");
-        let value = format!("http://name:word@{}", proxy.address);
+        let value = format!("http://name:w%40rd@{}", proxy.address);
         let agent = Agent::with_environment(Some(&ca_file), &variables(&[(variable, &value)]))
             .expect("a valid environment");
         let headers = [("Authorization", "Bearer 1")];
-        for _ in 0..2 {
+        for body in [Body::Json(b"{}"), Body::None, Body::Json(&[b' '; 100_000])] {
             let call = Call {
                 method: "POST",
                 url,
                 headers: &headers,
-                body: Body::None,
+                body,
                 timeout: AMPLE,
             };
-            assert_eq!(
-                text(agent.call(&call).expect("a response")).expect("a body"),
-                body
-            );
+            let answer = text(agent.call(&call).expect("a response")).expect("a body");
+            match tunnel {
+                true => assert_eq!(answer, "POST /x?y Bearer 1 "),
+                false => assert_eq!(answer, format!("POST {line} Bearer 1 {basic}")),
+            }
         }
         let heads = proxy.heads();
-        assert_eq!(heads.len(), 1, "the tunnel is kept");
-        assert!(
-            heads[0].starts_with(&format!("CONNECT {line} HTTP/1.1\r\n")),
-            "{}",
-            heads[0]
-        );
-        assert!(
-            heads[0].contains("Proxy-Authorization: Basic bmFtZTp3b3Jk\r\n"),
-            "{}",
-            heads[0]
-        );
-        assert!(!heads[0].contains("Bearer"), "{}", heads[0]);
+        assert_eq!(heads.len(), 1, "the connection is kept");
+        if tunnel {
+            assert!(
+                heads[0].starts_with(&format!("{line} HTTP/1.1\r\n")),
+                "{}",
+                heads[0]
+            );
+            let authorization = format!("Proxy-Authorization: {basic}\r\n");
+            assert!(heads[0].contains(&authorization), "{}", heads[0]);
+            assert!(!heads[0].contains("Bearer"), "{}", heads[0]);
+        }
+        assert_eq!(agent.variables(), [variable]);
     }
 }
 
@@ -1250,7 +1431,7 @@ fn no_proxy_and_this_machine_are_reached_directly() {
     let proxy = Tunnels::to(wire.address, "200 OK");
     let value = format!("http://{}", proxy.address);
     let environment = [
-        ("HTTPS_PROXY", value.as_str()),
+        ("HTTP_PROXY", value.as_str()),
         ("NO_PROXY", "other.invalid, name.invalid"),
     ];
     let agent = agent_in(&environment);
@@ -1260,11 +1441,9 @@ fn no_proxy_and_this_machine_are_reached_directly() {
         assert_eq!(get(&agent, &url, AMPLE).expect("a response"), "direct");
     }
     match get(&agent, "http://chat.name.invalid", AMPLE) {
-        Err(Failure::Unreachable(text)) => {
-            assert!(
-                text.starts_with("cannot connect to chat.name.invalid:80: "),
-                "{text}"
-            );
+        Err(Failure::Unreachable(problem)) => {
+            let expected = "cannot connect to chat.name.invalid:80: ";
+            assert!(problem.what.starts_with(expected), "{problem}");
         }
         other => panic!("{other:?}"),
     }
@@ -1274,27 +1453,68 @@ fn no_proxy_and_this_machine_are_reached_directly() {
 }
 
 #[test]
-fn a_proxy_that_refuses_or_hangs_makes_the_server_unreachable() {
+fn a_proxy_that_refuses_or_is_gone_is_named() {
     let gone = unused_address();
     let refusing = Tunnels::to(gone, "407 Proxy Authentication Required").address;
+    let forbidding = Tunnels::to(gone, "403 Forbidden").address;
     let silent = Tunnels::to(gone, "").address;
     let closing = Wire::start(|_| Reply::Close);
     let cases = [
-        (gone, AMPLE, "connection refused"),
-        (refusing, AMPLE, "proxy server responded 407"),
-        (silent, SHORT, "no complete answer within 600ms"),
-        (closing.address, AMPLE, "proxy server did not respond"),
+        (
+            gone,
+            AMPLE,
+            ": the proxy ADDRESS cannot be reached: connection refused; look at HTTPS_PROXY and \
+             NO_PROXY in the environment",
+        ),
+        (
+            refusing,
+            AMPLE,
+            " through the proxy ADDRESS: it wants a name and a password (407); put them into \
+             HTTPS_PROXY: http://NAME:PASSWORD@ADDRESS",
+        ),
+        (
+            forbidding,
+            AMPLE,
+            " through the proxy ADDRESS: it does not allow that (403); have whoever runs the proxy \
+             allow it, or name the host in NO_PROXY",
+        ),
+        (
+            silent,
+            SHORT,
+            " through the proxy ADDRESS: no complete answer within 600ms",
+        ),
+        (
+            closing.address,
+            AMPLE,
+            " through the proxy ADDRESS: it closed the connection; is HTTPS_PROXY an HTTP proxy?",
+        ),
     ];
     for (proxy, timeout, reason) in cases {
-        let agent = agent_in(&[("HTTPS_PROXY", &format!("http://{proxy}"))]);
-        let through = format!("chat.example.com:443 through the proxy {proxy}");
-        let expected = format!("cannot connect to {through}: {reason}");
+        let reason = reason.replace("ADDRESS", &proxy.to_string());
+        let value = format!("http://{proxy}");
+        let agent = agent_in(&[("HTTPS_PROXY", &value), ("HTTP_PROXY", &value)]);
+        let expected = format!("cannot connect to chat.example.com:443{reason}");
         for result in [
             get(&agent, "https://chat.example.com", timeout),
             post(&agent, "https://chat.example.com", timeout),
         ] {
             assert_unreachable(result, &expected);
         }
+        if [gone, refusing].contains(&proxy) {
+            let expected = expected.replace(":443", ":80").replace("HTTPS_", "HTTP_");
+            assert_unreachable(post(&agent, "http://chat.example.com", timeout), &expected);
+        }
+    }
+    let value = format!("http://name:word@{refusing}");
+    let agent = agent_in(&[("HTTPS_PROXY", &value)]);
+    match get(&agent, "https://chat.example.com", AMPLE) {
+        Err(Failure::Unreachable(problem)) => {
+            assert!(
+                problem.what.contains("refuses the name and the password"),
+                "{problem}"
+            );
+        }
+        other => panic!("{other:?}"),
     }
 }
 

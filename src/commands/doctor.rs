@@ -16,7 +16,7 @@ use crate::http::Agent;
 use crate::mattermost::User;
 use crate::mattermost::client::{ApiError, Client};
 use crate::state::{Lock, LockError};
-use crate::text::{counted, shell_quoted};
+use crate::text::{Problem, counted, shell_quoted};
 use crate::times::{self, Times};
 use place::Place;
 
@@ -229,10 +229,9 @@ pub fn server(report: &mut Report, agent: &Agent, url: &str, ca_file: Option<&Pa
             report.ok("server", format!("{url}: Mattermost {version}, answers in {took} ms"));
             return true;
         }
-        Err(NoPong::Unreachable(what)) => {
-            let fix = unreachable_fix(&what, url, ca_file);
-            // The sentence about `ca_file` is in the fix, with more to it.
-            report.fail("server", split(&what).0, fix);
+        Err(NoPong::Unreachable(problem)) => {
+            let fix = unreachable_fix(&problem, url, ca_file);
+            report.fail("server", problem.what, fix);
         }
         Err(NoPong::Other(what, Some(found))) => report.fail(
             "server",
@@ -251,7 +250,8 @@ pub fn server(report: &mut Report, agent: &Agent, url: &str, ca_file: Option<&Pa
     false
 }
 
-fn unreachable_fix(what: &str, url: &str, ca_file: Option<&Path>) -> String {
+fn unreachable_fix(problem: &Problem, url: &str, ca_file: Option<&Path>) -> String {
+    let what = &problem.what;
     let authority = url.split("://").nth(1).unwrap_or(url);
     let authority = authority.split('/').next().unwrap_or_default();
     let with_port = match authority
@@ -284,8 +284,8 @@ fn unreachable_fix(what: &str, url: &str, ca_file: Option<&Path>) -> String {
             "write url with a name that the certificate has; this shows them:\n  openssl s_client \
              -connect {with_port} </dev/null | openssl x509 -noout -ext subjectAltName"
         )
-    } else if has("CA:TRUE") {
-        "have the server's certificate made anew, signed by that one".into()
+    } else if has("the proxy ") || has("CA:TRUE") {
+        problem.fix.clone()
     } else if has("no such host") {
         "is the host in url written right? If so, look at this machine's /etc/resolv.conf".into()
     } else if has("refused") {
@@ -296,6 +296,8 @@ fn unreachable_fix(what: &str, url: &str, ca_file: Option<&Path>) -> String {
         format!("is the server running, and the port in url right?{inside}")
     } else if has("proxy") {
         "look at HTTPS_PROXY and NO_PROXY in the environment".into()
+    } else if !problem.fix.is_empty() {
+        problem.fix.clone()
     } else {
         format!("is there a firewall in between? Try:\n  curl -i {url}/api/v4/system/ping")
     }

@@ -105,7 +105,9 @@ fn ask_server(asker: &mut Asker, report: &mut Report) -> Result<Server, Exit> {
         };
         match lookup::ping(&agent, &url) {
             Err(lookup::NoPong::Other(_, Some(found))) => url = found,
-            Err(lookup::NoPong::Unreachable(what)) if what.contains("known authority") => {
+            Err(lookup::NoPong::Unreachable(problem))
+                if problem.what.contains("known authority") =>
+            {
                 doctor::server(report, &agent, &url, ca_file.as_deref());
                 ca_file = Some(asker.ask("File of that certificate", "")?.into());
                 continue;

@@ -9,6 +9,7 @@ use crate::http::{Agent, Body, Call, Failure};
 use crate::json;
 use crate::mattermost::client::{ApiError, ChannelList, Client, version};
 use crate::mattermost::{Channel, PostId, User, is_id};
+use crate::text::Problem;
 
 const PING: &str = "/api/v4/system/ping";
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,7 +24,7 @@ pub struct Pong {
 
 /// What there is instead of a Mattermost.
 pub enum NoPong {
-    Unreachable(String),
+    Unreachable(Problem),
     /// Something answers that is not Mattermost's API: what it says, and where the API is, if it was
     /// found.
     Other(String, Option<String>),
@@ -38,16 +39,16 @@ pub fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     };
     match answer {
         Ok(pong) => Ok(pong),
-        Err(NoPong::Unreachable(what)) => {
+        Err(NoPong::Unreachable(problem)) => {
             // Nothing about a certificate means that there may be none.
             let plain = url
                 .strip_prefix("https")
-                .filter(|_| !what.contains("certificate"));
+                .filter(|_| !problem.what.contains("certificate"));
             match plain.map(|rest| format!("http{rest}")) {
                 Some(plain) if ping_once(agent, &plain).is_ok() => {
                     Err(NoPong::Other("no TLS".into(), Some(plain)))
                 }
-                _ => Err(NoPong::Unreachable(what)),
+                _ => Err(NoPong::Unreachable(problem)),
             }
         }
         Err(NoPong::Other(what, leads_to)) => {
@@ -78,9 +79,8 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     let response = match response {
         Ok(response) => response,
         Err(Failure::TooLarge) => return Err(NoPong::Other("too much".into(), None)),
-        Err(Failure::Unreachable(what) | Failure::Unclear(what)) => {
-            return Err(NoPong::Unreachable(what));
-        }
+        Err(Failure::Unreachable(problem)) => return Err(NoPong::Unreachable(problem)),
+        Err(Failure::Unclear(what)) => return Err(NoPong::Unreachable(Problem::new(what, ""))),
     };
     let status = response.status;
     let version = version(response.header("X-Version-Id").unwrap_or_default());

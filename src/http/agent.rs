@@ -11,19 +11,21 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::Connector;
 use ureq::{AsSendBody, SendBody, Timeout};
 
-use super::proxy::{Tunnel, bypasses_proxy, proxy};
+use super::proxy::{Proxies, Tunnel};
 use super::resolve::Later;
-use super::tls::{Tls, roots, tls_reason};
+use super::tls::{self, Tls, roots};
 use super::transport::{
     Established, INPUT_BYTES, OUTPUT_BYTES, PROGRESS, Progress, READ_UNTIL, Tcp,
 };
 use super::{Body, Call, Failure, Response};
+use crate::text::Problem;
 
 /// Bounds connecting: TCP, a proxy's CONNECT and the TLS handshake together. A name lookup cannot
 /// be bounded without a thread.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Polls may be minutes apart.
-const MAX_IDLE: Duration = Duration::from_secs(15 * 60);
+/// A server that moves to another address may keep its old connections: this long after it is
+/// looked up anew.
+const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// One for the call at hand and one for the heartbeat's.
 const MAX_IDLE_CONNECTIONS: usize = 2;
 /// A longer timeout would overflow the clock's arithmetic.
@@ -33,8 +35,10 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 #[derive(Clone)]
 pub struct Agent {
     agent: ureq::Agent,
-    /// `$NO_PROXY`: hosts that are reached without the proxy.
-    no_proxy: String,
+    proxies: Proxies,
+    /// The setting or variable that names the file of the trusted roots.
+    roots: Option<&'static str>,
+    variables: Vec<&'static str>,
 }
 
 impl fmt::Debug for Agent {
@@ -51,11 +55,19 @@ impl Agent {
     }
 
     /// `new`, with `variable` in the place of the process's environment: `SSL_CERT_FILE` for the
-    /// roots (`ca_file` wins), `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` for the proxy, `NO_PROXY`,
-    /// the last four in lower case too.
+    /// roots (`ca_file` wins), `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, the last four
+    /// in lower case too.
     pub fn with_environment(
         ca_file: Option<&Path>,
         variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Agent, String> {
+        Agent::with_lifetime(ca_file, variable, LIFETIME)
+    }
+
+    fn with_lifetime(
+        ca_file: Option<&Path>,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+        lifetime: Duration,
     ) -> Result<Agent, String> {
         let text = |name: &str| {
             variable(name)?
@@ -63,13 +75,12 @@ impl Agent {
                 .ok()
                 .filter(|text| !text.is_empty())
         };
+        let roots = roots(ca_file, variable)?;
+        let mut variables: Vec<_> = roots.setting.into_iter().collect();
+        variables.retain(|name| *name != "ca_file");
         let config = ureq::config::Config::builder()
-            .tls_config(
-                TlsConfig::builder()
-                    .root_certs(roots(ca_file, variable)?)
-                    .build(),
-            )
-            .proxy(proxy(&text))
+            .tls_config(TlsConfig::builder().root_certs(roots.certificates).build())
+            .proxy(None)
             .user_agent(concat!("prx/", env!("CARGO_PKG_VERSION")))
             .accept("application/json")
             .http_status_as_error(false)
@@ -79,7 +90,7 @@ impl Agent {
             .output_buffer_size(OUTPUT_BYTES)
             // A full buffer without the headers' end would be reported as a lost connection.
             .max_response_header_size(INPUT_BYTES - 1)
-            .max_idle_age(MAX_IDLE)
+            .max_idle_age(LIFETIME)
             .max_idle_connections(MAX_IDLE_CONNECTIONS)
             .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
             .build();
@@ -87,25 +98,31 @@ impl Agent {
             ().chain(Tunnel::default())
                 .chain(Tcp)
                 .chain(Tls::default())
-                .chain(Established);
+                .chain(Established { lifetime });
         Ok(Agent {
             agent: ureq::Agent::with_parts(config, connector, Later),
-            no_proxy: text("NO_PROXY")
-                .or_else(|| text("no_proxy"))
-                .unwrap_or_default(),
+            proxies: Proxies::read(&text, &mut variables),
+            roots: roots.setting,
+            variables,
         })
+    }
+
+    /// The environment variables that count: `HTTPS_PROXY`, `SSL_CERT_FILE` and the like.
+    pub fn variables(&self) -> &[&'static str] {
+        &self.variables
     }
 
     /// A GET on a kept connection that the server has closed is repeated once on a new one; nothing
     /// else is ever repeated.
     pub fn call(&self, call: &Call) -> Result<Response, Failure> {
         let Some(target) = Target::of(call.url) else {
-            return Err(Failure::Unreachable(
-                "the URL is not a valid http:// or https:// one".into(),
-            ));
+            return Err(Failure::Unreachable(Problem::new(
+                "the URL is not a valid http:// or https:// one",
+                "",
+            )));
         };
         let started = Instant::now();
-        let (mut result, mut progress) = self.attempt(call, &target, call.timeout, MAX_IDLE);
+        let (mut result, mut progress) = self.attempt(call, &target, call.timeout, LIFETIME);
         if call.method == "GET"
             && result
                 .as_ref()
@@ -117,22 +134,38 @@ impl Agent {
         match result {
             Ok(response) => {
                 let (parts, body) = response.into_parts();
-                Ok(Response {
+                let response = Response {
                     status: parts.status.as_u16(),
                     headers: parts.headers,
                     body,
-                    host: target.host,
+                    host: target.host.clone(),
                     timeout: call.timeout,
-                })
+                };
+                self.checked(response, &target)
             }
-            Err(error) => {
+            Err(error) if progress.sent => {
                 let reason = reason(&error, call.timeout);
-                Err(if progress.sent {
-                    Failure::Unclear(format!("{}: {reason}", target.host))
-                } else {
-                    Failure::Unreachable(self.unreachable(&error, &target, &reason))
-                })
+                Err(Failure::Unclear(format!("{}: {reason}", target.host)))
             }
+            Err(error) => Err(Failure::Unreachable(self.unreachable(
+                &error,
+                &target,
+                call.timeout,
+            ))),
+        }
+    }
+
+    /// `response`, unless it is the proxy's own or cannot be read.
+    fn checked(&self, response: Response, target: &Target) -> Result<Response, Failure> {
+        if let (407, Some(proxy)) = (response.status, self.proxies.to(target)) {
+            let place = target.to_string();
+            return Err(Failure::Unreachable(proxy.refuses(&place, Some(407))));
+        }
+        match response.compression() {
+            Some(text) if (200..300).contains(&response.status) => {
+                Err(Failure::Unclear(format!("{}: {text}", target.host)))
+            }
+            _ => Ok(response),
         }
     }
 
@@ -165,6 +198,12 @@ impl Agent {
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
+        let proxy = self.proxies.to(target);
+        if let Some(proxy) = proxy.filter(|proxy| proxy.forwards(target))
+            && let Some(authorization) = proxy.authorization()
+        {
+            request = request.header("proxy-authorization", authorization);
+        }
         let pieces: &[&[u8]] = match &call.body {
             Body::None => &[],
             Body::Json(bytes) => std::slice::from_ref(bytes),
@@ -190,25 +229,51 @@ impl Agent {
             .configure_request(request.body(body)?)
             .timeout_global(Some(timeout.min(LONGEST_TIMEOUT)))
             .max_idle_age(max_idle);
-        if bypasses_proxy(&target.host, &self.no_proxy) {
-            config = config.proxy(None);
+        if let Some(proxy) = proxy {
+            config = config.proxy(Some(proxy.proxy.clone()));
         }
         self.agent.run(config.build())
     }
 
     /// What a person reads when no connection came about.
-    fn unreachable(&self, error: &ureq::Error, target: &Target, reason: &str) -> String {
-        let Target { host, port } = target;
-        if reason.contains("certificate") || matches!(error, ureq::Error::Http(_)) {
-            return format!("{host}: {reason}");
+    fn unreachable(&self, error: &ureq::Error, target: &Target, timeout: Duration) -> Problem {
+        let place = target.to_string();
+        if let ureq::Error::Http(_) = error {
+            let what = format!("{}: a header is not valid", target.host);
+            return Problem::new(what, "look for a line break in a token");
         }
-        let through = match self.agent.config().proxy() {
-            Some(proxy) if !bypasses_proxy(host, &self.no_proxy) => {
-                format!(" through the proxy {}:{}", proxy.host(), proxy.port())
+        if let Some(text) = tls_text(error) {
+            return tls::problem(&text, target, self.roots);
+        }
+        let reason = reason(error, timeout);
+        let what = match (error, self.proxies.to(target)) {
+            (ureq::Error::ConnectProxyFailed(said), Some(proxy)) => {
+                // The status stands there twice: `407/407`.
+                let status = said.rsplit('/').next().and_then(|text| text.parse().ok());
+                return proxy.refuses(&place, status);
             }
-            _ => String::new(),
+            (_, Some(proxy)) if is_refusal(error) => return proxy.is_gone(&place, &reason),
+            (_, Some(proxy)) => {
+                format!("cannot connect to {place} through the proxy {proxy}: {reason}")
+            }
+            (_, None) => format!("cannot connect to {place}: {reason}"),
         };
-        format!("cannot connect to {host}:{port}{through}: {reason}")
+        Problem::new(what, "")
+    }
+}
+
+/// Whether not even a connection came about, be it one to the proxy.
+fn is_refusal(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::HostNotFound => true,
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::Other
+        ),
+        _ => false,
     }
 }
 
@@ -232,23 +297,45 @@ impl Read for Pieces<'_> {
 
 /// Where a call goes, for the messages about it: never the URL itself, whose user info, path and
 /// query may hold secrets.
-struct Target {
-    host: String,
-    port: u16,
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// By https.
+    pub(super) secure: bool,
+}
+
+/// Host and port.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 impl Target {
     fn of(url: &str) -> Option<Target> {
         let uri: Uri = url.parse().ok()?;
-        let default_port = match uri.scheme_str()? {
-            "http" => 80,
-            "https" => 443,
+        let (secure, default_port) = match uri.scheme_str()? {
+            "http" => (false, 80),
+            "https" => (true, 443),
             _ => return None,
         };
         Some(Target {
             host: uri.host()?.to_owned(),
             port: uri.port_u16().unwrap_or(default_port),
+            secure,
         })
+    }
+}
+
+/// What rustls says, if it does.
+fn tls_text(error: &ureq::Error) -> Option<String> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error.to_string()),
+        // So they arrive from within the handshake.
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Some(error.to_string())
+        }
+        _ => None,
     }
 }
 
@@ -266,17 +353,10 @@ pub(super) fn reason(error: &ureq::Error, timeout: Duration) -> String {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable) => kind.to_string(),
-            // rustls' errors arrive as these.
-            io::ErrorKind::InvalidData => tls_reason(&error.to_string()),
             _ => error.to_string(),
         },
-        ureq::Error::Rustls(error) => tls_reason(&error.to_string()),
-        // The status stands there twice: `407/407`.
-        ureq::Error::ConnectProxyFailed(reason) => {
-            reason.split('/').next().unwrap_or_default().into()
-        }
+        ureq::Error::Rustls(error) => format!("TLS: {error}"),
         ureq::Error::LargeResponseHeader(..) => "the answer's headers are larger than 16 kB".into(),
-        ureq::Error::Http(_) => "a header is not valid; look for a line break in a token".into(),
         ureq::Error::Protocol(_) => "the answer is not HTTP/1.1".into(),
         // The rest cannot happen or would name the URL.
         _ => "unexpected error".into(),
@@ -286,6 +366,44 @@ pub(super) fn reason(error: &ureq::Error, timeout: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn a_connection_is_not_used_again_after_its_lifetime() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                count.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                    }
+                });
+            }
+        });
+        for (lifetime, connections) in [(LIFETIME, 1), (Duration::ZERO, 3)] {
+            let agent = Agent::with_lifetime(None, &|_| None, lifetime).expect("no file to read");
+            let before = accepted.load(Ordering::SeqCst);
+            for method in ["GET", "POST", "GET"] {
+                let call = Call {
+                    method,
+                    url: &url,
+                    headers: &[],
+                    body: Body::None,
+                    timeout: Duration::from_secs(60),
+                };
+                agent.call(&call).expect("a response");
+            }
+            assert_eq!(accepted.load(Ordering::SeqCst) - before, connections);
+        }
+    }
 
     #[test]
     fn a_target_names_host_and_port_and_nothing_else() {
@@ -301,7 +419,7 @@ mod tests {
             ("", None),
         ];
         for (url, expected) in cases {
-            let target = Target::of(url).map(|target| format!("{}:{}", target.host, target.port));
+            let target = Target::of(url).map(|target| target.to_string());
             assert_eq!(target.as_deref(), expected, "{url}");
         }
     }

@@ -16,6 +16,8 @@ use ureq::http::HeaderMap;
 
 pub use agent::Agent;
 use agent::reason;
+
+use crate::text::Problem;
 pub use transport::read_until;
 
 /// The longest wait in one system call, and the heartbeat's period: its gaps stay below twice this.
@@ -88,7 +90,7 @@ pub enum Body<'a> {
 #[derive(Debug)]
 pub enum Failure {
     /// The request cannot have reached the server: DNS, connecting, TLS.
-    Unreachable(String),
+    Unreachable(Problem),
     /// The server may or may not have acted: the connection broke or the time ran out.
     Unclear(String),
     /// The body is larger than the caller allows.
@@ -97,10 +99,11 @@ pub enum Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Failure::Unreachable(text) | Failure::Unclear(text) => text,
-            Failure::TooLarge => "the answer is larger than allowed",
-        })
+        match self {
+            Failure::Unreachable(problem) => problem.fmt(f),
+            Failure::Unclear(text) => f.write_str(text),
+            Failure::TooLarge => f.write_str("the answer is larger than allowed"),
+        }
     }
 }
 
@@ -125,6 +128,19 @@ impl Response {
     /// The header's value, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// What to say of a body that is compressed, and so cannot be read. Nobody asked for that.
+    pub fn compression(&self) -> Option<String> {
+        let encoding = self.header("content-encoding")?.trim();
+        let plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
+        let shown: String = encoding.chars().take(20).collect();
+        (!plain).then(|| {
+            format!(
+                "the answer is compressed ({shown}), which was not asked for; switch that off in \
+                 the server or the proxy in front of it"
+            )
+        })
     }
 
     /// How long the server asks the caller to wait: `Retry-After` (seconds or a date, by the

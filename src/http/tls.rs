@@ -7,13 +7,25 @@ use ureq::tls::{PemItem, RootCerts, parse_pem};
 use ureq::unversioned::resolver::Resolver;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
 
+use super::agent::Target;
 use super::resolve::Later;
+use crate::text::Problem;
+
+/// Where most Linux distributions keep the certificates that the machine trusts.
+const MACHINES_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Whom to trust.
+pub(super) struct Roots {
+    pub(super) certificates: RootCerts,
+    /// The setting or variable that names the file they are from, if they are from one.
+    pub(super) setting: Option<&'static str>,
+}
 
 /// The roots to trust: those in `ca_file`, else in `$SSL_CERT_FILE`, else Mozilla's.
 pub(super) fn roots(
     ca_file: Option<&Path>,
     variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<RootCerts, String> {
+) -> Result<Roots, String> {
     let from_environment = || {
         variable("SSL_CERT_FILE")
             .filter(|path| !path.is_empty())
@@ -23,7 +35,12 @@ pub(super) fn roots(
         Some(path) => (path.to_owned(), "ca_file"),
         None => match from_environment() {
             Some(path) => (path, "SSL_CERT_FILE"),
-            None => return Ok(RootCerts::WebPki),
+            None => {
+                return Ok(Roots {
+                    certificates: RootCerts::WebPki,
+                    setting: None,
+                });
+            }
         },
     };
     let pem = std::fs::read(&path).map_err(|error| {
@@ -46,42 +63,126 @@ pub(super) fn roots(
             path.display()
         ));
     }
-    Ok(RootCerts::from(certificates))
+    Ok(Roots {
+        certificates: RootCerts::from(certificates),
+        setting: Some(setting),
+    })
 }
 
-/// rustls' words (its types cannot be named from here) in those of a person who has to mend it.
-pub(super) fn tls_reason(text: &str) -> String {
-    const UNKNOWN: &str =
-        "the certificate is not signed by a known authority; set ca_file to the CA's certificate";
-    const REASONS: [(&str, &str); 7] = [
-        ("UnknownIssuer", UNKNOWN),
-        // Another CA of the same name: one that was made anew.
-        ("BadSignature", UNKNOWN),
+/// What rustls says (its types cannot be named from here) about the server at `target`, in the words
+/// of a person who has to mend it; `setting` is where the roots are from.
+pub(super) fn problem(text: &str, target: &Target, setting: Option<&str>) -> Problem {
+    let host = &target.host;
+    let has = |sign: &str| text.contains(sign);
+    let about = match has("invalid peer certificate") {
+        true => host.clone(),
+        false => format!("cannot connect to {target}"),
+    };
+    let clock = "have the server's certificate renewed, or set the clock";
+    let (what, fix) = if has("UnknownIssuer") || has("BadSignature") {
+        unknown_issuer(target, setting, has("BadSignature"))
+    } else if has("not valid for any names") {
         (
-            "certificate not valid for",
-            "the certificate is for other names",
-        ),
+            "the certificate has no subjectAltName; a common name (CN) alone does not count".into(),
+            format!("have it made anew with subjectAltName=DNS:{host}"),
+        )
+    } else if has("certificate not valid for") {
+        let names = text.rsplit_once("is only valid for ");
+        let names = names.map_or(String::new(), |(_, names)| format!(": {}", plain(names)));
         (
-            "certificate expired",
-            "the certificate has expired, or this machine's clock is wrong",
-        ),
+            format!("the certificate is for other names{names}"),
+            "write url with a name that the certificate has".into(),
+        )
+    } else if has("certificate expired") {
         (
-            "certificate not valid yet",
-            "the certificate is not valid yet, or this machine's clock is wrong",
-        ),
+            "the certificate has expired, or this machine's clock is wrong".into(),
+            clock.into(),
+        )
+    } else if has("certificate not valid yet") {
         (
-            "CaUsedAsEndEntity",
-            "the certificate is a CA's own (CA:TRUE), not a server's; issue one without it",
-        ),
+            "the certificate is not valid yet, or this machine's clock is wrong".into(),
+            clock.into(),
+        )
+    } else if has("CaUsedAsEndEntity") {
+        let name = host.trim_matches(['[', ']']);
+        let kind = if name.parse::<std::net::IpAddr>().is_ok() {
+            "IP"
+        } else {
+            "DNS"
+        };
         (
-            "InvalidContentType",
-            "the server does not speak TLS on this port",
-        ),
-    ];
-    match REASONS.iter().find(|(sign, _)| text.contains(sign)) {
-        Some((_, reason)) => (*reason).into(),
-        None => format!("TLS: {text}"),
+            "the certificate is a CA's own (CA:TRUE), not a server's".into(),
+            format!(
+                "make one without it, for the server and as ca_file:\n  openssl req -x509 -newkey \
+                 rsa:2048 -nodes -days 3650 -keyout key.pem -out cert.pem -subj \"/CN={name}\" \
+                 -addext \"subjectAltName={kind}:{name}\" -addext \"basicConstraints=CA:FALSE\""
+            ),
+        )
+    } else if has("InvalidContentType") {
+        (
+            "the server does not speak TLS on this port".into(),
+            String::new(),
+        )
+    } else if has("HandshakeFailure") || has("ProtocolVersion") || has("peer is incompatible") {
+        (
+            format!("the server has no TLS version or cipher in common with this program ({text})"),
+            "it must offer TLS 1.2 or 1.3".into(),
+        )
+    } else if has("CertificateRequired") {
+        (
+            "the server wants a certificate of its clients, which this program cannot give".into(),
+            "let it in without one at the proxy in front of the server".into(),
+        )
+    } else if has("UnrecognisedName") || has("UnrecognizedName") {
+        (
+            "the server has no certificate for this name".into(),
+            "is the host in url right?".into(),
+        )
+    } else {
+        (format!("TLS: {text}"), String::new())
+    };
+    Problem::new(format!("{about}: {what}"), fix)
+}
+
+/// A certificate that leads to no root. From the outside an authority that is not known and a
+/// certificate in between that the server does not send look the same.
+fn unknown_issuer(target: &Target, setting: Option<&str>, other_key: bool) -> (String, String) {
+    const UNKNOWN: &str = "the certificate is not signed by a known authority";
+    let Some(setting) = setting else {
+        let machines = match Path::new(MACHINES_ROOTS).exists() {
+            true => format!(", or, if this machine trusts it:\n  ca_file = \"{MACHINES_ROOTS}\""),
+            false => String::new(),
+        };
+        let fix = format!("set ca_file to the CA's certificate{machines}");
+        return (UNKNOWN.into(), fix);
+    };
+    if other_key {
+        return (
+            format!("{UNKNOWN}: {setting} holds one of the same name with another key"),
+            format!("put the authority's present certificate into {setting}"),
+        );
     }
+    (
+        format!(
+            "{UNKNOWN}: {setting} does not hold its authority, or the server does not send the \
+             intermediate certificate"
+        ),
+        format!(
+            "this shows what it sends, which must lead from its own certificate to one that \
+             {setting} holds:\n  openssl s_client -connect {target} -showcerts </dev/null"
+        ),
+    )
+}
+
+/// `DnsName("a.example") or DnsName("b.example")` as a person writes it.
+fn plain(names: &str) -> String {
+    names
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .take(4)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// TLS for https. Every call has its own timeout and so its own configuration; for such calls ureq

@@ -6,13 +6,14 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use ureq::Timeout;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
 };
+use ureq::{Proxy, Timeout};
 
+use super::proxy::forwarding;
 use super::resolve::addresses;
 use super::{SLICE, beat};
 
@@ -83,7 +84,9 @@ impl<In: Transport> Connector<In> for Tcp {
         if let Some(tunnel) = chained {
             return Ok(Some(Either::A(tunnel)));
         }
-        let stream = connect(details.uri, *details.timeout.after, details.timeout.reason)?;
+        let proxy = forwarding(details);
+        let uri = proxy.map_or(details.uri, Proxy::uri);
+        let stream = connect(uri, *details.timeout.after, details.timeout.reason)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SLICE))?;
         stream.set_write_timeout(Some(SLICE))?;
@@ -93,10 +96,14 @@ impl<In: Transport> Connector<In> for Tcp {
         };
         let buffers = LazyBuffers::new(input, output);
         Ok(Some(Either::B(Sliced {
-            stream,
+            socket: Socket {
+                stream,
+                slice: SLICE,
+            },
             buffers,
-            slice: SLICE,
             answered: false,
+            origin: proxy.and_then(|_| origin(details.uri)),
+            sending: false,
         })))
     }
 }
@@ -108,11 +115,12 @@ fn connect(uri: &Uri, within: Duration, late: Timeout) -> Result<TcpStream, ureq
         .zip(uri.authority())
         .and_then(|(scheme, authority)| DefaultResolver::host_and_port(scheme, authority))
         .ok_or(ureq::Error::HostNotFound)?;
-    let addresses = addresses(&address)?;
-    let started = Instant::now();
+    let until = Instant::now() + within;
+    let addresses = addresses(&address, until)?;
     let mut failure = ureq::Error::HostNotFound;
     for (tried, address) in addresses.iter().enumerate() {
-        let share = within.saturating_sub(started.elapsed()) / (addresses.len() - tried) as u32;
+        let left = until.saturating_duration_since(Instant::now());
+        let share = left / (addresses.len() - tried) as u32;
         if share.is_zero() {
             return Err(ureq::Error::Timeout(late));
         }
@@ -125,16 +133,24 @@ fn connect(uri: &Uri, within: Duration, late: Timeout) -> Result<TcpStream, ureq
     Err(failure)
 }
 
+/// The scheme, host and port of a URL: without the name and the password that it may have.
+fn origin(uri: &Uri) -> Option<String> {
+    let port = uri.port().map_or(String::new(), |port| format!(":{port}"));
+    Some(format!("{}://{}{port}", uri.scheme_str()?, uri.host()?))
+}
+
 /// TCP that waits in slices and beats between them. The slices' length is constant until the last
 /// one, so an idle poll sets no socket option.
 pub(super) struct Sliced {
-    stream: TcpStream,
+    socket: Socket,
     buffers: LazyBuffers,
-    /// The socket's read and write timeout.
-    slice: Duration,
     /// The last wait brought something: the connection is open, there is no need to probe it when
     /// it goes back to the pool. It is probed when it is taken out.
     answered: bool,
+    /// What a request's path is preceded by: the connection is one to a proxy that forwards.
+    origin: Option<String>,
+    /// Part of a request was sent.
+    sending: bool,
 }
 
 impl fmt::Debug for Sliced {
@@ -144,7 +160,13 @@ impl fmt::Debug for Sliced {
     }
 }
 
-impl Sliced {
+struct Socket {
+    stream: TcpStream,
+    /// Its read and write timeout.
+    slice: Duration,
+}
+
+impl Socket {
     /// Makes the next system call return in time, or tells that the time is over.
     fn bound(&mut self, timeout: NextTimeout, started: Instant) -> Result<(), ureq::Error> {
         let mut left = timeout.after.saturating_sub(started.elapsed());
@@ -162,10 +184,29 @@ impl Sliced {
         }
         Ok(())
     }
+
+    fn send(
+        &mut self,
+        mut bytes: &[u8],
+        timeout: NextTimeout,
+        started: Instant,
+    ) -> Result<(), ureq::Error> {
+        while !bytes.is_empty() {
+            self.bound(timeout, started)?;
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if passed(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+            beat();
+        }
+        Ok(())
+    }
 }
 
 /// A slice passed, or a signal came, without anything to read or room to write.
-fn passed(error: &io::Error) -> bool {
+pub(super) fn passed(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
@@ -179,25 +220,25 @@ impl Transport for Sliced {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         let started = Instant::now();
-        let mut sent = 0;
-        while sent < amount {
-            self.bound(timeout, started)?;
-            match self.stream.write(&self.buffers.output()[sent..amount]) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
-                Ok(count) => sent += count,
-                Err(error) if passed(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-            beat();
+        let begins = !std::mem::replace(&mut self.sending, true);
+        let mut output = &self.buffers.output()[..amount];
+        if let (true, Some(origin)) = (begins, &self.origin) {
+            // `GET /path` becomes `GET http://host/path`.
+            let path = output.iter().position(|byte| *byte == b' ');
+            let (method, rest) = output.split_at(path.map_or(0, |space| space + 1));
+            let head = [method, origin.as_bytes()].concat();
+            self.socket.send(&head, timeout, started)?;
+            output = rest;
         }
-        Ok(())
+        self.socket.send(output, timeout, started)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         let started = Instant::now();
+        self.sending = false;
         loop {
-            self.bound(timeout, started)?;
-            let result = self.stream.read(self.buffers.input_append_buf());
+            self.socket.bound(timeout, started)?;
+            let result = self.socket.stream.read(self.buffers.input_append_buf());
             // After a successful wait too, or a fast stream would never beat.
             beat();
             match result {
@@ -213,7 +254,7 @@ impl Transport for Sliced {
     }
 
     fn is_open(&mut self) -> bool {
-        std::mem::take(&mut self.answered) || is_silent(&self.stream).unwrap_or(false)
+        std::mem::take(&mut self.answered) || is_silent(&self.socket.stream).unwrap_or(false)
     }
 }
 
@@ -229,7 +270,10 @@ fn is_silent(mut stream: &TcpStream) -> io::Result<bool> {
 
 /// The last link: the connection stands, and what goes over it is the request and the response.
 #[derive(Debug)]
-pub(super) struct Established;
+pub(super) struct Established {
+    /// How old a connection may be when it is used again: the server may have moved since.
+    pub(super) lifetime: Duration,
+}
 
 impl<In: Transport> Connector<In> for Established {
     type Out = Exchange<In>;
@@ -243,17 +287,22 @@ impl<In: Transport> Connector<In> for Established {
             fresh: true,
             ..Progress::NONE
         });
-        Ok(chained.map(Exchange))
+        let until = Instant::now() + self.lifetime;
+        Ok(chained.map(|transport| Exchange { transport, until }))
     }
 }
 
 /// Notes the progress of the call that uses the connection.
 #[derive(Debug)]
-pub(super) struct Exchange<T>(T);
+pub(super) struct Exchange<T> {
+    transport: T,
+    /// No call begins on it from then on.
+    until: Instant,
+}
 
 impl<T: Transport> Transport for Exchange<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        self.0.buffers()
+        self.transport.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
@@ -261,11 +310,11 @@ impl<T: Transport> Transport for Exchange<T> {
             sent: true,
             ..PROGRESS.get()
         });
-        self.0.transmit_output(amount, timeout)
+        self.transport.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let received = self.0.await_input(timeout)?;
+        let received = self.transport.await_input(timeout)?;
         if received {
             PROGRESS.set(Progress {
                 received,
@@ -276,10 +325,10 @@ impl<T: Transport> Transport for Exchange<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        self.0.is_open()
+        Instant::now() < self.until && self.transport.is_open()
     }
 
     fn is_tls(&self) -> bool {
-        self.0.is_tls()
+        self.transport.is_tls()
     }
 }

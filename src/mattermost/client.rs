@@ -80,7 +80,7 @@ impl fmt::Display for ApiError {
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unreachable(what) => ApiError::Unreachable(what),
+            Failure::Unreachable(problem) => ApiError::Unreachable(problem.to_string()),
             Failure::Unclear(what) => ApiError::Unclear(what),
             Failure::TooLarge => ApiError::TooLarge,
         }

@@ -97,7 +97,7 @@ fn get(
     });
     let response = response.map_err(|failure| match failure {
         Failure::TooLarge => NoModels::NoList,
-        Failure::Unreachable(what) | Failure::Unclear(what) => NoModels::Unreachable(what),
+        failure => NoModels::Unreachable(failure.to_string()),
     })?;
     let (status, after) = (response.status, response.retry_after());
     let mut body = String::new();

@@ -51,12 +51,21 @@ pub fn server_config(
     key: &KeyPair,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> ServerConfig {
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    server_chain(vec![certificate], &key.serialize_der(), versions)
+}
+
+/// `key`: its PKCS #8 form.
+pub fn server_chain(
+    chain: Vec<CertificateDer<'static>>,
+    key: &[u8],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ServerConfig {
+    let key = PrivatePkcs8KeyDer::from(key.to_vec());
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(versions)
         .expect("versions that ring has")
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key.into())
+        .with_single_cert(chain, key.into())
         .expect("a key that fits")
 }
 
@@ -67,7 +76,8 @@ pub fn file(name: &str, contents: &[u8]) -> PathBuf {
     path
 }
 
-/// A proxy that knows CONNECT only and takes every name for `target`.
+/// A proxy that takes every name for `target`: it opens tunnels, and forwards other requests as they
+/// are.
 pub struct Tunnels {
     pub address: SocketAddr,
     /// The heads of the requests.
@@ -75,7 +85,7 @@ pub struct Tunnels {
 }
 
 impl Tunnels {
-    /// `answer` is its first line.
+    /// `answer` is its first line: what does not begin with 200 refuses.
     pub fn to(target: SocketAddr, answer: &'static str) -> Tunnels {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let proxy = Tunnels {
@@ -94,15 +104,21 @@ impl Tunnels {
                 heads
                     .lock()
                     .expect("no panic under the lock")
-                    .push(String::from_utf8(head).expect("text"));
+                    .push(String::from_utf8(head.clone()).expect("text"));
                 if answer.is_empty() {
                     // It is kept open.
                     std::mem::forget(stream);
                     continue;
                 }
-                let _ = write!(stream, "HTTP/1.1 {answer}\r\n\r\n");
+                let connects = head.starts_with(b"CONNECT ");
+                if connects || !answer.starts_with("200") {
+                    let _ = write!(stream, "HTTP/1.1 {answer}\r\n\r\n");
+                }
                 if answer.starts_with("200") {
-                    let there = TcpStream::connect(target).expect("the target listens");
+                    let mut there = TcpStream::connect(target).expect("the target listens");
+                    if !connects {
+                        there.write_all(&head).expect("the target reads");
+                    }
                     relay(stream, there);
                 }
             }
