@@ -65,7 +65,7 @@ impl Answerer {
             }
             Err(
                 error @ (ApiError::Unreachable(_)
-                | ApiError::Unauthorized
+                | ApiError::Unauthorized(_)
                 | ApiError::RateLimited(_)),
             ) => {
                 return Err(error);

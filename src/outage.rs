@@ -62,7 +62,7 @@ impl Outage {
     pub fn failed(&mut self, trouble: &Trouble) -> Result<Duration, Exit> {
         let now = self.times.clock.now();
         match trouble {
-            Trouble::Api(error @ ApiError::Unauthorized) => {
+            Trouble::Api(error @ ApiError::Unauthorized(_)) => {
                 // A server whose database is down says the same.
                 let since = *self.unauthorized.get_or_insert(now);
                 if now.saturating_sub(since) >= self.times.unauthorized {

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prx::http::{Agent, Body, Call, Failure, Response, beat, failure, with_heartbeat};
+use prx::mattermost::client::{ApiError, Client};
+use prx::secret::Secret;
+use prx::times::Times;
 use rcgen::{CertificateParams, IsCa, KeyPair};
 use rustls::HandshakeKind;
 use rustls::pki_types::pem::PemObject;
@@ -1515,6 +1518,188 @@ fn a_proxy_that_refuses_or_is_gone_is_named() {
             );
         }
         other => panic!("{other:?}"),
+    }
+}
+
+// What Mattermost, or what stands in front of it, refuses
+
+#[test]
+fn what_a_server_refuses_is_told_as_what_it_is() {
+    let json = |id: &str| format!(r#"{{"id":"{id}","message":"No.","status_code":0}}"#);
+    let page = "<html><title>Forbidden</title></html>";
+    type Headers = &'static [(&'static str, &'static str)];
+    let cases: [(u16, Headers, String, &str); 15] = [
+        (
+            401,
+            &[],
+            json("api.context.session_expired.app_error"),
+            "the server refused the token (401); make a new one for the bot account and put it into \
+             bot_token",
+        ),
+        (
+            403,
+            &[],
+            json("api.context.mfa_required.app_error"),
+            "the server demands multi-factor authentication (MFA) of this account, a person's; make \
+             a bot account, which needs none, and put its token into bot_token",
+        ),
+        (
+            401,
+            &[],
+            json("api.context.mfa_required.app_error"),
+            "the server demands multi-factor authentication (MFA) of this account, a person's; make \
+             a bot account, which needs none, and put its token into bot_token",
+        ),
+        (
+            401,
+            &[],
+            json("api.user.check_user_login_attempts.too_many.app_error"),
+            "the account is locked after too many failed logins; a system admin unlocks it; a bot \
+             account, which has no password, cannot be locked",
+        ),
+        (
+            401,
+            &[],
+            json("api.user.login.inactive.app_error"),
+            "the account is deactivated; a system admin activates it: System Console > Users, or \
+             Integrations > Bot Accounts",
+        ),
+        (
+            403,
+            &[],
+            json("api.context.permissions.app_error"),
+            "the server refused: No. (403 api.context.permissions.app_error)",
+        ),
+        (
+            401,
+            &[("WWW-Authenticate", "Basic realm=\"x\"")],
+            page.into(),
+            "GET users/me gave 401 and a page instead of Mattermost's JSON; a proxy asks for a login \
+             of its own: it must let /api/v4/ pass without",
+        ),
+        (
+            403,
+            &[],
+            page.into(),
+            "GET users/me gave 403 and a page instead of Mattermost's JSON; a proxy or a firewall \
+             refuses: it must let this machine pass to /api/v4/",
+        ),
+        (
+            404,
+            &[],
+            page.into(),
+            "GET users/me gave 404 and a page instead of Mattermost's JSON; is a proxy in between, or \
+             url wrong?",
+        ),
+        (
+            502,
+            &[],
+            page.into(),
+            "GET users/me gave 502 and a page instead of Mattermost's JSON; is Mattermost down behind \
+             its proxy?",
+        ),
+        (
+            301,
+            &[("Location", "https://example.com")],
+            String::new(),
+            "GET users/me was redirected (301), which is not followed; set url to where it leads",
+        ),
+        (
+            429,
+            &[],
+            "limit exceeded".into(),
+            "the server, or a proxy in front of it, asks for fewer requests (429); raise \
+             poll_interval_secs if that goes on",
+        ),
+        (
+            200,
+            &[("Content-Encoding", "gzip")],
+            "\u{1f}".into(),
+            "127.0.0.1: the answer is compressed (gzip), which was not asked for; switch that off in \
+             the server or the proxy in front of it",
+        ),
+        (
+            403,
+            &[("Content-Encoding", "br")],
+            "\u{1f}".into(),
+            "GET users/me gave 403 and the answer is compressed (br), which was not asked for; switch \
+             that off in the server or the proxy in front of it",
+        ),
+        (
+            200,
+            &[],
+            page.into(),
+            "the server's answer is not Mattermost's JSON; is a proxy in between, or url wrong?",
+        ),
+    ];
+    for (status, headers, body, expected) in cases {
+        let error = refused(status, headers, &body);
+        assert_eq!(error.to_string(), expected, "{status} {body}");
+        let denied = matches!(error, ApiError::Unauthorized(_));
+        let by_account = ["mfa_required", "session", "login"];
+        let is_one = by_account.iter().any(|sign| body.contains(sign));
+        assert_eq!(denied, is_one, "{status} {body}");
+    }
+}
+
+/// What comes of `GET users/me` that is answered so.
+fn refused(status: u16, headers: &[(&str, &str)], body: &str) -> ApiError {
+    let headers: Vec<(String, String)> = headers
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect();
+    let body = body.as_bytes().to_vec();
+    let wire = Wire::start(move |_| Reply::Full {
+        status,
+        headers: headers.clone(),
+        body: body.clone(),
+    });
+    let token = Secret::new("token");
+    let client = Client::new(agent(), &wire.url(), &token, Times::default());
+    client.me().expect_err("it is refused")
+}
+
+#[test]
+fn a_pause_is_believed_when_it_is_plausible() {
+    let minute = Some(Duration::from_secs(60));
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    type Headers = &'static [(&'static str, &'static str)];
+    let cases: [(Headers, Option<Duration>); 11] = [
+        (&[], None),
+        (&[("Retry-After", "7")], seconds(7)),
+        (&[("Retry-After", "900")], seconds(900)),
+        (&[("Retry-After", "86400")], minute),
+        (&[("X-RateLimit-Reset", "3")], seconds(3)),
+        (&[("X-RateLimit-Reset", "1795392000")], minute),
+        (&[("Retry-After", "soon")], None),
+        (
+            &[("Retry-After", "2"), ("X-RateLimit-Reset", "1795392000")],
+            seconds(2),
+        ),
+        (
+            &[("Retry-After", "1795392000"), ("X-RateLimit-Reset", "5")],
+            seconds(5),
+        ),
+        (
+            &[
+                ("Date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+                ("Retry-After", "Sun, 06 Nov 1994 08:49:44 GMT"),
+            ],
+            seconds(7),
+        ),
+        (
+            &[
+                ("Date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+                ("Retry-After", "Sun, 06 Nov 1994 18:49:44 GMT"),
+            ],
+            minute,
+        ),
+    ];
+    for (headers, expected) in cases {
+        match refused(429, headers, "limit exceeded") {
+            ApiError::RateLimited(pause) => assert_eq!(pause, expected, "{headers:?}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Exit, print};
 use crate::config::{self, ChannelSettings, Config, ConfigError, Warning};
 use crate::http::Agent;
 use crate::mattermost::User;
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::{ApiError, Client, Denial};
 use crate::state::{Lock, LockError};
 use crate::text::{Problem, counted, shell_quoted};
 use crate::times::{self, Times};
@@ -332,11 +332,11 @@ pub fn token(report: &mut Report, client: &Client, place: &str) -> Option<User> 
         "a system admin makes one: Integrations > Bot Accounts > the bot > Create New Token.";
     let me = match client.me() {
         Ok(me) => me,
-        Err(error) if super::needs_mfa(&error) => {
+        Err(error @ ApiError::Unauthorized(denial)) if denial != Denial::Token => {
             fail_api(report, "token", &error);
             return None;
         }
-        Err(ApiError::Unauthorized) => {
+        Err(ApiError::Unauthorized(_)) => {
             report.fail(
                 "token",
                 "refused: it is wrong or was revoked, or its account is deactivated",

@@ -17,7 +17,7 @@ pub use crate::exit::Exit;
 
 use crate::config::{self, Config, ConfigError};
 use crate::http::Agent;
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::{ApiError, Client, Denial};
 use crate::text::Problem;
 use crate::times::Times;
 
@@ -30,30 +30,22 @@ impl From<ConfigError> for Exit {
 impl From<ApiError> for Exit {
     fn from(error: ApiError) -> Exit {
         match error {
-            ApiError::Unauthorized => Exit::Token(error.to_string()),
+            ApiError::Unauthorized(_) => Exit::Token(error.to_string()),
             error => Exit::Failure(error.to_string()),
         }
     }
 }
 
-/// Whether the server wants a second factor of the person whose token it is, which no program has.
-fn needs_mfa(error: &ApiError) -> bool {
-    matches!(error, ApiError::Refused { id, .. } if id.contains("mfa_required"))
-}
-
 /// What an error of the API means for a person, and what to do.
 fn problem(error: &ApiError) -> Problem {
     match error {
-        error if needs_mfa(error) => Problem::new(
-            "the server wants multi-factor authentication of this account, which a program cannot give",
-            "use the token of a bot account, which needs none: Integrations > Bot Accounts > Add Bot Account",
-        ),
-        ApiError::Unauthorized => Problem::new(
+        ApiError::Unauthorized(denial) if *denial != Denial::Token => denial.problem(),
+        ApiError::Unauthorized(_) => Problem::new(
             "the server refuses the token",
             "a system admin makes a new one: Integrations > Bot Accounts > the bot > Create New Token",
         ),
         ApiError::RateLimited(_) => Problem::new(
-            error.to_string(),
+            "the server, or a proxy in front of it, asks for fewer requests (429)",
             "wait a minute; if it stays so, raise poll_interval_secs, or have the server's limit raised",
         ),
         error => Problem::new(

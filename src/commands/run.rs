@@ -83,7 +83,9 @@ impl Session {
         let (me, post_limit) = loop {
             match introduce(&client) {
                 Ok(introduced) => break introduced,
-                Err(error @ ApiError::Unauthorized) => return Err(Exit::Token(error.to_string())),
+                Err(error @ ApiError::Unauthorized(_)) => {
+                    return Err(Exit::Token(error.to_string()));
+                }
                 Err(error) if once => return Err(Exit::Failure(error.to_string())),
                 Err(error) => times.clock.sleep(outage.failed(&Trouble::Api(error))?),
             }

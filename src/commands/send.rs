@@ -217,7 +217,7 @@ impl Sender<'_> {
                     pending = Outbox::nonce();
                     ApiError::Unclear(format!("the server gave another post, {}", post.id))
                 }
-                Err(error @ (ApiError::Refused { .. } | ApiError::Unauthorized)) => {
+                Err(error @ (ApiError::Refused { .. } | ApiError::Unauthorized(_))) => {
                     return Err(format!("{error}{}", self.hint(&error)));
                 }
                 Err(error) => error,

@@ -13,12 +13,17 @@ use super::types::*;
 use crate::http::{self, Agent, Body, Call, Failure, Response};
 use crate::json;
 use crate::secret::Secret;
+use crate::text::Problem;
 use crate::times::{Step, Times};
 
 /// "Typing" is sent while a model's stream waits: it may not hold that up for long.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A piece of a file: the loop waits for it, and what is missing is named to the model.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest pause that a 429 may ask for in seconds.
+const PLAUSIBLE_PAUSE_S: u64 = 15 * 60;
+/// The longest that it may ask for in any other way.
+const PAUSE: Duration = Duration::from_secs(60);
 /// A body of several posts is at most this many bytes.
 const POSTS_LIMIT: u64 = 2 << 20;
 /// Any other body, a single post's too: anybody can put megabytes of properties on one. Lists of
@@ -37,14 +42,63 @@ pub enum ApiError {
     RateLimited(Option<Duration>),
     /// The body is over the bound: ask for less.
     TooLarge,
-    /// 401 by the API itself: the token is wrong, or the server's database is down.
-    Unauthorized,
+    /// The API itself refuses the account in everything: its token is wrong, or the server's
+    /// database is down (401).
+    Unauthorized(Denial),
     /// The API refused. `id` is its own name for the reason, such as `api.context.permissions.app_error`.
     Refused {
         status: u16,
         id: String,
         message: String,
     },
+}
+
+/// Why the API refuses an account in everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The token is wrong, expired or revoked, or its account is deactivated: servers do not tell
+    /// these apart.
+    Token,
+    /// The server demands a second factor of people's accounts.
+    SecondFactor,
+    /// Too many failed logins.
+    Locked,
+    /// The account is deactivated.
+    Inactive,
+}
+
+impl Denial {
+    fn of(status: u16, id: &str) -> Option<Denial> {
+        match id {
+            "api.context.mfa_required.app_error" => Some(Denial::SecondFactor),
+            "api.user.check_user_login_attempts.too_many.app_error" => Some(Denial::Locked),
+            "api.user.login.inactive.app_error" => Some(Denial::Inactive),
+            _ => (status == 401).then_some(Denial::Token),
+        }
+    }
+
+    /// What is wrong, and what to do.
+    pub fn problem(self) -> Problem {
+        let (what, fix) = match self {
+            Denial::Token => (
+                "the server refused the token (401)",
+                "make a new one for the bot account and put it into bot_token",
+            ),
+            Denial::SecondFactor => (
+                "the server demands multi-factor authentication (MFA) of this account, a person's",
+                "make a bot account, which needs none, and put its token into bot_token",
+            ),
+            Denial::Locked => (
+                "the account is locked after too many failed logins",
+                "a system admin unlocks it; a bot account, which has no password, cannot be locked",
+            ),
+            Denial::Inactive => (
+                "the account is deactivated",
+                "a system admin activates it: System Console > Users, or Integrations > Bot Accounts",
+            ),
+        };
+        Problem::new(what, fix)
+    }
 }
 
 impl ApiError {
@@ -64,13 +118,22 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ApiError::Unreachable(what) | ApiError::Unclear(what) => f.write_str(what),
-            ApiError::RateLimited(_) => f.write_str("the server asks for fewer requests (429)"),
-            ApiError::TooLarge => f.write_str("the server's answer is larger than the bound"),
-            ApiError::Unauthorized => f.write_str(
-                "the server refused the token (401); make a new one for the bot account and put it into bot_token",
+            ApiError::RateLimited(_) => f.write_str(
+                "the server, or a proxy in front of it, asks for fewer requests (429); raise \
+                 poll_interval_secs if that goes on",
             ),
-            ApiError::Refused { status, id, message } => {
-                let message: String = message.chars().filter(|c| !c.is_control()).take(200).collect();
+            ApiError::TooLarge => f.write_str("the server's answer is larger than the bound"),
+            ApiError::Unauthorized(denial) => denial.problem().fmt(f),
+            ApiError::Refused {
+                status,
+                id,
+                message,
+            } => {
+                let message: String = message
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(200)
+                    .collect();
                 write!(f, "the server refused: {message} ({status} {id})")
             }
         }
@@ -472,12 +535,7 @@ impl Client {
         self.date_ms.set(response.date_ms());
         match response.status {
             200 | 201 | 206 | 304 => Ok(response),
-            429 => Err(ApiError::RateLimited(response.retry_after().or_else(
-                || {
-                    let reset = response.header("X-RateLimit-Reset")?.parse().ok()?;
-                    Some(Duration::from_secs(reset))
-                },
-            ))),
+            429 => Err(ApiError::RateLimited(pause(&response))),
             status => Err(refusal(status, method, path, response)),
         }
     }
@@ -494,6 +552,20 @@ pub fn version(header: &str) -> String {
     numbers.join(".")
 }
 
+/// How long a 429 asks to wait. In seconds and plausible it is believed; a date, or a number that is
+/// one, counts for a minute at most, for clocks differ.
+fn pause(response: &Response) -> Option<Duration> {
+    let seconds = |name| response.header(name)?.trim().parse().ok();
+    let plausible = ["Retry-After", "X-RateLimit-Reset"]
+        .into_iter()
+        .filter_map(seconds)
+        .find(|seconds| *seconds <= PLAUSIBLE_PAUSE_S);
+    let asked = || response.header("X-RateLimit-Reset").map(|_| PAUSE);
+    plausible
+        .map(Duration::from_secs)
+        .or_else(|| Some(response.retry_after().or_else(asked)?.min(PAUSE)))
+}
+
 /// What a status other than success means: the API's own refusals are JSON with an `id`; all else
 /// comes from a proxy or a server in trouble.
 fn refusal(status: u16, method: &str, path: &str, response: Response) -> ApiError {
@@ -503,15 +575,19 @@ fn refusal(status: u16, method: &str, path: &str, response: Response) -> ApiErro
         #[serde(default, deserialize_with = "nullable")]
         message: String,
     }
+    let compression = response.compression();
+    let login = response.header("WWW-Authenticate").is_some();
     let body = parse::<Body>(response, 64 << 10);
     let path = path.split('?').next().unwrap_or(path);
     match (status, body) {
-        (401, Ok(_)) => ApiError::Unauthorized,
         (400..=499, Ok(Body { id, message })) if !matches!(status, 408 | 425) => {
-            ApiError::Refused {
-                status,
-                id,
-                message,
+            match Denial::of(status, &id) {
+                Some(denial) => ApiError::Unauthorized(denial),
+                None => ApiError::Refused {
+                    status,
+                    id,
+                    message,
+                },
             }
         }
         (_, Ok(Body { id, .. })) => {
@@ -520,9 +596,26 @@ fn refusal(status: u16, method: &str, path: &str, response: Response) -> ApiErro
         (300..=399, _) => ApiError::Unclear(format!(
             "{method} {path} was redirected ({status}), which is not followed; set url to where it leads"
         )),
-        _ => ApiError::Unclear(format!(
-            "{method} {path} gave {status} without Mattermost's JSON; is a proxy in between, or url wrong?"
-        )),
+        _ => {
+            let reason = match compression {
+                Some(compression) => compression,
+                None => format!(
+                    "a page instead of Mattermost's JSON; {}",
+                    by_proxy(status, login)
+                ),
+            };
+            ApiError::Unclear(format!("{method} {path} gave {status} and {reason}"))
+        }
+    }
+}
+
+/// What a page with this status tells of what stands in front of Mattermost. `login`: it asks for one.
+fn by_proxy(status: u16, login: bool) -> &'static str {
+    match status {
+        401 if login => "a proxy asks for a login of its own: it must let /api/v4/ pass without",
+        401 | 403 => "a proxy or a firewall refuses: it must let this machine pass to /api/v4/",
+        502..=504 => "is Mattermost down behind its proxy?",
+        _ => "is a proxy in between, or url wrong?",
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::{BELOW, NAMES, fail_api};
 use crate::commands::check::Report;
 use crate::commands::lookup::{self, Found};
-use crate::commands::needs_mfa;
 use crate::config::{Allowed, Config};
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, User, UserId};
@@ -69,7 +68,6 @@ impl Place<'_> {
         let bot = &self.me.username;
         let channel = match self.client.channel(id) {
             Ok(channel) => lookup::with_team(self.client, channel)?,
-            Err(error) if needs_mfa(&error) => return Err(error),
             Err(ApiError::Refused { status: 403, .. }) => {
                 self.report.fail(
                     "channel",
