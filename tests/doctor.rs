@@ -4,17 +4,14 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::sync::Arc;
 
-use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rcgen::CertificateParams;
 use serde_json::Value;
 use support::bot::{Ran, Stage, binary, run};
 use support::clock::{SimClock, Time};
 use support::mattermost::{Act, Fault, Joining, Kind, Version};
 use support::model::{Model, ModelReply};
+use support::net::Authority;
 use support::wire::{Reply, Request, Wire};
 
 const ECHO: &str = "default_provider = \"echo\"";
@@ -756,44 +753,6 @@ fn a_wrong_path_or_scheme_finds_the_right_one() {
     expect(&doctor(&stage), "server", "failure", "a redirect", &right);
 }
 
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Authority {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    fn server(&self, name: &str, change: impl Fn(&mut CertificateParams)) -> ServerConfig {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions that ring has")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key.into())
-            .expect("a key that fits")
-    }
-
-    fn file(&self, stage: &Stage) -> PathBuf {
-        let path = stage.folder.path().join("ca.pem");
-        fs::write(&path, &self.pem).expect("a file");
-        path
-    }
-}
-
 #[test]
 fn what_is_wrong_with_a_certificate_is_named_with_what_to_do() {
     let authority = Authority::new();
@@ -832,10 +791,14 @@ fn what_is_wrong_with_a_certificate_is_named_with_what_to_do() {
     ];
     for (name, change, trusted, status, detail, fix) in cases {
         let stage = Stage::real();
-        let file = authority.file(&stage);
+        let file = stage.folder.path().join("ca.pem");
+        fs::write(&file, &authority.pem).expect("a file");
         let setting = format!("ca_file = {:?}", file.to_str().expect("UTF-8"));
         stage.configure(ECHO, if trusted { &setting } else { "" });
-        let tls = Wire::start_tls(authority.server(name, change), stage.mattermost.handler());
+        let tls = Wire::start_tls(
+            authority.server(&[name], change),
+            stage.mattermost.handler(),
+        );
         point_to(&stage, &format!("https://localhost:{}", tls.address.port()));
         expect(&doctor(&stage), "server", status, detail, fix);
     }

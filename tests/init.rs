@@ -8,10 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 use rexpect::session::{PtySession, spawn_command};
+use serde_json::json;
 use support::bot::{Ran, Stage, binary, run};
 use support::mattermost::{Act, Fault, Joining, Kind};
 use support::model::Model;
-use support::wire::Wire;
+use support::net::Authority;
+use support::wire::{Reply, Wire};
 
 /// How long a terminal is waited for, in milliseconds: longer than any machine is slow.
 const PATIENCE: u64 = 60_000;
@@ -169,7 +171,7 @@ fn what_is_there_is_offered_by_number() {
 fn a_wrong_answer_is_told_at_once_and_asked_for_again() {
     let stage = Stage::real();
     let url = stage.mattermost.url();
-    let page = Wire::start(|_| support::wire::Reply::Full {
+    let page = Wire::start(|_| Reply::Full {
         status: 200,
         headers: vec![("Content-Type".into(), "text/html".into())],
         body: b"<html>".into(),
@@ -188,6 +190,8 @@ fn a_wrong_answer_is_told_at_once_and_asked_for_again() {
         "tolk",
         "open", // the bot is not in it
         "0",
+        "3", // neither mentioned nor always
+        "2",
         "bob",
         "*",
         "opnai",
@@ -204,8 +208,9 @@ fn a_wrong_answer_is_told_at_once_and_asked_for_again() {
         "✓ token         @prxbot, a bot account",
         "sees no such channel",
         "@prxbot is not in ~open in Team yet: write there /invite @prxbot",
+        "The list has no \"3\".",
         "There is no \"bob\" on this server.",
-        "\"opnai\" is not one of them.",
+        "\"opnai\" is no provider that prx knows by name; did you mean \"openai\"?",
         "That is not a URL",
         "! provider      none",
     ] {
@@ -241,7 +246,7 @@ fn a_file_that_is_there_is_replaced_only_on_request() {
     let ran = answered(
         &stage,
         NO_OLLAMA,
-        &["yes", &url, &stage.bot.token, "", "*", "none"],
+        &["yes", &url, &stage.bot.token, "", "", "*", "none"],
     );
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(config(&stage).contains("bot_token"));
@@ -288,7 +293,17 @@ fn what_no_list_has_is_said_and_asked_for_again() {
         (&["an-alias", "an-alias"], "an-alias"),
         (&["an-alias", "another", "another"], "another"),
     ] {
-        let before = [&url, &stage.bot.token, "99", "0", "99", "*", &custom, "key"];
+        let before = [
+            &url,
+            &stage.bot.token,
+            "99",
+            "0",
+            "",
+            "99",
+            "*",
+            &custom,
+            "key",
+        ];
         let mut all = before.to_vec();
         if stage.config_path().exists() {
             all.insert(0, "yes");
@@ -304,10 +319,145 @@ fn what_no_list_has_is_said_and_asked_for_again() {
         for told in [
             "The list has no number 99, and there is no channel of that name.",
             "The list has no number 99, and there is no person of that name.",
-            &format!("custom lists no {:?}. Write it once more", answers[0]),
+            &format!("The list has no {:?}. Write it once more", answers[0]),
         ] {
             assert!(ran.stdout.contains(told), "no {told:?} in {}", ran.stdout);
         }
+    }
+}
+
+#[test]
+fn everywhere_it_answers_only_when_mentioned_unless_told_otherwise() {
+    let stage = Stage::real();
+    let url = stage.mattermost.url();
+    for (answer, mention_only) in [("", true), ("1", true), ("2", false)] {
+        let mut answers = vec![&url, &stage.bot.token, "0", answer, "*", "none"];
+        if stage.config_path().exists() {
+            answers.insert(0, "yes");
+        }
+        let ran = answered(&stage, NO_OLLAMA, &answers);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let line = format!("\nmention_only = {mention_only}\n");
+        assert!(config(&stage).contains(&line), "{}", config(&stage));
+        let warned = ran.stdout.contains("where everybody of the team is");
+        assert_eq!(warned, !mention_only, "{}", ran.stdout);
+    }
+    // In one channel, every message is meant for it.
+    let ran = answered(
+        &stage,
+        NO_OLLAMA,
+        &["yes", &url, &stage.bot.token, "talk", "*", "none"],
+    );
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(config(&stage).contains("\nmention_only = false\n"));
+}
+
+#[test]
+fn a_server_of_this_machine_is_found_at_another_port_and_asked_for_its_key() {
+    let stage = Stage::real();
+    let model = Wire::start(|request| {
+        let key = request.headers.get("authorization").map(String::as_str);
+        match key == Some("Bearer the-key") {
+            true if request.target.ends_with("/models") => {
+                Reply::json(200, &json!({"data": [{"id": "small"}]}))
+            }
+            true => {
+                let message = json!({"role": "assistant", "content": "Good day."});
+                let choice = json!({"message": message, "finish_reason": "stop"});
+                Reply::json(200, &json!({"choices": [choice]}))
+            }
+            false => {
+                let error = json!({"message": "No api key passed in."});
+                Reply::json(401, &json!({"error": error}))
+            }
+        }
+    });
+    let host = model.url().replace("http://", "");
+    let before = [&stage.mattermost.url(), &stage.bot.token, "talk", "ann"];
+    let answers = [&before[..], &["litellm", &host, "the-key", ""]].concat();
+    let ran = answered(&stage, NO_OLLAMA, &answers);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for line in [
+        "default_provider = \"litellm\"",
+        &format!("api_url = \"{}/v1\"", model.url()),
+        "default_model = \"small\"",
+        "api_key = \"the-key\"",
+    ] {
+        let config = config(&stage);
+        assert!(
+            config.lines().any(|one| one == line),
+            "no {line} in {config}"
+        );
+    }
+    assert_answers(&stage, "Good day.");
+}
+
+#[test]
+fn a_url_alone_is_a_server_with_openais_api() {
+    let stage = Stage::real();
+    let model = Model::start();
+    let url = format!("{}/v1", model.url());
+    let answers = [
+        &stage.mattermost.url(),
+        &stage.bot.token,
+        "talk",
+        "ann",
+        &url,
+        "",
+        "",
+    ];
+    let ran = answered(&stage, NO_OLLAMA, &answers);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let line = format!("default_provider = \"custom:{url}\"");
+    assert!(config(&stage).contains(&line), "{}", config(&stage));
+    assert!(!config(&stage).contains("api_key"));
+}
+
+#[test]
+fn a_redirect_is_followed_and_the_file_of_an_authority_tried_at_once() {
+    let stage = Stage::real();
+    let authority = Authority::new();
+    fs::write(stage.folder.path().join("ca.pem"), &authority.pem).expect("a file");
+    let tls = Wire::start_tls(
+        authority.server(&["localhost"], |_| ()),
+        stage.mattermost.handler(),
+    );
+    let to = format!("https://localhost:{}", tls.address.port());
+    let target = to.clone();
+    let moved = Wire::start(move |request| Reply::Full {
+        status: 301,
+        headers: vec![("Location".into(), format!("{target}{}", request.target))],
+        body: Vec::new(),
+    });
+    let answers = [
+        moved.url().as_str(),
+        "~/no.pem", // there is none
+        "~/ca.pem",
+        &stage.bot.token,
+        "talk",
+        "ann",
+        "none",
+    ]
+    .join("\n");
+    let mut command = init(&stage, NO_OLLAMA);
+    command.env("HOME", stage.folder.path());
+    let ran = run(&mut command, &(answers + "\n"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for told in [
+        &format!("{} leads to {to}", moved.url()),
+        "not signed by a known authority",
+        "no.pem: No such file",
+        "✓ server        https://localhost",
+    ] {
+        assert!(ran.stdout.contains(told), "no {told:?} in {}", ran.stdout);
+    }
+    let file = fs::canonicalize(stage.folder.path().join("ca.pem")).expect("a file");
+    for line in [format!("url = {to:?}"), format!("ca_file = {file:?}")] {
+        let config = config(&stage);
+        assert!(
+            config.lines().any(|one| one == line),
+            "no {line} in {config}"
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::check::Report;
-use super::lookup::{self, NoPong};
+use super::lookup::{self, Leads, NoPong};
 use super::{Exit, print};
 use crate::config::{self, ChannelSettings, Config, ConfigError, Warning};
 use crate::http::Agent;
@@ -233,12 +233,25 @@ pub fn server(report: &mut Report, agent: &Agent, url: &str, ca_file: Option<&Pa
             let fix = unreachable_fix(&problem, url, ca_file);
             report.fail("server", problem.what, fix);
         }
-        Err(NoPong::Other(what, Some(found))) => report.fail(
+        Err(NoPong::Other {
+            what,
+            found: Some(found),
+            ..
+        }) => report.fail(
             "server",
             format!("{url} gives {what}, but Mattermost is at {found}"),
             format!("{BELOW}\n  url = \"{found}\""),
         ),
-        Err(NoPong::Other(what, None)) => report.fail(
+        Err(NoPong::Other {
+            what,
+            leads_to: Some((leads_to, Leads::ToApi)),
+            ..
+        }) => report.fail(
+            "server",
+            format!("{url} gives {what}"),
+            format!("if Mattermost is there, {BELOW}\n  url = \"{leads_to}\""),
+        ),
+        Err(NoPong::Other { what, .. }) => report.fail(
             "server",
             format!("{url} gives {what}, not Mattermost's API"),
             "is that the address in the browser, up to the team's name? If a proxy asks for a login \
@@ -303,13 +316,18 @@ fn unreachable_fix(problem: &Problem, url: &str, ca_file: Option<&Path>) -> Stri
     }
 }
 
+/// Whether a server's certificate is not signed by an authority that is trusted.
+pub fn is_untrusted(problem: &Problem) -> bool {
+    problem.what.contains("not signed by a known authority")
+}
+
 /// What to think of when a server on the same machine is not there.
-pub(super) const LOCALHOST: &str = " (In a container, localhost is the container itself: write the \
+pub const LOCALHOST: &str = " (In a container, localhost is the container itself: write the \
                                     host's name, for Docker host.docker.internal, and start it with \
                                     --add-host=host.docker.internal:host-gateway.)";
 
 /// Whether the host, with or without a port, is this machine.
-pub(super) fn is_local(authority: &str) -> bool {
+fn is_local(authority: &str) -> bool {
     let host = authority.strip_prefix('[').map_or_else(
         || authority.split(':').next(),
         |rest| rest.split(']').next(),

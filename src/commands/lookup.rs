@@ -10,6 +10,7 @@ use crate::json;
 use crate::mattermost::client::{ApiError, ChannelList, Client, version};
 use crate::mattermost::{Channel, PostId, User, is_id};
 use crate::text::Problem;
+use crate::url::http_url;
 
 const PING: &str = "/api/v4/system/ping";
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,9 +26,34 @@ pub struct Pong {
 /// What there is instead of a Mattermost.
 pub enum NoPong {
     Unreachable(Problem),
-    /// Something answers that is not Mattermost's API: what it says, and where the API is, if it was
-    /// found.
-    Other(String, Option<String>),
+    /// Something answers that is not Mattermost's API.
+    Other {
+        /// What it says.
+        what: String,
+        /// Where the API is, if it was found.
+        found: Option<String>,
+        /// Where it redirects to.
+        leads_to: Option<(String, Leads)>,
+    },
+}
+
+/// What a redirect looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// The same call at another server.
+    ToApi,
+    /// Anything else, such as a page to log in.
+    ToPage,
+}
+
+impl NoPong {
+    fn other(what: impl Into<String>) -> NoPong {
+        NoPong::Other {
+            what: what.into(),
+            found: None,
+            leads_to: None,
+        }
+    }
 }
 
 /// Asks `url` whether it is a Mattermost, without a token.
@@ -45,19 +71,24 @@ pub fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
                 .strip_prefix("https")
                 .filter(|_| !problem.what.contains("certificate"));
             match plain.map(|rest| format!("http{rest}")) {
-                Some(plain) if ping_once(agent, &plain).is_ok() => {
-                    Err(NoPong::Other("no TLS".into(), Some(plain)))
-                }
+                Some(plain) if ping_once(agent, &plain).is_ok() => Err(NoPong::Other {
+                    what: "no TLS".into(),
+                    found: Some(plain),
+                    leads_to: None,
+                }),
                 _ => Err(NoPong::Unreachable(problem)),
             }
         }
-        Err(NoPong::Other(what, leads_to)) => {
-            let leads_to = leads_to.filter(|leads_to| ping_once(agent, leads_to).is_ok());
-            let found = leads_to.or_else(|| {
-                let mut others = other_paths(url).into_iter();
-                others.find(|other| ping_once(agent, other).is_ok())
-            });
-            Err(NoPong::Other(what, found))
+        Err(NoPong::Other { what, leads_to, .. }) => {
+            let mut others = other_paths(url);
+            others.splice(..0, leads_to.iter().map(|(base, _)| base.clone()));
+            let mut others = others.into_iter();
+            let found = others.find(|other| ping_once(agent, other).is_ok());
+            Err(NoPong::Other {
+                what,
+                found,
+                leads_to,
+            })
         }
     }
 }
@@ -78,7 +109,7 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     });
     let response = match response {
         Ok(response) => response,
-        Err(Failure::TooLarge) => return Err(NoPong::Other("too much".into(), None)),
+        Err(Failure::TooLarge) => return Err(NoPong::other("too much")),
         Err(Failure::Unreachable(problem)) => return Err(NoPong::Unreachable(problem)),
         Err(Failure::Unclear(what)) => return Err(NoPong::Unreachable(Problem::new(what, ""))),
     };
@@ -95,13 +126,41 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
             took: started.elapsed(),
         }),
         _ if (300..400).contains(&status) => {
-            let leads_to = location.strip_suffix(PING).map(str::to_owned);
             let place = location.split(['?', '#']).next().unwrap_or_default();
-            Err(NoPong::Other(format!("a redirect to {place}"), leads_to))
+            Err(NoPong::Other {
+                what: format!("a redirect to {place}"),
+                found: None,
+                leads_to: redirected(url, place),
+            })
         }
-        _ if is_page => Err(NoPong::Other(format!("a web page ({status})"), None)),
-        _ => Err(NoPong::Other(format!("HTTP {status}"), None)),
+        _ if is_page => Err(NoPong::other(format!("a web page ({status})"))),
+        _ => Err(NoPong::other(format!("HTTP {status}"))),
     }
+}
+
+/// Where a redirect of `url`'s ping leads: to an API's ping, or to some page whose host may have one.
+fn redirected(url: &str, location: &str) -> Option<(String, Leads)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let whole = if location.contains("://") {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else {
+        return None;
+    };
+    let (base, leads) = match whole.strip_suffix(PING) {
+        Some(base) => (base, Leads::ToApi),
+        None => {
+            let host = whole.find("://").map_or(0, |at| at + 3);
+            let end = whole[host..].find('/').map_or(whole.len(), |at| host + at);
+            (&whole[..end], Leads::ToPage)
+        }
+    };
+    let base = http_url(base).ok().filter(|base| base != url)?;
+    Some((base, leads))
 }
 
 /// Where else on the same host the API may be: above the path, as in a link copied from the browser,
@@ -279,6 +338,41 @@ mod tests {
         for (text, found) in cases {
             let expected = found.then(|| PostId::from(id));
             assert_eq!(post_id(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_to_a_server() {
+        let cases = [
+            (
+                "https://h/api/v4/system/ping",
+                Some(("https://h", Leads::ToApi)),
+            ),
+            (
+                "https://h/chat/api/v4/system/ping",
+                Some(("https://h/chat", Leads::ToApi)),
+            ),
+            (
+                "//i:8/api/v4/system/ping",
+                Some(("http://i:8", Leads::ToApi)),
+            ),
+            (
+                "/chat/api/v4/system/ping",
+                Some(("http://h/chat", Leads::ToApi)),
+            ),
+            ("https://h/", Some(("https://h", Leads::ToPage))),
+            (
+                "https://sso.example/login",
+                Some(("https://sso.example", Leads::ToPage)),
+            ),
+            ("http://h/login", None),
+            ("login", None),
+            ("ftp://h/api/v4/system/ping", None),
+        ];
+        for (location, expected) in cases {
+            let found = redirected("http://h", location);
+            let expected = expected.map(|(base, leads)| (base.to_owned(), leads));
+            assert_eq!(found, expected, "{location}");
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde_json::Map;
 
 pub use error::{ConfigError, Warning};
+pub(crate) use files::expand;
 pub use files::find;
 
 use crate::mattermost::{ChannelId, UserId};

@@ -26,6 +26,8 @@ pub enum NoModels {
     Restricted,
     /// The server is there and has no such list.
     NoList,
+    /// It wants a key and was given none.
+    WantsKey(ProviderError),
     Refused(ProviderError),
 }
 
@@ -108,6 +110,9 @@ fn get(
         (200, None) | (404 | 405 | 501, _) => Err(NoModels::NoList),
         (401 | 403, _) if body.to_lowercase().contains("missing scopes") => {
             Err(NoModels::Restricted)
+        }
+        (401, _) if asked.key.is_empty() => {
+            Err(NoModels::WantsKey(asked.refused(status, &body, after)))
         }
         _ => Err(NoModels::Refused(asked.refused(status, &body, after))),
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::split;
+use super::{LOCALHOST, is_local, split};
 use crate::commands::check::Report;
 use crate::config::Config;
 use crate::nearest::nearest;
@@ -60,7 +60,7 @@ fn check_program(report: &mut Report, program: &str) {
 
 fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str, config: &Config) {
     let name = server_of(settings).0;
-    let Some(models) = list(report, settings, provider) else {
+    let Listed::Models(models) = list(report, settings, provider) else {
         return;
     };
     if settings.model.is_empty() {
@@ -106,30 +106,31 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str
     }
 }
 
-/// The models that the provider's server has; says so if it does not tell.
-pub fn list(
-    report: &mut Report,
-    settings: &ProviderSettings,
-    provider: &str,
-) -> Option<Vec<String>> {
+/// What a provider's server says of its models.
+pub enum Listed {
+    Models(Vec<String>),
+    /// It is there and does not tell.
+    Silent,
+    NotThere,
+    /// It wants a key and was given none.
+    WantsKey,
+    /// The settings or the key cannot be used.
+    Refused,
+}
+
+/// Asks the provider's server for its models; reports why it does not tell.
+pub fn list(report: &mut Report, settings: &ProviderSettings, provider: &str) -> Listed {
     let (name, base) = server_of(settings);
     match models::models(settings) {
-        Ok(models) => return Some(models),
+        Ok(models) => return Listed::Models(models),
         Err(NoModels::Settings(error)) => {
             let (detail, fix) = split(&error);
             report.fail("provider", detail, fix);
         }
         Err(NoModels::Unreachable(what)) => {
-            let local = ["localhost", "127.0.0.1", "[::1]"]
-                .iter()
-                .any(|host| base.contains(host));
-            let fix = match (name, local) {
-                ("ollama", true) => "start it (https://ollama.com shows how to install it):\n  ollama serve".to_owned(),
-                (_, true) => "start that server; if it is another port, write at the top of the config file:\n  api_url = \"http://localhost:PORT/v1\"".to_owned(),
-                _ if what.contains("certificate") => "name the CA's certificate at the top of the config file, above the first [table]:\n  ca_file = \"/etc/ssl/private-ca.pem\"".to_owned(),
-                _ => "is default_provider (or api_url) written right, and the server reachable from here?".to_owned(),
-            };
-            report.fail("provider", split(&what).0, fix);
+            let (detail, fix) = (split(&what).0, not_there_fix(name, base, &what));
+            report.fail("provider", detail, fix);
+            return Listed::NotThere;
         }
         Err(NoModels::Restricted) => {
             report.warn(
@@ -137,6 +138,7 @@ pub fn list(
                 format!("{provider}: the key is a restricted one that may not list models"),
                 "it may answer all the same; this asks it one question:\n  prx channel doctor --ask",
             );
+            return Listed::Silent;
         }
         Err(NoModels::NoList) => {
             report.warn(
@@ -144,13 +146,47 @@ pub fn list(
                 format!("{provider}: it is there, but has no list of models at {base}/models"),
                 "if the URL is wrong, correct it; this asks it one question:\n  prx channel doctor --ask",
             );
+            return Listed::Silent;
+        }
+        Err(NoModels::WantsKey(error)) => {
+            report.fail(
+                "provider",
+                error.to_string(),
+                "write its key at the top of the config file:\n  api_key = \"…\"",
+            );
+            return Listed::WantsKey;
         }
         Err(NoModels::Refused(error)) => {
-            let error = error.to_string();
-            report.fail("provider", error, "what the server says in brackets tells more; look at api_key and at the provider's page");
+            report.fail("provider", error.to_string(), "what the server says in brackets tells more; look at api_key and at the provider's page");
         }
     }
-    None
+    Listed::Refused
+}
+
+/// What to do when the provider's server is not there.
+fn not_there_fix(name: &str, base: &str, what: &str) -> String {
+    let authority = base.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or_default();
+    let local = is_local(authority);
+    let inside = if local { LOCALHOST } else { "" };
+    match (name, local) {
+        ("ollama", true) => format!(
+            "start it (https://ollama.com shows how to install it):\n  ollama serve\n{}",
+            inside.trim()
+        ),
+        (_, true) => format!(
+            "start that server; if it is another port, write at the top of the config file:\n  \
+             api_url = \"http://localhost:PORT/v1\"\n{}",
+            inside.trim()
+        ),
+        _ if what.contains("certificate") => {
+            "name the CA's certificate at the top of the config file, above the first [table]:\n  \
+             ca_file = \"/etc/ssl/private-ca.pem\""
+                .to_owned()
+        }
+        _ => "is default_provider (or api_url) written right, and the server reachable from here?"
+            .to_owned(),
+    }
 }
 
 /// The provider's name and base URL; empty for one without a server.
