@@ -239,10 +239,8 @@ fn zsh_options(options: &[Opt]) -> String {
     described_options.join(" ")
 }
 
-fn fish() -> String {
-    let valued = names(&valued(), " ");
-    let mut script = format!(
-        r#"# fish completion of prx: write it to ~/.config/fish/completions/prx.fish
+/// Which command it is, for fish. The options with a value stand where `OPTIONS` is.
+const FISH: &str = r#"# fish completion of prx: write it to ~/.config/fish/completions/prx.fish
 function __prx_command
     set -l command
     set -l value no
@@ -252,7 +250,7 @@ function __prx_command
             continue
         end
         switch $word
-            case {valued}
+            case OPTIONS
                 set value yes
             case '-*'
             case '*'
@@ -278,8 +276,10 @@ function __prx_in
     return 1
 end
 complete -c prx -f
-"#
-    );
+"#;
+
+fn fish() -> String {
+    let mut script = FISH.replace("OPTIONS", &names(&valued(), " "));
     for next in nexts() {
         let after: Vec<String> = next
             .after

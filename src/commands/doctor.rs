@@ -119,7 +119,6 @@ fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
             format!("write its value into the config file, or into the crontab:\n  {name}=…"),
         );
     }
-    check_environment(report);
     if path_is_found && std::env::var_os("OPENPRX_CONFIG_DIR").is_some() {
         report.warn(
             "environment",
@@ -132,30 +131,25 @@ fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
     }
 }
 
-/// Variables that decide how the servers are reached, which cron lacks.
-fn check_environment(report: &mut Report) {
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
-        let lower = name.to_lowercase();
-        let Some(set) = [name, &lower].into_iter().find(|name| is_set(name)) else {
-            continue;
+/// Warns of variables that decide how the servers are reached: cron lacks them.
+fn check_variables(report: &mut Report, variables: &[&str]) {
+    for name in variables {
+        let fix = match *name {
+            "SSL_CERT_FILE" => {
+                let file = std::env::var(name).unwrap_or_default();
+                format!(
+                    "write it into the config file, for the model's server above the first [table], \
+                     for Mattermost below [channels_config.mattermost]:\n  ca_file = {file:?}"
+                )
+            }
+            name => {
+                format!("write it into the crontab, above the line that starts prx:\n  {name}=…")
+            }
         };
         report.warn(
             "environment",
-            format!("{set} comes from the environment, where cron does not find it"),
-            format!("write it into the crontab, above the line that starts prx:\n  {set}=…"),
-        );
-    }
-    if let Ok(file) = std::env::var("SSL_CERT_FILE")
-        && !file.is_empty()
-    {
-        report.warn(
-            "environment",
-            "SSL_CERT_FILE comes from the environment, where cron does not find it",
-            format!(
-                "write it into the config file, for the model's server above the first [table], for \
-                 Mattermost below [channels_config.mattermost]:\n  ca_file = {file:?}"
-            ),
+            format!("{name} comes from the environment, where cron does not find it"),
+            fix,
         );
     }
 }
@@ -210,6 +204,7 @@ fn check_server(report: &mut Report, config: &Config) -> Option<Client> {
             return None;
         }
     };
+    check_variables(report, agent.variables());
     if !server(report, &agent, &settings.url, settings.ca_file.as_deref()) {
         return None;
     }

@@ -89,22 +89,7 @@ pub fn deliver(
         root: root.map(|root| root.id).unwrap_or_default(),
         links: (!settings.allow_unsafe_links).then_some("true"),
     };
-    // No post has this id: the parts belong together, and answer nothing.
-    let name = format!("send:{}", Outbox::nonce());
-    for part in 0..parts.len() {
-        match sender.post(&name, part, &parts) {
-            Ok(post) => print(&format!("{post}\n"))?,
-            Err(error) if parts.len() == 1 => return Err(Exit::Failure(error)),
-            Err(error) => {
-                let of = parts.len();
-                return Err(Exit::Failure(format!(
-                    "part {} of {of}: {error}; known to be there: {part} of {of}",
-                    part + 1
-                )));
-            }
-        }
-    }
-    Ok(())
+    sender.post_all(&parts)
 }
 
 fn read_input() -> Result<String, Exit> {
@@ -187,6 +172,26 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
+    /// Posts all parts and prints their ids.
+    fn post_all(&self, parts: &[String]) -> Result<(), Exit> {
+        // No post has this id: the parts belong together, and answer nothing.
+        let name = format!("send:{}", Outbox::nonce());
+        for part in 0..parts.len() {
+            match self.post(&name, part, parts) {
+                Ok(post) => print(&format!("{post}\n"))?,
+                Err(error) if parts.len() == 1 => return Err(Exit::Failure(error)),
+                Err(error) => {
+                    let of = parts.len();
+                    return Err(Exit::Failure(format!(
+                        "part {} of {of}: {error}; known to be there: {part} of {of}",
+                        part + 1
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Posts one part. What fails is repeated for as long as the server is sure to know the repeat
     /// for one. An error says whether the part may be there.
     fn post(&self, name: &str, part: usize, parts: &[String]) -> Result<PostId, String> {

@@ -53,6 +53,10 @@ pub fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
     print(&format!("\n{verdict}\n"))
 }
 
+/// One of the filter's decisions: its name, which reason it gives, and what is said of a post that
+/// passes.
+type Step = (&'static str, fn(&Reason) -> bool, String);
+
 struct Why<'a> {
     report: &'a mut Report,
     config: &'a Config,
@@ -160,51 +164,11 @@ impl Why<'_> {
             Verdict::IfFollowed => Verdict::Ignore(Reason::NotAddressed),
             verdict => verdict,
         };
-        let (user, bot) = (&post.user_id, &self.me.username);
-        let author = self.client.users(&[user])?.into_iter().next();
-        let author = author.map_or(user.to_string(), |author| format!("@{}", author.username));
         let reason = match verdict {
             Verdict::Ignore(reason) => Some(reason),
             _ => None,
         };
-        let addressed = if direct {
-            "not needed in a direct channel".to_owned()
-        } else if let Some(word) = mention::mention(&post.message, bot) {
-            format!("by {word:?}")
-        } else if !settings.channel(&post.channel_id).mention_only {
-            "not needed: mention_only is off".to_owned()
-        } else {
-            "not needed: the bot already wrote in this thread (follow_threads)".to_owned()
-        };
-        type Step<'a> = (&'static str, fn(&Reason) -> bool, String);
-        let steps: [Step; 6] = [
-            ("deleted", |r| matches!(r, Reason::Deleted), "no".into()),
-            ("written by", |r| matches!(r, Reason::Own), author.clone()),
-            (
-                "kind",
-                |r| matches!(r, Reason::NotAMessage),
-                "a person's message".into(),
-            ),
-            (
-                "program",
-                |r| matches!(r, Reason::Automated(_)),
-                "not a bot's, a webhook's or a plugin's".into(),
-            ),
-            (
-                "allowed",
-                |r| matches!(r, Reason::NotAllowed),
-                match settings.channel(&post.channel_id).allowed_users {
-                    Allowed::Everybody => "everybody is".to_owned(),
-                    Allowed::These(_) => format!("{author} is in allowed_users"),
-                },
-            ),
-            (
-                "mentioned",
-                |r| matches!(r, Reason::NotAddressed),
-                addressed,
-            ),
-        ];
-        for (name, decides, passed) in steps {
+        for (name, decides, passed) in self.filter_steps(direct)? {
             match &reason {
                 Some(reason) if decides(reason) => {
                     self.report.fail(name, reason.to_string(), self.fix(reason));
@@ -214,6 +178,48 @@ impl Why<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The filter's decisions in its order: their names, which reason each gives, and what is said of
+    /// a post that passes.
+    fn filter_steps(&self, direct: bool) -> Result<[Step; 6], ApiError> {
+        let (post, settings) = (self.post, &self.config.mattermost);
+        let author = self.client.users(&[&post.user_id])?.into_iter().next();
+        let author = author.map_or(post.user_id.to_string(), |author| {
+            format!("@{}", author.username)
+        });
+        let allowed = match settings.channel(&post.channel_id).allowed_users {
+            Allowed::Everybody => "everybody is".to_owned(),
+            Allowed::These(_) => format!("{author} is in allowed_users"),
+        };
+        let person = "a person's message".to_owned();
+        let no_program = "not a bot's, a webhook's or a plugin's".to_owned();
+        Ok([
+            ("deleted", |r| matches!(r, Reason::Deleted), "no".into()),
+            ("written by", |r| matches!(r, Reason::Own), author),
+            ("kind", |r| matches!(r, Reason::NotAMessage), person),
+            ("program", |r| matches!(r, Reason::Automated(_)), no_program),
+            ("allowed", |r| matches!(r, Reason::NotAllowed), allowed),
+            (
+                "mentioned",
+                |r| matches!(r, Reason::NotAddressed),
+                self.addressed(direct),
+            ),
+        ])
+    }
+
+    /// Why a post that is answered counts as one for the bot.
+    fn addressed(&self, direct: bool) -> String {
+        let (post, settings) = (self.post, &self.config.mattermost);
+        if direct {
+            "not needed in a direct channel".to_owned()
+        } else if let Some(word) = mention::mention(&post.message, &self.me.username) {
+            format!("by {word:?}")
+        } else if !settings.channel(&post.channel_id).mention_only {
+            "not needed: mention_only is off".to_owned()
+        } else {
+            "not needed: the bot already wrote in this thread (follow_threads)".to_owned()
+        }
     }
 
     /// What to change so that such a post is answered.

@@ -314,46 +314,55 @@ impl Place<'_> {
             true => Vec::new(),
             false => self.client.users(&ids)?,
         };
-        let (mut good, mut lines) = (Vec::new(), Vec::new());
-        let (mut wrong, mut unknown) = (Vec::new(), Vec::new());
-        for &listed in listed {
-            if !listed.is_well_formed() {
-                match lookup::find_user(self.client, listed.as_str())? {
-                    Some(user) => {
-                        wrong.push(listed.as_str());
-                        lines.push(user.id.to_string());
-                    }
-                    None => unknown.push(listed),
-                }
+        let mut list = List::default();
+        for &id in listed {
+            if id.is_well_formed() {
+                let user = known.iter().find(|user| user.id == *id);
+                self.check_person(&mut list, id, user);
                 continue;
             }
-            let Some(user) = known.iter().find(|user| user.id == *listed) else {
-                unknown.push(listed);
-                continue;
-            };
-            let name = &user.username;
-            if user.delete_at.0 > 0 {
-                self.report.warn(
-                    "allowed_users",
-                    format!("@{name} is deactivated"),
-                    format!("delete {} from the list", user.id),
-                );
-            } else if user.id == self.me.id {
-                self.report.warn(
-                    "allowed_users",
-                    format!("@{name} is the bot itself, which it never answers"),
-                    "write the ids of people",
-                );
-            } else {
-                good.push(format!("@{name}"));
-                lines.push(user.id.to_string());
+            match lookup::find_user(self.client, id.as_str())? {
+                Some(user) => {
+                    list.names.push(id.as_str());
+                    list.ids.push(user.id.to_string());
+                }
+                None => list.unknown.push(id.as_str()),
             }
         }
-        if !wrong.is_empty() {
-            let ids: Vec<String> = lines.iter().map(|id| format!("{id:?}")).collect();
+        self.report_list(&list);
+        Ok(())
+    }
+
+    /// Sorts in a person whose id is listed, and says what is odd about that.
+    fn check_person<'a>(&mut self, list: &mut List<'a>, id: &'a UserId, user: Option<&User>) {
+        let Some(user) = user else {
+            return list.unknown.push(id.as_str());
+        };
+        let name = &user.username;
+        if user.delete_at.0 > 0 {
+            self.report.warn(
+                "allowed_users",
+                format!("@{name} is deactivated"),
+                format!("delete {} from the list", user.id),
+            );
+        } else if user.id == self.me.id {
+            self.report.warn(
+                "allowed_users",
+                format!("@{name} is the bot itself, which it never answers"),
+                "write the ids of people",
+            );
+        } else {
+            list.good.push(format!("@{name}"));
+            list.ids.push(user.id.to_string());
+        }
+    }
+
+    fn report_list(&mut self, list: &List) {
+        if !list.names.is_empty() {
+            let ids: Vec<String> = list.ids.iter().map(|id| format!("{id:?}")).collect();
             self.report.fail(
                 "allowed_users",
-                match &wrong[..] {
+                match &list.names[..] {
                     [name] => format!("{name} is a name, where an id belongs: it lets nobody in"),
                     names => format!(
                         "{} are names, where ids belong: they let nobody in",
@@ -363,25 +372,37 @@ impl Place<'_> {
                 format!("{BELOW}\n  allowed_users = [{}]", ids.join(", ")),
             );
         }
-        for user in unknown {
+        for user in &list.unknown {
             let fix = "write a person's id, or a name, and the doctor finds the id";
-            let detail = format!("{:?} is nobody on this server", user.as_str());
-            match lines.is_empty() {
+            let detail = format!("{user:?} is nobody on this server");
+            match list.ids.is_empty() {
                 true => self.report.fail("allowed_users", detail, fix),
                 false => self.report.warn("allowed_users", detail, fix),
             }
         }
-        if !good.is_empty() {
-            self.report.ok("allowed_users", good.join(", "));
-        } else if lines.is_empty() && !self.report.failed("allowed_users") {
+        if !list.good.is_empty() {
+            self.report.ok("allowed_users", list.good.join(", "));
+        } else if list.ids.is_empty() && !self.report.failed("allowed_users") {
             self.report.fail(
                 "allowed_users",
                 "nobody who can write is in it",
                 "write the ids of people",
             );
         }
-        Ok(())
     }
+}
+
+/// `allowed_users`, sorted.
+#[derive(Default)]
+struct List<'a> {
+    /// The @names of people who can write.
+    good: Vec<String>,
+    /// The ids that should stand in the list.
+    ids: Vec<String>,
+    /// Names of people where ids belong.
+    names: Vec<&'a str>,
+    /// Neither a person's id nor a name.
+    unknown: Vec<&'a str>,
 }
 
 /// The people, not bots, who are in `channel`, or else in the first channels that the bot is in.
