@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::commands::Exit;
-use crate::desk::input::Input;
+use crate::desk::input::{Input, put};
 use crate::desk::report::{self, Done, Failure, ROOM, Report};
+use crate::filetext;
 use crate::http;
 use crate::provider::{self, Answer, Fact, Listener, ProviderError, Question};
 
@@ -36,23 +37,30 @@ pub fn run() -> Result<(), Exit> {
         .read_to_end(&mut bytes)
         .map_err(|_| no_input())?;
     let (mut input, rest) = Input::read(&bytes).ok_or_else(no_input)?;
-    let images = input.pictures(rest).ok_or_else(no_input)?;
+    let enclosed = input.enclosed(rest).ok_or_else(no_input)?;
     let bell = Bell::new(&input).map_err(|error| Exit::Failure(error.to_string()))?;
     bell.report_log(input.level.parse().unwrap_or(LevelFilter::Off))
         .map_err(|error| Exit::Failure(error.to_string()))?;
     let mut teller = Teller(Rc::new(RefCell::new(Telling::new(bell, input.grow))));
-    let question = Question {
-        conversation: &input.conversation,
-        images: &images,
-        model: input.model.as_deref(),
-        bot_name: &input.bot_name,
-        several_speakers: input.several_speakers,
-        time_left: input.time_left.saturating_sub(begun.elapsed()),
-    };
     let telling = teller.0.clone();
     let result = http::with_heartbeat(
         move || telling.borrow_mut().beat(),
-        || provider::ask(&input.provider, &input.facts, &question, &mut teller),
+        || {
+            let time_left = || input.time_left.saturating_sub(begun.elapsed());
+            for (index, reader, file) in enclosed.files {
+                let text = filetext::read(&reader, &file, time_left());
+                put(&mut input.conversation, index, &text);
+            }
+            let question = Question {
+                conversation: &input.conversation,
+                images: &enclosed.images,
+                model: input.model.as_deref(),
+                bot_name: &input.bot_name,
+                several_speakers: input.several_speakers,
+                time_left: time_left(),
+            };
+            provider::ask(&input.provider, &input.facts, &question, &mut teller)
+        },
     );
     teller.0.borrow_mut().end(result);
     Ok(())

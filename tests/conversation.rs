@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prx::config::{self, MattermostSettings};
-use prx::conversation::{Feeding, Gathering, Names, Picture, Place, Told};
+use prx::conversation::{Enclosure, Feeding, Gathering, Names, Place, Told};
 use prx::desk::Piece;
 use prx::http::Agent;
 use prx::mattermost::PostId;
@@ -59,7 +59,7 @@ fn gather_by(
         channel_name: "talk".into(),
         alone: false,
     })
-    .with_pictures();
+    .with_enclosures();
     let mut names = Names::default();
     for _ in 0..STEPS {
         let before = stage.world().request_count;
@@ -73,9 +73,9 @@ fn gather_by(
     panic!("no end after {STEPS} steps");
 }
 
-/// What a worker is given of `pictures`: media type and bytes of each, or why it is missing.
-fn feed(stage: &Stage, client: &Client, pictures: &[Picture]) -> Vec<Result<Shown, String>> {
-    let mut feeding = Feeding::new(pictures.to_vec());
+/// What a worker is given: media type or program and bytes of each file, or why it is missing.
+fn feed(stage: &Stage, client: &Client, files: &[Enclosure]) -> Vec<Result<Shown, String>> {
+    let mut feeding = Feeding::new(files.to_vec());
     let (mut given, mut bytes) = (Vec::new(), Vec::new());
     for _ in 0..STEPS {
         if feeding.is_done() {
@@ -92,6 +92,9 @@ fn feed(stage: &Stage, client: &Client, pictures: &[Picture]) -> Vec<Result<Show
             Piece::Whole { media_type } => {
                 given.push(Ok((media_type.to_owned(), std::mem::take(&mut bytes))));
             }
+            Piece::Read(reader) => {
+                given.push(Ok((reader.words.join(" "), std::mem::take(&mut bytes))));
+            }
             Piece::Missing(why) => {
                 bytes.clear();
                 given.push(Err(why.to_owned()));
@@ -102,7 +105,7 @@ fn feed(stage: &Stage, client: &Client, pictures: &[Picture]) -> Vec<Result<Show
     panic!("no end after {STEPS} steps");
 }
 
-/// The media type and the bytes of a picture.
+/// The media type or the program, and the bytes.
 type Shown = (String, Vec<u8>);
 
 fn gather(stage: &Stage, question: &str) -> Told {
@@ -437,7 +440,7 @@ fn pictures_are_known_by_their_bytes_and_shown_in_the_smaller_copy() {
         let question = draft.attach(name, &bytes).post();
         drop(world);
         let told = gather_by(&stage, &settings, &client, &question);
-        let given = feed(&stage, &client, &told.pictures);
+        let given = feed(&stage, &client, &told.enclosures);
         let asked = lines(&told).pop().expect("a question");
         let images = &told.messages.last().expect("a question").images;
         match shown {
@@ -490,14 +493,14 @@ fn the_newest_pictures_of_those_who_may_ask_are_shown() {
         .map(|message| message.images.clone())
         .collect();
     assert_eq!(images, [vec![], vec![], vec![0], vec![1, 2]]);
-    let given = feed(&stage, &client, &told.pictures);
+    let given = feed(&stage, &client, &told.enclosures);
     let bytes = |width: u32| Ok(("image/png".to_owned(), png(width, 8)));
     assert!(given == [bytes(8), bytes(8), bytes(9)]);
 
     let (settings, client) = bot(&stage, "[multimodal]\nmax_images = 0", "");
     stage.world().clear_log();
     let told = gather_by(&stage, &settings, &client, &question);
-    assert!(told.pictures.is_empty());
+    assert!(told.enclosures.is_empty());
     let read = |call: &support::mattermost::Logged| call.target.contains("/files/");
     assert!(!stage.world().log.iter().any(read), "none is looked at");
 }
@@ -514,7 +517,7 @@ fn a_large_picture_is_given_in_pieces_or_named() {
     let question = send("big.jpg", &padded);
     let (settings, client) = bot(&stage, "", "");
     let told = gather_by(&stage, &settings, &client, &question);
-    let given = feed(&stage, &client, &told.pictures);
+    let given = feed(&stage, &client, &told.enclosures);
     assert!(
         given == [Ok(("image/jpeg".to_owned(), jpeg(1900, 1900)))],
         "the copy is smaller"
@@ -533,21 +536,53 @@ fn a_large_picture_is_given_in_pieces_or_named() {
 
     let (settings, client) = bot(&stage, "", "");
     let told = gather_by(&stage, &settings, &client, &question);
-    let given = feed(&stage, &client, &told.pictures);
+    let given = feed(&stage, &client, &told.enclosures);
     assert!(given == [Ok(("image/png".to_owned(), huge.clone()))]);
     // It takes too long.
     stage.world().knobs.file_takes_ms = 9_000;
-    let given = feed(&stage, &client, &told.pictures);
-    assert!(given == [Err("[picture 1 could not be read in time]".to_owned())]);
+    let given = feed(&stage, &client, &told.enclosures);
+    assert!(given == [Err("[big: it could not be read in time]".to_owned())]);
     stage.world().knobs.file_takes_ms = 0;
     // What fails once is asked for again, and what is gone is not.
     stage
         .mattermost
         .once("GET", "files/", Act::Instead(Fault::Error(500, "x")));
-    assert!(feed(&stage, &client, &told.pictures) == [Ok(("image/png".to_owned(), huge))]);
+    assert!(feed(&stage, &client, &told.enclosures) == [Ok(("image/png".to_owned(), huge))]);
     stage
         .mattermost
         .once("GET", "files/", Act::Instead(Fault::Error(404, "x")));
-    let given = feed(&stage, &client, &told.pictures);
-    assert!(given == [Err("[picture 1 could not be read]".to_owned())]);
+    let given = feed(&stage, &client, &told.enclosures);
+    assert!(given == [Err("[big: it could not be read]".to_owned())]);
+}
+
+#[test]
+fn files_of_a_configured_kind_are_given_to_a_program() {
+    let stage = Stage::simulated();
+    let programs = "[channels_config.mattermost.read_files]\n\"application/pdf\" = [\"totext\", \"-\"]\n\
+                    \".CSV\" = [\"table\"]";
+    let mut world = stage.world();
+    let draft = world.draft(&stage.ann.id, &stage.channel, "what is it?");
+    let question = draft
+        .attach("paper.pdf", b"%PDF-1.7 words")
+        .attach("sum.Csv", b"1;2")
+        .attach("small.png", &png(40, 30))
+        .attach("notes.txt", b"notes")
+        .post();
+    drop(world);
+    let (settings, client) = bot(&stage, "", programs);
+    let told = gather_by(&stage, &settings, &client, &question);
+    let asked = told.messages.last().expect("a question");
+    assert_eq!(asked.images, [0, 1, 2]);
+    assert!(
+        asked.content.contains("[small.png: picture 1]"),
+        "{}",
+        asked.content
+    );
+    let given = feed(&stage, &client, &told.enclosures);
+    let expected = [
+        ("totext -", b"%PDF-1.7 words".to_vec()),
+        ("table", b"1;2".to_vec()),
+        ("image/png", png(40, 30)),
+    ];
+    assert!(given == expected.map(|(how, bytes)| Ok((how.to_owned(), bytes))));
 }

@@ -8,7 +8,7 @@ use log::debug;
 
 use super::files::{Limits, Reader};
 use super::quote::{self, Author};
-use super::{Conversation, Input, Picture, Scene, date};
+use super::{Conversation, Enclosure, Input, Scene, date};
 use crate::config::MattermostSettings;
 use crate::filter;
 use crate::mattermost::client::{ApiError, Client};
@@ -38,15 +38,15 @@ pub struct Told {
     pub messages: Vec<Message>,
     /// The messages of people begin with their names.
     pub several_speakers: bool,
-    /// In the order of the messages that they belong to.
-    pub pictures: Vec<Picture>,
+    /// What the messages' `images` name, for `Feeding`.
+    pub enclosures: Vec<Enclosure>,
 }
 
 /// What is gathered for one question. It is moved on by `step`, so that the loop can do other things
 /// between two requests.
 pub struct Gathering {
     place: Place,
-    shows_pictures: bool,
+    encloses: bool,
     next: Next,
     posts: Vec<Post>,
 }
@@ -66,16 +66,17 @@ impl Gathering {
     pub fn new(place: Place) -> Gathering {
         Gathering {
             place,
-            shows_pictures: false,
+            encloses: false,
             next: Next::History,
             posts: Vec::new(),
         }
     }
 
-    /// Pictures are told too: whoever asks the model gives them to it, with `Feeding`.
-    pub fn with_pictures(self) -> Gathering {
+    /// Pictures, and files for programs, are told too: whoever starts the worker gives them to it, with
+    /// `Feeding`.
+    pub fn with_enclosures(self) -> Gathering {
         Gathering {
-            shows_pictures: true,
+            encloses: true,
             ..self
         }
     }
@@ -256,11 +257,15 @@ impl Gathering {
         let (files, of_question) = conversation.files();
         let limits = Limits {
             file_chars: settings.file_chars,
-            max_images: match self.shows_pictures {
+            max_images: match self.encloses {
                 true => settings.max_images,
                 false => 0,
             },
             max_image_size: settings.max_image_size,
+            programs: match self.encloses {
+                true => settings.read_files.clone(),
+                false => Default::default(),
+            },
         };
         Next::Files(
             conversation,

@@ -1,12 +1,13 @@
 //! Reads the files of the posts that the model is told, one piece at a time: texts whole, or their
-//! beginning and end; of pictures as much as tells what they are.
+//! beginning and end; of pictures as much as tells what they are. What is for the worker is not read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use log::debug;
 
 use super::text::{self, Excerpt, Kind};
+use crate::desk::FileReader;
 use crate::mattermost::FileInfo;
 use crate::mattermost::client::{ApiError, Client, FilePiece};
 
@@ -21,6 +22,8 @@ const HEAD: usize = 64;
 /// Pictures that are wider or larger are told by the server's smaller copy.
 const WIDE: u64 = 1920;
 const LARGE: u64 = 1_000_000;
+/// Programs are not given larger files, in bytes.
+const FOR_PROGRAMS: u64 = 16 << 20;
 /// In less room than this, in characters, a file of an earlier post is left out.
 const WORTH: usize = 200;
 
@@ -28,7 +31,7 @@ const NO_ROOM: &str = "left out: there is no room for it";
 const UNREADABLE: &str = "it could not be read";
 
 /// How much is told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// Of all texts together; 0: none.
     pub(super) file_chars: usize,
@@ -36,25 +39,36 @@ pub(super) struct Limits {
     pub(super) max_images: usize,
     /// In bytes, for each.
     pub(super) max_image_size: u64,
+    /// What makes text of files, by MIME type or by the name's ending with its dot.
+    pub(super) programs: BTreeMap<String, Vec<String>>,
 }
 
-/// A picture that the model is shown.
+/// A file that the worker is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct Enclosure {
     pub file: String,
-    /// The server's smaller copy is shown, not the file itself.
+    pub name: String,
+    /// The server's smaller copy is given, not the file itself.
     pub is_preview: bool,
-    /// By its first bytes, such as `image/png`.
-    pub media_type: &'static str,
     /// In bytes.
     pub size: u64,
+    pub purpose: Purpose,
+}
+
+/// What the worker does with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It shows the picture to the model; with its media type by its first bytes, such as `image/png`.
+    Show(&'static str),
+    /// It has a program make text of it.
+    Read(FileReader),
 }
 
 /// What came of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     Text(Excerpt),
-    Picture(Picture),
+    Enclosed(Enclosure),
     /// Why it is not shown.
     Not(String),
     /// Nothing of it is to be told but its name.
@@ -89,7 +103,7 @@ enum Reading {
         end: Vec<u8>,
     },
     /// It is a picture; the server may have a smaller copy. What it is itself, if models take that.
-    Preview(Option<Picture>),
+    Preview(Option<Enclosure>),
 }
 
 /// A part of a file, to be asked for at once.
@@ -155,7 +169,10 @@ impl Reader {
     fn finish(&mut self, shown: Shown) {
         match &shown {
             Shown::Text(text) => self.chars += text.length(),
-            Shown::Picture(_) => self.pictures += 1,
+            Shown::Enclosed(Enclosure { purpose, .. }) => match purpose {
+                Purpose::Show(_) => self.pictures += 1,
+                Purpose::Read(reader) => self.chars += reader.chars,
+            },
             Shown::Not(_) | Shown::Named => {}
         }
         self.shown.push(shown);
@@ -171,6 +188,9 @@ impl Reader {
             max_images,
             ..
         } = self.limits;
+        if let Some(words) = self.program(file) {
+            return Some(self.for_program(file, words));
+        }
         let is_picture = file.width > 0;
         let is_earlier = self.shown.len() >= self.of_question;
         let late = |began| now.saturating_sub(began) >= TIME;
@@ -186,6 +206,40 @@ impl Reader {
         } else {
             None
         }
+    }
+
+    /// What makes text of `file`, if anything is configured to.
+    fn program(&self, file: &FileInfo) -> Option<&Vec<String>> {
+        let programs = &self.limits.programs;
+        let media_type = file.mime_type.split(';').next().unwrap_or_default();
+        let ending = file.name.rfind('.').map_or("", |dot| &file.name[dot..]);
+        let by = |key: &str| programs.get(&key.trim().to_lowercase());
+        by(ending).or_else(|| by(media_type))
+    }
+
+    fn for_program(&self, file: &FileInfo, words: &[String]) -> Shown {
+        let is_earlier = self.shown.len() >= self.of_question;
+        if self.limits.file_chars == 0 {
+            return Shown::Named;
+        }
+        if is_earlier && self.chars >= self.limits.file_chars || self.shown.len() >= COUNT {
+            return Shown::Not(NO_ROOM.to_owned());
+        }
+        if file.size > FOR_PROGRAMS {
+            let limit = text::size(FOR_PROGRAMS);
+            return Shown::Not(format!("it could not be read: it is larger than {limit}"));
+        }
+        Shown::Enclosed(Enclosure {
+            file: file.id.clone(),
+            name: file.name.clone(),
+            is_preview: false,
+            size: file.size,
+            purpose: Purpose::Read(FileReader {
+                name: file.name.clone(),
+                words: words.to_vec(),
+                chars: self.limits.file_chars,
+            }),
+        })
     }
 
     /// What is to be asked for next, and whether of the preview.
@@ -298,24 +352,26 @@ impl Reader {
         }
     }
 
-    fn picture(&self, media_type: &'static str, size: u64, is_preview: bool) -> Option<Picture> {
-        Some(Picture {
-            file: self.files.front()?.id.clone(),
+    fn picture(&self, media_type: &'static str, size: u64, is_preview: bool) -> Option<Enclosure> {
+        let file = self.files.front()?;
+        Some(Enclosure {
+            file: file.id.clone(),
+            name: file.name.clone(),
             is_preview,
-            media_type,
             size,
+            purpose: Purpose::Show(media_type),
         })
     }
 
     /// The smallest of the pictures that there are, if it is small enough.
-    fn choose(&mut self, pictures: [Option<Picture>; 2]) {
+    fn choose(&mut self, pictures: [Option<Enclosure>; 2]) {
         let limit = self.limits.max_image_size;
         let smallest = pictures
             .into_iter()
             .flatten()
             .min_by_key(|picture| picture.size);
         self.finish(match smallest {
-            Some(picture) if picture.size <= limit => Shown::Picture(picture),
+            Some(picture) if picture.size <= limit => Shown::Enclosed(picture),
             Some(_) => Shown::Not(format!(
                 "it cannot be shown: it is larger than {}",
                 text::size(limit)
@@ -369,34 +425,54 @@ fn pieces(size: u64, chars: usize) -> VecDeque<Piece> {
     parts.into_iter().flat_map(split).collect()
 }
 
-/// Cuts the texts to `room` characters in all. The question's share it, so that none is without any;
-/// those of earlier posts get what is left, one after the other.
+/// Cuts the texts to `room` characters in all, and those that programs will make. The question's share
+/// it, so that none is without any; those of earlier posts get what is left, one after the other.
 fn allot(shown: &mut [Shown], of_question: usize, mut room: usize) {
     let (asked, earlier) = shown.split_at_mut(of_question.min(shown.len()));
-    let mut texts: Vec<&mut Excerpt> = asked.iter_mut().filter_map(Shown::text).collect();
+    let mut texts: Vec<&mut Shown> = asked
+        .iter_mut()
+        .filter(|file| file.length().is_some())
+        .collect();
     texts.sort_by_key(|text| text.length());
     let mut left = texts.len();
     for text in texts {
-        *text = std::mem::take(text).cut(room / left);
-        room -= text.length();
+        text.cut(room / left);
+        room -= text.length().unwrap_or(0);
         left -= 1;
     }
     for file in earlier {
-        let Some(text) = file.text() else { continue };
-        if text.length() > room && room < WORTH {
+        let length = file.length().unwrap_or(0);
+        if length > room && room < WORTH {
             *file = Shown::Not(NO_ROOM.to_owned());
             continue;
         }
-        *text = std::mem::take(text).cut(room);
-        room -= text.length();
+        file.cut(room);
+        room -= file.length().unwrap_or(0);
     }
 }
 
 impl Shown {
-    fn text(&mut self) -> Option<&mut Excerpt> {
+    /// The most characters of the text that it comes to, if it comes to one.
+    fn length(&self) -> Option<usize> {
         match self {
-            Shown::Text(text) => Some(text),
+            Shown::Text(text) => Some(text.length()),
+            Shown::Enclosed(Enclosure {
+                purpose: Purpose::Read(reader),
+                ..
+            }) => Some(reader.chars),
             _ => None,
+        }
+    }
+
+    /// Cuts the text to `room` characters.
+    fn cut(&mut self, room: usize) {
+        match self {
+            Shown::Text(text) => *text = std::mem::take(text).cut(room),
+            Shown::Enclosed(Enclosure {
+                purpose: Purpose::Read(reader),
+                ..
+            }) => reader.chars = reader.chars.min(room),
+            _ => {}
         }
     }
 }

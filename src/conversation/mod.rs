@@ -10,7 +10,7 @@ mod text;
 
 pub use feeding::Feeding;
 pub use fetch::{Gathering, Names, Place, Told, wrote_in_thread};
-pub use files::Picture;
+pub use files::{Enclosure, Purpose};
 
 use std::collections::BTreeSet;
 
@@ -156,24 +156,24 @@ impl Conversation {
             .rev()
             .map(|turn| shown.by_ref().take(turn.files.len()).collect())
             .collect();
-        let mut pictures = Vec::new();
+        let mut enclosures = Vec::new();
         for turn in self.turns {
             let mut content = turn.prefix(self.several_speakers) + &turn.text;
             let shown = of_turns.pop().unwrap_or_default();
-            let first_picture = pictures.len();
+            let first = enclosures.len();
             for (file, shown) in turn.files.iter().zip(shown) {
-                content.push_str(&file_text(file, shown, &mut pictures));
+                content.push_str(&file_text(file, shown, &mut enclosures));
             }
             messages.push(Message {
                 role: turn.speaker.role(),
                 content,
-                images: (first_picture..pictures.len()).collect(),
+                images: (first..enclosures.len()).collect(),
             });
         }
         Told {
             messages,
             several_speakers: self.several_speakers,
-            pictures,
+            enclosures,
         }
     }
 }
@@ -373,27 +373,58 @@ fn with_file_names(text: &str, files: &[FileInfo]) -> String {
     lines.join("\n").trim().to_owned()
 }
 
-/// What is told below a message of a file of it. A picture is added to `pictures`, and told by the
-/// number that it has among them.
-fn file_text(file: &FileInfo, shown: Shown, pictures: &mut Vec<Picture>) -> String {
+/// What is told below a message of a file of it. What the worker is to be given is added to
+/// `enclosures`; a picture is told by its number among the pictures.
+fn file_text(file: &FileInfo, shown: Shown, enclosures: &mut Vec<Enclosure>) -> String {
     let name = one_line(&file.name);
     match shown {
         Shown::Text(excerpt) => {
-            let content = excerpt.told();
-            let fence = "`".repeat(longest_backticks(&content).max(2) + 1);
             let drawn = match file.mime_type.starts_with("image/") {
                 true => " (a drawing that is not shown to you, only what it is written as)",
                 false => "",
             };
-            format!("\n\n{name}{drawn}:\n{fence}\n{content}\n{fence}")
+            fenced(&format!("{name}{drawn}"), &excerpt)
         }
-        Shown::Picture(picture) => {
-            pictures.push(picture);
-            format!("\n\n[{name}: picture {}]", pictures.len())
+        Shown::Enclosed(enclosure) => {
+            let is_picture = |enclosure: &Enclosure| matches!(enclosure.purpose, Purpose::Show(_));
+            let is_shown = is_picture(&enclosure);
+            enclosures.push(enclosure);
+            let number = enclosures.iter().filter(|other| is_picture(other)).count();
+            match is_shown {
+                true => format!("\n\n[{name}: picture {number}]"),
+                // The worker adds the text.
+                false => String::new(),
+            }
         }
         Shown::Not(why) => format!("\n\n[{name}: {why}]"),
         Shown::Named => String::new(),
     }
+}
+
+/// What is told below a message of a file of which a program made text, or why it did not.
+pub fn program_text(name: &str, made: Result<&[u8], &str>, chars: usize) -> String {
+    let name = one_line(name);
+    let why = match made {
+        Ok(bytes) => {
+            let (start, _) = text::decode(bytes, b"");
+            let excerpt = text::Excerpt {
+                start,
+                ..Default::default()
+            };
+            if !is_blank(&excerpt.start) {
+                return fenced(&name, &excerpt.cut(chars));
+            }
+            "there is no text in it"
+        }
+        Err(why) => why,
+    };
+    format!("\n\n[{name}: {}]", one_line(why))
+}
+
+fn fenced(heading: &str, excerpt: &text::Excerpt) -> String {
+    let content = excerpt.told();
+    let fence = "`".repeat(longest_backticks(&content).max(2) + 1);
+    format!("\n\n{heading}:\n{fence}\n{content}\n{fence}")
 }
 
 fn longest_backticks(text: &str) -> usize {
@@ -1028,6 +1059,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_program_makes_of_a_file_is_told_or_why_not() {
+        let made = |made: Result<&str, &str>| program_text("a\n.pdf", made.map(str::as_bytes), 5);
+        for (made, told) in [
+            (
+                made(Ok("12345\n")),
+                "\n\na .pdf:\n```\n12\n[… 1 bytes are left out here …]\n45\n```",
+            ),
+            (made(Ok("one")), "\n\na .pdf:\n```\none\n```"),
+            (made(Ok(" \n")), "\n\n[a .pdf: there is no text in it]"),
+            (made(Err("it failed")), "\n\n[a .pdf: it failed]"),
+        ] {
+            assert_eq!(made, told);
+        }
+    }
+
+    #[test]
     fn files_stand_below_the_posts_that_they_belong_to() {
         let posts = vec![
             with_files(post(1, "alice", ""), &[("old.csv", 9)]),
@@ -1037,11 +1084,12 @@ mod tests {
         ];
         let question = with_files(post(9, "alice", "which?"), &[("q.txt", 9)]);
         let picture = |file: &str| {
-            Shown::Picture(Picture {
+            Shown::Enclosed(Enclosure {
                 file: file.to_owned(),
+                name: file.to_owned(),
                 is_preview: false,
-                media_type: "image/png",
                 size: 9,
+                purpose: Purpose::Show("image/png"),
             })
         };
         let case = Case {

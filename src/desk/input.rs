@@ -1,6 +1,6 @@
 //! What a worker is told, on its standard input: a line of JSON, then a line for each picture that its
-//! messages name. Lines of their own, because pictures come piece by piece, and are used where they
-//! were read to: a picture in base64 is in memory once.
+//! messages name, or file that a program is to make text of. Lines of their own, because they come piece
+//! by piece, and are used where they were read to: a picture in base64 is in memory once.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -46,24 +46,64 @@ impl Input {
         Some((input, &bytes[end + 1..]))
     }
 
-    /// The pictures in what follows the first line. One that is missing is told in the messages that
-    /// name it, and an empty one stands in its place. `None`: not all of the input arrived.
-    pub fn pictures<'a>(&mut self, rest: &'a [u8]) -> Option<Vec<Image<'a>>> {
+    /// What follows the first line. A picture that is missing is told in the messages that name it, and
+    /// an empty one stands in its place, as in that of a file. `None`: not all of the input arrived.
+    pub fn enclosed<'a>(&mut self, rest: &'a [u8]) -> Option<Enclosed<'a>> {
         let mut lines = str::from_utf8(rest).ok()?.split_inclusive('\n');
-        let mut images = Vec::new();
+        let mut enclosed = Enclosed::default();
         for index in 0..pictures(&self.conversation) {
             let line = lines.next()?.strip_suffix('\n')?;
-            let (base64, media_type) = match line.split_once(MISSING) {
-                Some((_, note)) => {
-                    leave_out(&mut self.conversation, index, note);
-                    ("", "")
-                }
-                None => line.split_once(WHOLE)?,
+            let (base64, rest) = line.split_at(line.find([WHOLE, READ, MISSING])?);
+            let mut image = Image {
+                media_type: "",
+                base64: "",
             };
-            images.push(Image { media_type, base64 });
+            if let Some(media_type) = rest.strip_prefix(WHOLE) {
+                image = Image { media_type, base64 };
+            } else if let Some(reader) = rest.strip_prefix(READ) {
+                let reader = json::parse_slice(reader.as_bytes()).ok()?;
+                enclosed.files.push((index, reader, decode(base64)?));
+            } else {
+                put(
+                    &mut self.conversation,
+                    index,
+                    &format!("\n{}", &rest[MISSING.len_utf8()..]),
+                );
+            }
+            enclosed.images.push(image);
         }
-        Some(images)
+        Some(enclosed)
     }
+}
+
+/// Puts `text` in the place of a picture or file, at the end of the messages that name it.
+pub fn put(conversation: &mut [Message], index: usize, text: &str) {
+    for message in conversation {
+        let before = message.images.len();
+        message.images.retain(|image| *image != index);
+        if message.images.len() < before {
+            message.content.push_str(text);
+        }
+    }
+}
+
+/// What was given beside the messages, by the index with which they name it.
+#[derive(Debug, Default)]
+pub struct Enclosed<'a> {
+    pub images: Vec<Image<'a>>,
+    /// What is to be made text of, with its bytes.
+    pub files: Vec<(usize, FileReader, Vec<u8>)>,
+}
+
+/// How a program makes text of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileReader {
+    /// The file's name.
+    pub name: String,
+    /// The program and its arguments.
+    pub words: Vec<String>,
+    /// The most characters of what it prints that are told.
+    pub chars: usize,
 }
 
 /// How many pictures `conversation` names.
@@ -72,19 +112,10 @@ pub fn pictures(conversation: &[Message]) -> usize {
     indices.max().map_or(0, |last| last + 1)
 }
 
-fn leave_out(conversation: &mut [Message], picture: usize, note: &str) {
-    for message in conversation {
-        let before = message.images.len();
-        message.images.retain(|index| *index != picture);
-        if message.images.len() < before {
-            message.content.push('\n');
-            message.content.push_str(note);
-        }
-    }
-}
-
 /// Between a picture's base64 and its media type.
 const WHOLE: char = ' ';
+/// Between a file's base64 and the `FileReader` that makes text of it.
+const READ: char = '|';
 /// Between what there is of a picture and what is said instead.
 const MISSING: char = '!';
 
@@ -95,6 +126,8 @@ pub enum Piece<'a> {
     Bytes(&'a [u8]),
     /// That was all of it.
     Whole { media_type: &'a str },
+    /// That was all of a file, of which a program is to make text.
+    Read(&'a FileReader),
     /// It is not to be had; the model is told this instead.
     Missing(&'a str),
 }
@@ -130,6 +163,7 @@ impl PictureWriter {
         let end = match piece {
             Piece::Bytes(bytes) => return self.bytes(bytes, to),
             Piece::Whole { media_type } => format!("{WHOLE}{}\n", one_line(media_type)),
+            Piece::Read(reader) => format!("{READ}{}\n", serde_json::to_string(reader)?),
             Piece::Missing(note) => format!("{MISSING}{}\n", one_line(note)),
         };
         self.left -= 1;
@@ -153,9 +187,10 @@ impl PictureWriter {
     }
 }
 
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /// Appends `bytes` in base64 (RFC 4648), padded if they are no multiple of three.
 fn encode(bytes: &[u8], to: &mut Vec<u8>) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for three in bytes.chunks(3) {
         let byte = |index| three.get(index).copied().map_or(0, u32::from);
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
@@ -166,6 +201,34 @@ fn encode(bytes: &[u8], to: &mut Vec<u8>) {
             });
         }
     }
+}
+
+/// The bytes of what `encode` made.
+fn decode(base64: &str) -> Option<Vec<u8>> {
+    let digits = base64.trim_end_matches('=').as_bytes();
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    for four in digits.chunks(4) {
+        let mut bits = 0;
+        for index in 0..4 {
+            let digit = four.get(index).copied().unwrap_or(b'A');
+            bits = bits << 6 | value(digit)?;
+        }
+        let whole = &bits.to_be_bytes()[1..];
+        bytes.extend_from_slice(&whole[..four.len() - 1]);
+    }
+    Some(bytes)
+}
+
+fn value(digit: u8) -> Option<u32> {
+    let value = match digit {
+        b'A'..=b'Z' => digit - b'A',
+        b'a'..=b'z' => digit - b'a' + 26,
+        b'0'..=b'9' => digit - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    };
+    Some(value.into())
 }
 
 fn one_line(text: &str) -> String {
@@ -217,6 +280,7 @@ mod tests {
                 writer.write(end, &mut written).unwrap();
                 let expected = format!("{base64} a/b\n");
                 assert_eq!(String::from_utf8(written).unwrap(), expected, "{size}");
+                assert_eq!(decode(base64).as_deref(), Some(bytes.as_bytes()));
             }
         }
         let all: Vec<u8> = (0..=255).cycle().take(100_000).collect();
@@ -251,7 +315,7 @@ mod tests {
             writer.write(piece, &mut written).unwrap();
         }
         let (mut read, rest) = Input::read(&written).unwrap();
-        let images = read.pictures(rest).unwrap();
+        let images = read.enclosed(rest).unwrap().images;
         let found: Vec<_> = images.iter().map(|i| (i.media_type, i.base64)).collect();
         assert_eq!(found, [("image/png", "b25l"), ("", ""), ("image/gif", "")]);
         assert!(rest.as_ptr_range().contains(&images[0].base64.as_ptr()));
@@ -275,6 +339,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_for_a_program_is_read_as_it_was_written() {
+        let reader = FileReader {
+            name: "a\n! |.pdf".into(),
+            words: vec!["pdftotext".into(), "-".into()],
+            chars: 7,
+        };
+        let file: Vec<u8> = (0..=255).collect();
+        let mut written = input(&[&[0]]).to_line().unwrap();
+        let mut writer = PictureWriter::new(1);
+        for piece in [Piece::Bytes(&file), Piece::Read(&reader)] {
+            writer.write(piece, &mut written).unwrap();
+        }
+        let (mut read, rest) = Input::read(&written).unwrap();
+        let enclosed = read.enclosed(rest).unwrap();
+        assert_eq!(enclosed.files, [(0, reader, file)]);
+        put(&mut read.conversation, 0, "\n\ntext");
+        assert_eq!(
+            read.conversation,
+            [Message::new(Role::User, "look\n\ntext")]
+        );
+    }
+
+    #[test]
     fn an_input_that_did_not_arrive_whole_is_none() {
         let mut whole = input(&[&[1, 0]]).to_line().unwrap();
         let line = whole.len();
@@ -289,11 +376,14 @@ mod tests {
             (whole.len(), true),
         ] {
             let read = Input::read(&whole[..length]);
-            let read = read.is_some_and(|(mut input, rest)| input.pictures(rest).is_some());
+            let read = read.is_some_and(|(mut input, rest)| input.enclosed(rest).is_some());
             assert_eq!(read, complete, "{length}");
         }
         let text = input(&[]).to_line().unwrap();
         let (mut input, rest) = Input::read(&text).unwrap();
-        assert_eq!(input.pictures(rest).map(|images| images.len()), Some(0));
+        assert_eq!(
+            input.enclosed(rest).map(|enclosed| enclosed.images.len()),
+            Some(0)
+        );
     }
 }

@@ -16,7 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use self::input::Piece;
+pub use self::input::{FileReader, Piece};
 
 use self::input::{Input, PictureWriter};
 use self::report::{End, Report, Transcript};
