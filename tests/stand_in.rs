@@ -1,5 +1,7 @@
 //! The stand-in Mattermost against the recordings of real servers, and its traps.
 
+#[path = "stand_in/first.rs"]
+mod first;
 #[path = "stand_in/replay.rs"]
 mod replay;
 #[path = "stand_in/scenes.rs"]

@@ -32,7 +32,7 @@ const UNREAD: [&str; 5] = [
 /// Ids are matched one to one:
 /// a recorded id stands for the same thing wherever it turns up. Times need only be set or not set.
 pub struct Replay {
-    version: Version,
+    pub version: Version,
     folder: PathBuf,
     pub server: Mattermost,
     pub clock: SimClock,
@@ -116,6 +116,17 @@ impl Replay {
             None => recording["request"]["body"]["post_id"].clone(),
         };
         self.bind(&id, ours);
+    }
+
+    /// Says that the newest post of a recorded list is this one, so that a recorded `since` is
+    /// understood.
+    pub fn newest_is(&mut self, name: &str, ours: &str) {
+        let recorded = self.recorded(name);
+        let newest = recorded["order"][0].clone();
+        let create_at = recorded["posts"][newest.as_str().expect("an id")]["create_at"].as_u64();
+        self.bind(&newest, ours);
+        let here = self.server.world().post_by_id(ours).create_at;
+        self.times.insert(create_at.expect("a time"), here);
     }
 
     /// Says that the recorded `since` is this moment.

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::first;
 use super::replay::Replay;
 use super::support::mattermost::picture::{gif, jpeg, jpeg_turned, png, webp};
-use super::support::mattermost::{Account, Joining, Kind, RateLimit, Version};
+use super::support::mattermost::{Account, Joining, Kind};
 
 /// All that was recorded, each scene on a server of its own.
 pub fn play_all(replay: &mut Replay) {
-    first_session(replay);
+    first::session(replay);
     for scene in [
         edits,
         refused_edits,
@@ -23,276 +24,6 @@ pub fn play_all(replay: &mut Replay) {
         replay.begin_anew();
         scene(replay);
     }
-}
-
-/// The first recordings, in their order.
-fn first_session(replay: &mut Replay) {
-    let [bot, alice, admin, bob] = people(replay);
-    // The recordings happen to come from fresh caches.
-    replay.server.world().knobs.since_cache = false;
-    let (direct, group) = {
-        let mut world = replay.server.world();
-        let direct = world.direct_channel(&alice, &bot);
-        (direct, world.group_channel(&[&alice, &bob, &bot]))
-    };
-    let recorded_direct = replay.recorded("channel-direct");
-    for _ in 0..recorded_direct["total_msg_count"]
-        .as_u64()
-        .expect("a count")
-    {
-        replay.server.world().post(&alice, &direct, "earlier");
-    }
-    replay.bind(&recorded_direct["id"], &direct);
-    let recorded_group = replay.recorded("channel-group");
-    replay.bind(&recorded_group["id"], &group);
-    let name = recorded_group["name"].as_str().expect("a name");
-    replay.server.world().channel_mut(&group).name = name.into();
-    let mut list = replay.recorded("channels-me-team");
-    let list = list.as_array_mut().expect("a list");
-    list.sort_by_key(|channel| {
-        channel["update_at"]
-            .as_u64()
-            .max(channel["last_post_at"].as_u64())
-    });
-    for recorded in list {
-        add_recorded_channel(replay, recorded, &bot, &admin);
-    }
-    let [private, archived] = ["channel-not-member", "channel-archived"].map(|name| {
-        let path = replay.recording(name).expect("a recording")["request"]["path"].take();
-        path.as_str()
-            .expect("a path")
-            .rsplit('/')
-            .next()
-            .expect("an id")
-            .to_owned()
-    });
-    {
-        let mut world = replay.server.world();
-        let team = world.team_named("lab").expect("the team");
-        let secret = world.add_channel(&team, "secret", Kind::Private);
-        let gone = world.add_channel(&team, "gone", Kind::Open);
-        let recorded = replay.recorded("channel-archived");
-        let channel = world.channel_mut(&gone);
-        channel.name = recorded["name"].as_str().expect("a name").into();
-        channel.display_name = "Archived".into();
-        channel.creator_id = admin.id.clone();
-        world.add_member(&gone, &bot, Joining::AddedBy(&admin));
-        world.archive(&gone, &admin);
-        drop(world);
-        replay.bind(&json!(private), &secret);
-        replay.bind(&json!(archived), &gone);
-    }
-    let town = replay.recorded("channel")["id"].take();
-    let town = replay.ids[town.as_str().expect("an id")].clone();
-    for person in [&alice, &bob] {
-        let mut world = replay.server.world();
-        world.add_member(&town, person, Joining::Silently);
-    }
-
-    replay.check("no-such-token", &["users-me-bad-token"]);
-    replay.check("", &["users-me-no-token", "ping"]);
-    replay.check(&alice.token, &["users-me-person"]);
-    #[rustfmt::skip] // A table.
-    replay.check(&bot.token, &[
-        "client-config", "not-found", "users-me", "teams-me", "users-by-ids", "users-by-usernames",
-        "channel", "channel-bad-id", "channel-unknown", "channel-not-member", "channel-archived",
-        "channel-direct", "channel-group", "channel-member-me",
-        "channels-me", "channels-me-team", "channels-me-team-etag",
-    ]);
-    replay.check(&alice.token, &["post-create-person"]);
-    #[rustfmt::skip] // A table.
-    replay.check(&bot.token, &[
-        "post-create-bot", "post-create-reply", "post-create-reply-to-reply",
-        "post-create-unknown-root", "post-create-root-elsewhere", "post-create-not-member",
-        "post-create-bad-channel", "post-create-archived", "post-create-empty", "post-create-blank",
-        "post-create-max", "post-create-too-long", "post-create-pending-first",
-        "post-create-pending-again", "post-create-markup", "posts-since",
-    ]);
-
-    let question = replay.ids[replay.recorded("post-create-person")["id"]
-        .as_str()
-        .expect("an id")]
-    .clone();
-    let late = replay.step(|world| {
-        world
-            .draft(&alice, &town, "a late reply")
-            .root(&question)
-            .post()
-    });
-    // The moment that the recorded `since` speaks of is this reply's.
-    let recorded = replay.recorded("posts-since-late-reply");
-    remember_newest(replay, &recorded, &late);
-    replay.check(&bot.token, &["posts-since-late-reply"]);
-    replay.step(|world| world.edit(&late, "a late reply, edited"));
-    replay.check(&bot.token, &["posts-since-edited"]);
-    let deleted = replay.step(|world| world.post(&alice, &town, "to be deleted"));
-    replay.step(|world| world.delete(&deleted));
-    let recorded = replay.recorded("posts-since-deleted");
-    remember_newest(replay, &recorded, &deleted);
-    replay.check(&bot.token, &["posts-since-deleted"]);
-    replay.step(|world| world.react(&alice, &question, "eyes"));
-    #[rustfmt::skip] // A table.
-    replay.check(&bot.token, &[
-        "posts-since-reaction", "posts-since-quiet", "posts-bad-since", "posts-not-member",
-        "posts-after", "posts-after-unknown", "posts-page",
-        "thread", "thread-by-reply", "thread-unknown",
-        "typing", "typing-root", "typing-not-member", "typing-other-user",
-    ]);
-    replay.step(|world| world.remove_member(&town, &bob, &admin));
-    replay.step(|world| world.add_member(&town, &bob, Joining::AddedBy(&admin)));
-    replay.check(&bot.token, &["posts-system"]);
-    let private_word = replay.step(|world| world.post(&alice, &direct, "a direct message"));
-    let recorded = replay.recorded("posts-direct");
-    remember_newest(replay, &recorded, &private_word);
-    #[rustfmt::skip] // A table.
-    replay.check(&bot.token, &[
-        "posts-direct", "post-patch", "post-patch-other", "reaction-add", "post",
-    ]);
-    if version_of(replay) == Version::V5_37 {
-        return;
-    }
-
-    let deleted = replay.step(|world| world.post(&alice, &town, "to be deleted"));
-    replay.step(|world| world.delete(&deleted));
-    let path = replay
-        .recording("thread-deleted-root")
-        .expect("a recording")["request"]["path"]
-        .take();
-    let id = path
-        .as_str()
-        .and_then(|path| path.split('/').nth(4))
-        .map(Value::from);
-    replay.bind(&id.expect("an id"), &deleted);
-    replay.check(
-        &bot.token,
-        &["thread-deleted-root", "post-create-deleted-root"],
-    );
-    replay.step(|world| {
-        let draft = world
-            .draft(&admin, &town, "from a webhook @prxbot")
-            .not_by_api();
-        draft
-            .prop("from_webhook", "true")
-            .prop("webhook_display_name", "ci")
-            .post()
-    });
-    replay.check(&bot.token, &["posts-webhook"]);
-    replay.check(&alice.token, &["command-me"]);
-    replay.check(&bot.token, &["posts-me"]);
-    replay.step(|world| {
-        let (kind, bytes) = (
-            "text/plain; charset=utf-8",
-            b"three lines\nof plain\ntext\n",
-        );
-        world
-            .draft(&alice, &town, "")
-            .file("notes.txt", kind, bytes)
-            .post()
-    });
-    replay.check(&bot.token, &["posts-attachment", "file"]);
-    replay.step(|world| world.remove_member(&town, &bot, &admin));
-    #[rustfmt::skip] // A table.
-    replay.check(&bot.token, &[
-        "posts-since-removed", "channel-member-me-removed", "post-create-removed", "typing-removed",
-    ]);
-    replay.step(|world| world.add_member(&town, &bot, Joining::AddedBy(&admin)));
-    replay.check(&bot.token, &["posts-added"]);
-    let limit = RateLimit {
-        per_sec: 2,
-        max_burst: 5,
-    };
-    replay.server.world().knobs.rate_limit = Some(limit);
-    for _ in 0..6 {
-        replay.client.get(&bot.token, "users/me");
-    }
-    replay.check(&bot.token, &["rate-limited"]);
-}
-
-fn version_of(replay: &Replay) -> Version {
-    replay.server.world().version
-}
-
-/// Says that the newest post of a recorded list is this one, so that a recorded `since` is understood.
-fn remember_newest(replay: &mut Replay, recorded: &Value, ours: &str) {
-    let newest = recorded["order"][0].clone();
-    let create_at = recorded["posts"][newest.as_str().expect("an id")]["create_at"].as_u64();
-    replay.bind(&newest, ours);
-    let here = replay.server.world().post_by_id(ours).create_at;
-    replay.times.insert(create_at.expect("a time"), here);
-}
-
-fn people(replay: &mut Replay) -> [Account; 4] {
-    let mut world = replay.server.world();
-    let team = world.add_team("lab");
-    let admin = world.add_user("admin");
-    let bot = world.add_bot("prxbot");
-    let alice = world.add_user("alice");
-    let bob = world.add_user("bob");
-    world.user_mut(&bot).first_name = "PRX".into();
-    world.user_mut(&bot).bot_description = "assistant".into();
-    for person in [&admin, &bot, &alice, &bob] {
-        world.join_team(&team, person);
-    }
-    drop(world);
-    for (name, account) in [("users-me", &bot), ("users-me-person", &alice)] {
-        let id = replay.recorded(name)["id"].take();
-        replay.bind(&id, &account.id);
-    }
-    let id = replay.recorded("users-by-ids")[1]["id"].take();
-    replay.bind(&id, &bob.id);
-    let id = replay.recorded("channel")["creator_id"].take();
-    replay.bind(&id, &admin.id);
-    let id = replay.recorded("teams-me")[0]["id"].take();
-    replay.bind(&id, &team);
-    [bot, alice, admin, bob]
-}
-
-/// One of the channels that the bot was in, as its last event left it.
-fn add_recorded_channel(replay: &mut Replay, recorded: &Value, bot: &Account, admin: &Account) {
-    let text = |field: &str| recorded[field].as_str().expect("text").to_owned();
-    let known = replay.ids.get(&text("id")).cloned();
-    replay.clock.advance(5);
-    let mut world = replay.server.world();
-    let team = world.team_named("lab").expect("the team");
-    let id = match (known, text("type").as_str()) {
-        (Some(known), _) => known,
-        (None, "D") => {
-            let name = text("name");
-            let halves = name.split("__");
-            let mut others = halves.filter(|id| replay.ids.get(*id) != Some(&bot.id));
-            let other = others.next().expect("another").to_owned();
-            let stranger = || world.add_user("stranger").id;
-            let here = replay.ids.entry(other).or_insert_with(stranger).clone();
-            let id = world.direct_channel(&here, bot);
-            world.channel_mut(&id).creator_id = replay.ids[&text("creator_id")].clone();
-            id
-        }
-        (None, _) if text("creator_id").is_empty() => world.channel_named(&team, &text("name")),
-        (None, kind) => {
-            let kind = if kind == "P" {
-                Kind::Private
-            } else {
-                Kind::Open
-            };
-            let id = world.add_channel(&team, &text("name"), kind);
-            let channel = world.channel_mut(&id);
-            channel.display_name = text("display_name");
-            channel.creator_id = admin.id.clone();
-            world.add_member(&id, bot, Joining::AddedBy(admin));
-            id
-        }
-    };
-    let number = |field: &str| recorded[field].as_u64().unwrap_or_default();
-    let now = world.now();
-    let channel = world.channel_mut(&id);
-    channel.total_msg_count = number("total_msg_count");
-    channel.total_msg_count_root = number("total_msg_count_root");
-    let moment = |field: &str| if number(field) > 0 { now } else { 0 };
-    (channel.create_at, channel.update_at) = (now, now);
-    channel.last_post_at = moment("last_post_at");
-    channel.last_root_post_at = channel.last_post_at;
-    drop(world);
-    replay.bind(&recorded["id"], &id);
 }
 
 /// The people of the later recordings, and a channel with all of them.
@@ -694,8 +425,7 @@ fn files(replay: &mut Replay) {
         let bytes = sized(jpeg(640, 480), 46_754);
         draft.attach("picture.jpg", &bytes).post()
     });
-    let list = replay.recorded("posts-since-image");
-    remember_newest(replay, &list, &picture);
+    replay.newest_is("posts-since-image", &picture);
     replay.check(&cast.bot.token, &["post-with-image", "posts-since-image"]);
 }
 
@@ -743,8 +473,7 @@ fn files_of_deleted_posts(replay: &mut Replay) {
     let file = cast.uploads(replay, &cast.channel, name, "small.png", &small);
     replay.check(token, &[name]);
     let deleted = cast.posts_file(replay, &cast.channel, &file);
-    let list = replay.recorded("posts-since-deleted-file");
-    remember_newest(replay, &list, &deleted);
+    replay.newest_is("posts-since-deleted-file", &deleted);
     replay.about("posts-since-deleted-file", &cast.channel);
     replay.step(|world| world.delete(&deleted));
     #[rustfmt::skip] // A table.

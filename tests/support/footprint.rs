@@ -9,13 +9,12 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::json;
 
 use super::bot::{Stage, binary};
 use super::mattermost::{Joining, Kind};
+use super::net::Authority;
 use super::wire::{Reply, Request, Wire, lock};
 
 /// Longer than any machine is slow.
@@ -340,7 +339,10 @@ impl Rig {
         }
         drop(world);
         let authority = setup.tls.then(Authority::new);
-        let tls = || authority.as_ref().map(Authority::server);
+        let tls = || {
+            let authority = authority.as_ref()?;
+            Some(authority.server(&[&host()], |_| ()))
+        };
         let server = Tap::new(tls(), stage.mattermost.handler());
         let model_ends = Arc::<Mutex<Vec<Instant>>>::default();
         let model_takes = Arc::<Mutex<Duration>>::default();
@@ -468,39 +470,6 @@ fn stream(chars: usize, takes: Duration, ends: Arc<Mutex<Vec<Instant>>>) -> Repl
 fn chunk(writer: &mut dyn Write, text: &str) -> io::Result<()> {
     writer.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes())?;
     writer.flush()
-}
-
-/// A CA of one's own.
-pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Authority {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    fn server(&self) -> ServerConfig {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![host()]).expect("a valid name");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(rustls::ALL_VERSIONS)
-            .expect("versions that ring has")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key.into())
-            .expect("a key that fits")
-    }
 }
 
 /// The program at work, as the operating system counts it; killed when dropped.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::bot::Stage;
 use super::clock::EPOCH_MS;
 use super::mattermost::{Account, Act, Fault, Joining, Kind, World};
+use super::random::Random;
 use super::wire::lock;
 
 /// Posts that are older than this when the bot comes back may be too old (`catch_up_secs` is 24 h).
@@ -1450,29 +1451,4 @@ pub fn shrink(knobs: &Knobs, mut events: Vec<Event>) -> (Vec<Event>, Option<Stri
         size /= 2;
     }
     (events, failure)
-}
-
-/// xorshift64*.
-#[derive(Default)]
-pub struct Random(pub u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 16) % bound
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize].clone()
-    }
 }

@@ -9,6 +9,7 @@ pub mod history;
 pub mod mattermost;
 pub mod model;
 pub mod net;
+pub mod random;
 pub mod soak;
 pub mod wire;
 

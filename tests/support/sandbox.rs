@@ -7,6 +7,7 @@ mod support {
     pub mod clock;
     pub mod mattermost;
     pub mod model;
+    pub mod random;
     pub mod wire;
 }
 

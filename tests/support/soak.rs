@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use prx::commands::run::Session;
 
 use super::bot::Stage;
-use super::history::Random;
 use super::mattermost::{Act, Fault};
+use super::random::Random;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 

@@ -10,6 +10,7 @@ use super::Version;
 use super::fault::{Act, Plan};
 use super::files::mime_type_of;
 use crate::support::clock::Time;
+use crate::support::random::Random;
 
 /// What happens at a later time.
 pub type Action = Box<dyn FnOnce(&mut World) + Send>;
@@ -1336,35 +1337,5 @@ impl Draft<'_> {
             ms => world.at(ms, move |world| world.commit(index)),
         }
         index
-    }
-}
-
-/// Arbitrary, but the same each time (xorshift64*).
-pub(super) struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 16) % bound
-    }
-
-    /// 26 characters of the server's own alphabet.
-    pub fn id(&mut self) -> String {
-        const ALPHABET: &[u8; 32] = b"ybndrfg8ejkmcpqxot1uwisza345h769";
-        (0..26)
-            .map(|_| char::from(ALPHABET[self.below(32) as usize]))
-            .collect()
-    }
-
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last as u64 + 1) as usize);
-        }
     }
 }
