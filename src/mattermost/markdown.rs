@@ -45,6 +45,21 @@ pub fn code(message: &str) -> Vec<Range<usize>> {
     code
 }
 
+/// The fenced code blocks of `message`, in order.
+pub fn fences(message: &str) -> Vec<Fence> {
+    Document::read(message).fences
+}
+
+/// A fenced code block.
+pub struct Fence {
+    /// Its first line, from the beginning of that to the next, in bytes.
+    pub opening: Range<usize>,
+    /// Where the line after its last begins.
+    pub end: usize,
+    /// Its last line closes it; else it ends with what it stands in, or with the message.
+    pub closed: bool,
+}
+
 fn read(message: &str) -> (Vec<Letter>, Vec<Range<usize>>) {
     let mut document = Document::read(message);
     let mut letters = Vec::with_capacity(message.len());
@@ -64,6 +79,9 @@ struct Document {
     labels: Vec<String>,
     /// The lines of code blocks, then the code spans.
     code: Vec<Range<usize>>,
+    fences: Vec<Fence>,
+    /// Where the line at hand begins.
+    at: usize,
 }
 
 /// A block that the next line may continue.
@@ -120,16 +138,16 @@ impl Document {
     fn read(message: &str) -> Document {
         let mut document = Document::default();
         let mut open: Vec<Block> = Vec::new();
-        let mut at = 0;
-        while at < message.len() {
+        while document.at < message.len() {
+            let at = document.at;
             let length = line_length(&message[at..]);
             let mut line = Line {
                 text: &message[at..at + length],
                 at,
                 indent: 0,
             };
-            at += length;
             document.read_line(message, &mut open, &mut line);
+            document.at += length;
         }
         document.close(message, &mut open, 0);
         document
@@ -147,10 +165,20 @@ impl Document {
         if !matches!(inner, Some(Block::Code | Block::Fence { .. })) {
             let started = start_blocks(line.clone(), inner, in_paragraph, kept + 1);
             if !started.is_empty() {
+                let end = line.range().end;
                 if let Some(Block::Code | Block::Fence { .. }) = started.last() {
                     self.code.push(line.range());
                 }
-                return self.attach(message, open, kept, started);
+                let opening = matches!(started.last(), Some(Block::Fence { .. }));
+                self.attach(message, open, kept, started);
+                if opening {
+                    self.fences.push(Fence {
+                        opening: self.at..end,
+                        end,
+                        closed: false,
+                    });
+                }
+                return;
             }
         }
         if !line.is_blank()
@@ -175,6 +203,10 @@ impl Document {
                 *closed = line.indent <= 3
                     && marks >= *length
                     && line.text[*length..].trim().chars().all(is_mark);
+                if let Some(fence) = self.fences.last_mut() {
+                    fence.end = line.range().end;
+                    fence.closed = *closed;
+                }
             }
             _ if line.is_blank() => {}
             _ => {

@@ -1,100 +1,115 @@
-//! Code fences: which lines of a text are code, and how an open fence is closed and opened again.
+//! Code fences: where a text has them, and how an open one is closed and opened again.
+
+use crate::mattermost::markdown;
+
+/// A text and its fences, as the server reads them.
+pub(super) struct Fences<'a> {
+    text: &'a str,
+    fences: Vec<markdown::Fence>,
+}
+
+impl<'a> Fences<'a> {
+    pub(super) fn of(text: &'a str) -> Fences<'a> {
+        Fences {
+            text,
+            fences: markdown::fences(text),
+        }
+    }
+
+    /// The fence that is open where the line at `at` begins, or at the text's end.
+    pub(super) fn open_at(&self, at: usize) -> Option<Fence<'a>> {
+        let fence = self.fences.iter().find(|fence| {
+            let opened = fence.opening.end <= at;
+            opened && (at < fence.end || at == self.text.len() && fence.end == at && !fence.closed)
+        })?;
+        let opening = self.text[fence.opening.clone()].trim_end_matches('\n');
+        let (prefix, opening) = opening.split_at(opening.find(['`', '~'])?);
+        let marks = fence_run(opening);
+        Some(Fence {
+            prefix,
+            opening,
+            marker: &opening[..marks],
+            closing_line: fence.closed.then(|| {
+                let lines = self.text[..fence.end].trim_end_matches('\n');
+                lines.rfind('\n').map_or(0, |line_feed| line_feed + 1)
+            }),
+        })
+    }
+
+    /// Whether the line at `at` opens a fence.
+    pub(super) fn opens_at(&self, at: usize) -> bool {
+        self.fences.iter().any(|fence| fence.opening.start == at)
+    }
+}
 
 /// An open code fence.
-#[derive(Clone, Copy)]
-pub struct Fence<'a> {
-    /// The quote's marker before it, such as `> `.
-    pub quote: &'a str,
-    /// Its first line after that, with indentation and info string.
-    pub opening: &'a str,
-    indent: usize,
+pub(super) struct Fence<'a> {
+    /// What its first line has before it: a quote's or a list item's marker, indentation.
+    prefix: &'a str,
+    /// The rest of that line: the marker and an info string.
+    opening: &'a str,
     /// The backticks or tildes.
     marker: &'a str,
+    /// Where its last line begins, if that closes it.
+    closing_line: Option<usize>,
 }
 
 impl Fence<'_> {
-    pub fn closing(&self) -> String {
-        format!(
-            "{}{}{}",
-            self.quote,
-            &self.opening[..self.indent],
-            self.marker
-        )
+    /// The line that closes it.
+    pub(super) fn closing(&self) -> String {
+        let inside = |c: char| if c == '>' || c == '\t' { c } else { ' ' };
+        let prefix: String = self.prefix.chars().map(inside).collect();
+        prefix + self.marker
     }
 
-    /// What stands in the fence on `line`, unless the quote that holds it has ended.
-    pub fn content<'b>(&self, line: &'b str) -> Option<&'b str> {
-        if self.quote.is_empty() {
-            return Some(line);
-        }
-        let content = line.strip_prefix(self.quote.trim_end())?;
-        Some(content.strip_prefix(' ').unwrap_or(content))
+    /// Whether the line at `at` closes it.
+    pub(super) fn is_closed_by(&self, at: usize) -> bool {
+        self.closing_line == Some(at)
     }
 
-    /// As the server sees it: the marker, then no more than its own kind.
-    pub fn closed_by(&self, line: &str) -> bool {
-        self.content(line).is_some_and(|content| {
-            let marks = content.trim_start_matches(' ').strip_prefix(self.marker);
-            let more = marks.map(|marks| marks.trim().trim_start_matches(&self.marker[..1]));
-            indentation(content) <= 3 && more == Some("")
-        })
-    }
-}
-
-/// Follows code fences from line to line.
-#[derive(Default)]
-pub struct Scan<'a> {
-    pub fence: Option<Fence<'a>>,
-}
-
-impl<'a> Scan<'a> {
-    /// Takes the next line.
-    pub fn line(&mut self, line: &'a str) {
-        if let Some(fence) = self.fence {
-            if fence.content(line).is_some() {
-                if fence.closed_by(line) {
-                    self.fence = None;
-                }
-                return;
-            }
-            self.fence = None;
-        }
-        let (quote, opening) = split_quote(line);
-        let indent = indentation(opening);
-        let run = fence_run(&opening[indent..]);
-        if run > 0 && indent <= 3 && !opening[indent + run..].contains('`') {
-            self.fence = Some(Fence {
-                quote,
-                opening,
-                indent,
-                marker: &opening[indent..indent + run],
-            });
+    /// By how many columns its lines are indented. Opened again it is not.
+    pub(super) fn indent(&self) -> usize {
+        if self.quote().is_empty() {
+            self.prefix.chars().count()
+        } else {
+            0
         }
     }
-}
 
-pub fn open_fence(text: &str) -> Option<Fence<'_>> {
-    let mut scan = Scan::default();
-    for line in text.split('\n') {
-        scan.line(line);
+    /// What each of its lines begins with when it is opened again: a quote goes on as one.
+    pub(super) fn quote(&self) -> &str {
+        if self.prefix.contains('>') {
+            self.prefix
+        } else {
+            ""
+        }
     }
-    scan.fence
+
+    /// The lines that open it again, the second without its info string.
+    pub(super) fn openings(&self) -> [String; 2] {
+        [self.opening, self.marker].map(|opening| format!("{}{opening}\n", self.quote()))
+    }
 }
 
-/// In spaces: a tab is none, so that what it indents is not trusted.
+/// The fence that `text` leaves open.
+pub(super) fn open_fence(text: &str) -> Option<Fence<'_>> {
+    Fences::of(text).open_at(text.len())
+}
+
+/// In spaces: a tab is none.
 fn indentation(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
 /// The number of backticks or tildes that `text` begins with, if they can be a fence, else 0.
-pub fn fence_run(text: &str) -> usize {
+pub(super) fn fence_run(text: &str) -> usize {
     let run = |marker: char| text.len() - text.trim_start_matches(marker).len();
     let longest = run('`').max(run('~'));
     if longest >= 3 { longest } else { 0 }
 }
 
 /// A line's quote markers with their spaces, and what follows them.
-pub fn split_quote(line: &str) -> (&str, &str) {
+pub(super) fn split_quote(line: &str) -> (&str, &str) {
     let mut rest = line;
     while indentation(rest) <= 3
         && let Some(quoted) = rest.trim_start_matches(' ').strip_prefix('>')

@@ -7,7 +7,7 @@ mod harmless;
 #[cfg(test)]
 mod tests;
 
-use fence::{Scan, fence_run, open_fence, split_quote};
+use fence::{Fences, fence_run, open_fence, split_quote};
 use harmless::harmless;
 
 use crate::mattermost::markdown;
@@ -45,42 +45,30 @@ pub fn parts(answer: &str, limit: usize, options: &ReplyOptions) -> Vec<String> 
         if !part.text.is_empty() {
             parts.push(part.text);
         }
+        rest = shifted(&rest[part.used..], part.shift, part.within_line);
         head = part.next_head;
-        let after = &rest[part.used..];
-        let indented = after.starts_with([' ', '\t']) && head.is_empty() && !part.within_line;
-        rest = match indented && !is_code(&rest, part.used) {
-            true => without_indentation(after),
-            false => after.to_owned(),
-        };
     }
     parts
 }
 
-/// Whether the line of `text` at `at` is indented because it is code.
-fn is_code(text: &str, at: usize) -> bool {
-    let indented = at + text[at..].find(|c| c != ' ' && c != '\t').unwrap_or(0);
-    markdown::code(text)
-        .iter()
-        .any(|code| code.contains(&indented))
-}
-
-/// `text` without the indentation of its first line, which the lines that follow lose too as long
-/// as they have it: a list goes on at its own level instead of as code.
-fn without_indentation(text: &str) -> String {
-    let indentation = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
-    let shift = indentation(text);
-    let mut shifted = shift > 0;
+/// `text` with its lines moved to the left by `shift` columns, as long as each of them is indented by
+/// as many: what was inside a list goes on at the level of its own. `within_line`: the first of them
+/// is the rest of one.
+fn shifted(text: &str, shift: usize, within_line: bool) -> String {
+    let mut shifting = shift > 0;
     let mut out = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        let blank = line.trim().is_empty();
-        shifted &= blank || indentation(line) >= shift;
-        out.push_str(if shifted && !blank {
-            &line[shift..]
-        } else {
-            line
-        });
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let (indent, blank) = (indentation(line), line.trim().is_empty());
+        let is_rest = number == 0 && within_line;
+        shifting &= is_rest || blank || indent >= shift;
+        let moved = shifting && !is_rest && indent >= shift;
+        out.push_str(if moved { &line[shift..] } else { line });
     }
     out
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start_matches([' ', '\t']).len()
 }
 
 /// Whether `answer` has no part.
@@ -182,6 +170,8 @@ struct Part {
     used: usize,
     /// What the part after it begins with: the open fence, the quote's marker.
     next_head: String,
+    /// By how many columns the lines of the rest are to be moved to the left.
+    shift: usize,
     /// Whether it ends before its line does.
     within_line: bool,
 }
@@ -191,11 +181,12 @@ fn next_part(head: &str, rest: &str, limit: usize, options: &ReplyOptions) -> Pa
     // With the beginning of what follows: it tells whether that is indented.
     let beyond = rest[char_offset(rest, limit + 1)..].trim_start();
     let window = rest.len() - beyond.len() + char_offset(beyond, 1);
-    let whole = head.to_owned() + &rest[..window];
+    let full = head.to_owned() + rest;
+    let whole = &full[..head.len() + window];
     let mut room = limit;
     let mut close = true;
     loop {
-        let end = cut(&whole, head.len(), room);
+        let end = cut(whole, head.len(), room);
         let taken = whole[..end].trim_end();
         let mut text = taken.to_owned();
         if close && let Some(fence) = open_fence(taken) {
@@ -207,7 +198,7 @@ fn next_part(head: &str, rest: &str, limit: usize, options: &ReplyOptions) -> Pa
         if over == 0 {
             let blank = is_invisible(&whole[head.len()..end]);
             let text = if blank { String::new() } else { text };
-            return continuation(rest, end - head.len(), &whole[..end], limit, text);
+            return continuation(&full, head.len(), end, limit, text);
         }
         if room > over + characters(head) {
             room -= over;
@@ -221,47 +212,67 @@ fn next_part(head: &str, rest: &str, limit: usize, options: &ReplyOptions) -> Pa
     }
 }
 
-/// The part `text`, which took the rest up to `end`, with where that goes on and with which head.
-/// `so_far` is that part before it was closed.
-fn continuation(rest: &str, end: usize, so_far: &str, limit: usize, text: String) -> Part {
+/// The part `text`, which took `full` from `from` up to `end`, with where and how that goes on.
+fn continuation(full: &str, from: usize, end: usize, limit: usize, text: String) -> Part {
     let spaces = |c: char| c != '\n' && c.is_whitespace();
-    let mut after = rest[end..].trim_start_matches(spaces);
+    let mut after = full[end..].trim_start_matches(spaces);
     let within_line = !after.is_empty() && !after.starts_with('\n');
-    let mut fence = open_fence(so_far);
-    if !within_line {
+    let place = |after: &str| full.len() - after.len();
+    let fences = Fences::of(full);
+    let fence = if within_line {
+        open_fence(&full[..end])
+    } else {
         let next = after.strip_prefix('\n').unwrap_or(after);
-        fence = fence.filter(|fence| fence.content(first_line(next)).is_some());
         after = without_blank_lines(next);
-    }
-    let heads = match fence {
-        Some(fence) if !within_line && fence.closed_by(first_line(after)) => {
-            let line_end = first_line(after).len();
-            after = without_blank_lines(&after[line_end..]);
+        fences.open_at(place(next))
+    };
+    let heads = match &fence {
+        Some(fence) if !within_line && fence.is_closed_by(place(after)) => {
+            after = without_blank_lines(&after[first_line(after).len()..]);
             Vec::new()
         }
         Some(fence) => {
-            let quote = if within_line { fence.quote } else { "" };
-            vec![
-                format!("{}{}\n{quote}", fence.quote, fence.opening),
-                format!("{}\n{quote}", fence.closing()),
-            ]
+            let quote = if within_line { fence.quote() } else { "" };
+            fence.openings().map(|opening| opening + quote).into()
         }
         None if within_line => {
-            let line = so_far.rsplit('\n').next().unwrap_or_default();
+            let line = full[..end].rsplit('\n').next().unwrap_or_default();
             vec![split_quote(line).0.to_owned()]
         }
         None => Vec::new(),
     };
+    let in_fence = fence.filter(|_| !heads.is_empty());
     let next_head = heads
         .into_iter()
         .find(|head| characters(head) <= limit / 2)
         .unwrap_or_default();
     Part {
         text,
-        used: rest.len() - after.len(),
+        used: place(after) - from,
         next_head,
+        shift: match in_fence {
+            Some(fence) => fence.indent(),
+            None => indent_at(full, place(after), within_line),
+        },
         within_line,
     }
+}
+
+/// By how much what follows `at` is indented, if it is not code. `within_line`: its next line.
+fn indent_at(text: &str, at: usize, within_line: bool) -> usize {
+    let line = match within_line {
+        true => at + first_line(&text[at..]).len(),
+        false => at,
+    };
+    let next = text[line..].trim_start_matches('\n');
+    let indent = indentation(next);
+    let place = text.len() - next.len() + indent;
+    let is_code = || {
+        markdown::code(text)
+            .iter()
+            .any(|code| code.contains(&place))
+    };
+    if indent == 0 || is_code() { 0 } else { indent }
 }
 
 fn first_line(text: &str) -> &str {
@@ -331,16 +342,14 @@ fn cut(text: &str, from: usize, room: usize) -> usize {
 /// those before a line that is not indented, so that a list is split at its top level.
 fn last_line_ends(text: &str, from: usize, window: usize) -> [Option<usize>; 4] {
     let mut ends = [None; 4];
-    let mut scan = Scan::default();
+    let fences = Fences::of(text);
     let mut start = 0;
     for line in text.split('\n') {
         let end = start + line.len();
         if end > window || end == text.len() {
             break;
         }
-        let was_open = scan.fence.is_some();
-        scan.line(line);
-        let is_open = scan.fence.is_some();
+        let [was_open, is_open] = [start, end + 1].map(|at| fences.open_at(at).is_some());
         // A fence's opening line is not left behind alone.
         if end > from && !text[from..end].trim().is_empty() && (was_open || !is_open) {
             let following = without_blank_lines(&text[end + 1..]);
@@ -350,12 +359,8 @@ fn last_line_ends(text: &str, from: usize, window: usize) -> [Option<usize>; 4] 
                 ends[1] = Some(end);
             }
             let next = first_line(&text[end + 1..]);
-            let next_opens = || {
-                let mut scan = Scan::default();
-                scan.line(next);
-                scan.fence.is_some()
-            };
-            if !is_open && (was_open || next.trim().is_empty() || next_opens()) {
+            let apart = was_open || next.trim().is_empty() || fences.opens_at(end + 1);
+            if !is_open && apart {
                 ends[if indented { 2 } else { 0 }] = Some(end);
             }
         }
