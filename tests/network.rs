@@ -1096,7 +1096,7 @@ fn a_bad_certificate_is_named_with_what_to_do() {
             &[],
             &common_name,
             "has no subjectAltName; a common name (CN) alone",
-            "subjectAltName=DNS:localhost",
+            "made anew with subjectAltName=DNS:",
         ),
         (
             &["localhost"],

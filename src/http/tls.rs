@@ -1,6 +1,7 @@
 //! TLS: whom to trust, and what went wrong in the words of a person who has to mend it.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ureq::tls::{PemItem, RootCerts, parse_pem};
@@ -69,23 +70,52 @@ pub(super) fn roots(
     })
 }
 
+/// What needs no more than its name: a sign in rustls' words, what is wrong, what to do.
+const PLAIN: [(&str, &str, &str); 6] = [
+    (
+        "certificate expired",
+        "the certificate has expired, or this machine's clock is wrong",
+        "have the server's certificate renewed, or set the clock",
+    ),
+    (
+        "certificate not valid yet",
+        "the certificate is not valid yet, or this machine's clock is wrong",
+        "have the server's certificate renewed, or set the clock",
+    ),
+    (
+        "InvalidContentType",
+        "the server does not speak TLS on this port",
+        "",
+    ),
+    (
+        "CertificateRequired",
+        "the server wants a certificate of its clients, which this program cannot give",
+        "let it in without one at the proxy in front of the server",
+    ),
+    (
+        "UnrecognisedName",
+        "the server has no certificate for this name",
+        "is the host in url right?",
+    ),
+    (
+        "not valid for any names",
+        "the certificate has no subjectAltName; a common name (CN) alone does not count",
+        "have it made anew with subjectAltName=DNS: and the host's name",
+    ),
+];
+
 /// What rustls says (its types cannot be named from here) about the server at `target`, in the words
 /// of a person who has to mend it; `setting` is where the roots are from.
 pub(super) fn problem(text: &str, target: &Target, setting: Option<&str>) -> Problem {
-    let host = &target.host;
     let has = |sign: &str| text.contains(sign);
     let about = match has("invalid peer certificate") {
-        true => host.clone(),
+        true => target.host.clone(),
         false => format!("cannot connect to {target}"),
     };
-    let clock = "have the server's certificate renewed, or set the clock";
     let (what, fix) = if has("UnknownIssuer") || has("BadSignature") {
         unknown_issuer(target, setting, has("BadSignature"))
-    } else if has("not valid for any names") {
-        (
-            "the certificate has no subjectAltName; a common name (CN) alone does not count".into(),
-            format!("have it made anew with subjectAltName=DNS:{host}"),
-        )
+    } else if let Some((_, what, fix)) = PLAIN.iter().find(|(sign, ..)| has(sign)) {
+        ((*what).into(), (*fix).into())
     } else if has("certificate not valid for") {
         let names = text.rsplit_once("is only valid for ");
         let names = names.map_or(String::new(), |(_, names)| format!(": {}", plain(names)));
@@ -93,55 +123,40 @@ pub(super) fn problem(text: &str, target: &Target, setting: Option<&str>) -> Pro
             format!("the certificate is for other names{names}"),
             "write url with a name that the certificate has".into(),
         )
-    } else if has("certificate expired") {
-        (
-            "the certificate has expired, or this machine's clock is wrong".into(),
-            clock.into(),
-        )
-    } else if has("certificate not valid yet") {
-        (
-            "the certificate is not valid yet, or this machine's clock is wrong".into(),
-            clock.into(),
-        )
     } else if has("CaUsedAsEndEntity") {
-        let name = host.trim_matches(['[', ']']);
-        let kind = if name.parse::<std::net::IpAddr>().is_ok() {
-            "IP"
-        } else {
-            "DNS"
-        };
         (
             "the certificate is a CA's own (CA:TRUE), not a server's".into(),
-            format!(
-                "make one without it, for the server and as ca_file:\n  openssl req -x509 -newkey \
-                 rsa:2048 -nodes -days 3650 -keyout key.pem -out cert.pem -subj \"/CN={name}\" \
-                 -addext \"subjectAltName={kind}:{name}\" -addext \"basicConstraints=CA:FALSE\""
-            ),
+            own_certificate(target.host.trim_matches(['[', ']'])),
         )
-    } else if has("InvalidContentType") {
-        (
-            "the server does not speak TLS on this port".into(),
-            String::new(),
-        )
-    } else if has("HandshakeFailure") || has("ProtocolVersion") || has("peer is incompatible") {
+    } else if [
+        "HandshakeFailure",
+        "ProtocolVersion",
+        "peer is incompatible",
+    ]
+    .into_iter()
+    .any(has)
+    {
         (
             format!("the server has no TLS version or cipher in common with this program ({text})"),
             "it must offer TLS 1.2 or 1.3".into(),
-        )
-    } else if has("CertificateRequired") {
-        (
-            "the server wants a certificate of its clients, which this program cannot give".into(),
-            "let it in without one at the proxy in front of the server".into(),
-        )
-    } else if has("UnrecognisedName") || has("UnrecognizedName") {
-        (
-            "the server has no certificate for this name".into(),
-            "is the host in url right?".into(),
         )
     } else {
         (format!("TLS: {text}"), String::new())
     };
     Problem::new(format!("{about}: {what}"), fix)
+}
+
+/// How a certificate is made that a server can have and `ca_file` can name.
+fn own_certificate(name: &str) -> String {
+    let kind = match name.parse::<IpAddr>() {
+        Ok(_) => "IP",
+        Err(_) => "DNS",
+    };
+    format!(
+        "make one without it, for the server and as ca_file:\n  openssl req -x509 -newkey rsa:2048 \
+         -nodes -days 3650 -keyout key.pem -out cert.pem -subj \"/CN={name}\" -addext \
+         \"subjectAltName={kind}:{name}\" -addext \"basicConstraints=CA:FALSE\""
+    )
 }
 
 /// A certificate that leads to no root. From the outside an authority that is not known and a
