@@ -272,12 +272,9 @@ fn unreachable_fix(problem: &Problem, url: &str, ca_file: Option<&Path>) -> Stri
         Err(_) => format!("{authority}:443"),
     };
     let has = |sign: &str| what.contains(sign);
-    if has("not signed by a known authority") {
-        let trusted = ca_file.map_or(String::new(), |file| {
-            format!("only what {} holds is trusted. ", file.display())
-        });
+    if has("not signed by a known authority") && ca_file.is_none() {
         format!(
-            "{trusted}Get the certificate of the authority that signed the server's (who runs the \
+            "Get the certificate of the authority that signed the server's (who runs the \
              server has it); this shows that authority's name:\n  \
              openssl s_client -connect {with_port} </dev/null | openssl x509 -noout -issuer\n\
              Save it as a PEM file, and {BELOW}\n  ca_file = \"/etc/ssl/private-ca.pem\"\n\

@@ -252,9 +252,14 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ),
     ("`OPENPRX_CONFIG_DIR`", "the folder of `config.toml`"),
     (
-        "`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`",
-        "an `http://` or `https://` proxy for everything but this machine; the first that is set is \
-         used, also in lower case",
+        "`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`",
+        "an `http://` or `https://` proxy for everything but this machine: `HTTPS_PROXY` for \
+         `https://`, `HTTP_PROXY` for `http://`, `ALL_PROXY` for what has none; also in lower case",
+    ),
+    (
+        "`NO_PROXY`",
+        "what is reached without the proxy: hosts, domains, addresses, networks (`10.0.0.0/8`), \
+         each also with a port, or `*`",
     ),
     ("`SSL_CERT_FILE`", "PEM roots, if there is no `ca_file`"),
     ("`RUST_LOG`", "what is logged, in place of `-v` and `-q`"),
