@@ -326,6 +326,8 @@ fn an_alert_in_the_thread_is_quoted() {
         let mut lines_expected: Vec<String> = expected.into_iter().collect();
         lines_expected.push("U what should we do?".into());
         assert_eq!(lines(&told), lines_expected, "{more}");
+        let is_quoted = lines_expected[0].starts_with("U [Quotation");
+        assert_eq!(told.belongings.len(), usize::from(is_quoted), "{more}");
         assert!(!told.several_speakers);
     }
 }
@@ -585,4 +587,12 @@ fn files_of_a_configured_kind_are_given_to_a_program() {
         ("image/png", png(40, 30)),
     ];
     assert!(given == expected.map(|(how, bytes)| Ok((how.to_owned(), bytes))));
+    let belongings = [
+        "File paper.pdf: what totext makes of it",
+        "File sum.Csv: what table makes of it",
+        "File small.png: as a picture",
+        "File notes.txt: its text",
+    ];
+    let of_question = |what: &str| format!("{what} (post {question})");
+    assert_eq!(told.belongings, belongings.map(of_question));
 }

@@ -40,6 +40,8 @@ pub struct Told {
     pub several_speakers: bool,
     /// What the messages' `images` name, for `Feeding`.
     pub enclosures: Vec<Enclosure>,
+    /// For people: a line for each file and quotation that belongs to the messages.
+    pub belongings: Vec<String>,
 }
 
 /// What is gathered for one question. It is moved on by `step`, so that the loop can do other things

@@ -452,6 +452,30 @@ fn allot(shown: &mut [Shown], of_question: usize, mut room: usize) {
 }
 
 impl Shown {
+    /// What came of the file `name`, as a line for people.
+    pub(super) fn for_people(&self, name: &str) -> String {
+        let what = match self {
+            Shown::Text(text) if text.left_out > 0 => {
+                let left_out = text::size(text.left_out);
+                format!("its text but for {left_out} in the middle")
+            }
+            Shown::Text(_) => "its text".to_owned(),
+            Shown::Enclosed(enclosure) => match &enclosure.purpose {
+                Purpose::Show(_) if enclosure.is_preview => {
+                    "as a picture, in the server's smaller copy".to_owned()
+                }
+                Purpose::Show(_) => "as a picture".to_owned(),
+                Purpose::Read(reader) => {
+                    let program = reader.words.first().map_or("", String::as_str);
+                    format!("what {program} makes of it")
+                }
+            },
+            Shown::Not(why) => format!("its name; {why}"),
+            Shown::Named => "its name".to_owned(),
+        };
+        format!("File {name}: {what}")
+    }
+
     /// The most characters of the text that it comes to, if it comes to one.
     fn length(&self) -> Option<usize> {
         match self {
