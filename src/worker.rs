@@ -1,10 +1,10 @@
 //! A worker: one answer, made in a process of its own. It reads what it is told, asks the model, and
-//! reports to the loop that started it; when that is gone, it ends.
+//! reports to the loop that started it. When the loop is gone, or wants no answer any more, it ends.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::parent_id;
 use std::process;
 use std::rc::Rc;
@@ -30,18 +30,16 @@ const TEXT: usize = 1800;
 pub fn run() -> Result<(), Exit> {
     let begun = Instant::now();
     let no_input = || Exit::Failure("prx answer --worker is for the bot's own use".into());
-    let mut bytes = Vec::new();
+    let failed = |error: io::Error| Exit::Failure(error.to_string());
     // All of it, before the first report: the loop writes it without listening.
-    io::stdin()
-        .lock()
-        .read_to_end(&mut bytes)
-        .map_err(|_| no_input())?;
-    let (mut input, rest) = Input::read(&bytes).ok_or_else(no_input)?;
-    let enclosed = input.enclosed(rest).ok_or_else(no_input)?;
-    let bell = Bell::new(&input).map_err(|error| Exit::Failure(error.to_string()))?;
+    let (mut input, rest) = Input::read(&mut io::stdin().lock()).ok_or_else(no_input)?;
+    let enclosed = input.enclosed(&rest).ok_or_else(no_input)?;
+    let bell = Bell::new(input.worker).map_err(failed)?;
     bell.report_log(input.level.parse().unwrap_or(LevelFilter::Off))
-        .map_err(|error| Exit::Failure(error.to_string()))?;
-    let mut teller = Teller(Rc::new(RefCell::new(Telling::new(bell, input.grow))));
+        .map_err(failed)?;
+    let wanted = Wanted::new(input.parent).map_err(failed)?;
+    let telling = Telling::new(bell, wanted, input.grow);
+    let mut teller = Teller(Rc::new(RefCell::new(telling)));
     let telling = teller.0.clone();
     let result = http::with_heartbeat(
         move || telling.borrow_mut().beat(),
@@ -70,18 +68,13 @@ pub fn run() -> Result<(), Exit> {
 struct Bell {
     socket: UnixDatagram,
     worker: u64,
-    parent: u32,
 }
 
 impl Bell {
     /// The loop's socket is standard output.
-    fn new(input: &Input) -> io::Result<Bell> {
-        let socket = io::stdout().as_fd().try_clone_to_owned()?;
-        Ok(Bell {
-            socket: socket.into(),
-            worker: input.worker,
-            parent: input.parent,
-        })
+    fn new(worker: u64) -> io::Result<Bell> {
+        let socket = io::stdout().as_fd().try_clone_to_owned()?.into();
+        Ok(Bell { socket, worker })
     }
 
     /// Sends a report; the process ends if nobody listens any more.
@@ -98,18 +91,11 @@ impl Bell {
         }
     }
 
-    /// Ends the process if its parent is gone: nobody would read the answer.
-    fn look(&self) {
-        if parent_id() != self.parent {
-            process::exit(1);
-        }
-    }
-
     /// From now on log lines are reported.
     fn report_log(&self, level: LevelFilter) -> io::Result<()> {
         let bell = Bell {
             socket: self.socket.try_clone()?,
-            ..*self
+            worker: self.worker,
         };
         // It is set once in a process, whose first words these are.
         if log::set_logger(Box::leak(Box::new(bell))).is_ok() {
@@ -135,9 +121,36 @@ impl Log for Bell {
     fn flush(&self) {}
 }
 
+/// Tells whether there is still somebody who wants the answer.
+struct Wanted {
+    parent: u32,
+    /// Standard input. The loop closes it when it wants no answer.
+    input: UnixStream,
+}
+
+impl Wanted {
+    fn new(parent: u32) -> io::Result<Wanted> {
+        let input: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
+        input.set_nonblocking(true)?;
+        Ok(Wanted { parent, input })
+    }
+
+    /// Ends the process if nobody does.
+    fn look(&self) {
+        let waits = |error: io::Error| {
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+        };
+        let is_open = (&self.input).read(&mut [0]).is_err_and(waits);
+        if !is_open || parent_id() != self.parent {
+            process::exit(1);
+        }
+    }
+}
+
 /// What was told of the answer.
 struct Telling {
     bell: Bell,
+    wanted: Wanted,
     /// Whether text is told before the end.
     grow: bool,
     text: String,
@@ -149,9 +162,10 @@ struct Telling {
 }
 
 impl Telling {
-    fn new(bell: Bell, grow: bool) -> Telling {
+    fn new(bell: Bell, wanted: Wanted, grow: bool) -> Telling {
         Telling {
             bell,
+            wanted,
             grow,
             text: String::new(),
             told: 0,
@@ -162,7 +176,7 @@ impl Telling {
 
     /// Called whenever something blocks.
     fn beat(&mut self) {
-        self.bell.look();
+        self.wanted.look();
         self.tell_if_due();
     }
 

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -272,7 +273,9 @@ fn a_worker_shows_no_key_and_is_missed_when_it_is_killed() {
 struct Loop {
     shell: Child,
     folder: TempDir,
+    /// Both outlive the shell, unless they are dropped.
     bell: UnixDatagram,
+    input: Option<File>,
 }
 
 impl Loop {
@@ -280,23 +283,31 @@ impl Loop {
     fn start(job: Job) -> Loop {
         let folder = TempDir::new().expect("a folder");
         let input = recorded_input(job, folder.path());
-        let own = std::process::id();
-        let input = input.replace(&format!("\"parent\":{own}"), "\"parent\":PARENT");
-        fs::write(folder.path().join("input"), input).expect("a file");
+        let line = folder.path().join("line");
+        let made = Command::new("mkfifo").arg(&line).status();
+        assert!(made.expect("mkfifo").success());
         let (bell, for_worker) = UnixDatagram::pair().expect("sockets");
-        bell.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let script = "sed s/PARENT/$$/ input > told; \"$0\" answer --worker < told & \
-                      echo $! > process; wait";
-        let shell = binary_as_shell(script)
+        let script = "\"$0\" answer --worker < line & echo $! > process; wait";
+        let shell = Command::new("sh")
+            .args(["-c", script])
+            .arg(binary_path())
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(OwnedFd::from(for_worker))
             .spawn()
             .expect("a shell");
+        let (own, parent) = (std::process::id(), shell.id());
+        let told = input.replace(
+            &format!("\"parent\":{own}"),
+            &format!("\"parent\":{parent}"),
+        );
+        let mut input = File::create(line).expect("a reader");
+        input.write_all(told.as_bytes()).expect("a reader");
         Loop {
             shell,
             folder,
             bell,
+            input: Some(input),
         }
     }
 
@@ -306,19 +317,27 @@ impl Loop {
         wait_until("a process", || read().ends_with('\n'));
         Path::new("/proc").join(read().trim())
     }
-}
 
-impl Drop for Loop {
-    fn drop(&mut self) {
+    fn kill(&mut self) {
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }
 }
 
-fn binary_as_shell(script: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).arg(binary_path());
-    command
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn ends_soon(worker: &Path) {
+    let begun = Instant::now();
+    wait_until("the worker's end", || !is_alive(worker));
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 /// What the desk tells a worker, as text.
@@ -326,7 +345,7 @@ fn recorded_input(job: Job, folder: &Path) -> String {
     let program = folder.join("recorder");
     let (made, input) = (folder.join("made"), folder.join("recorded"));
     let script = format!(
-        "#!/bin/sh\ncat > {input}\ntouch {made}\n",
+        "#!/bin/sh\nhead -n 1 > {input}\ntouch {made}\n",
         input = input.display(),
         made = made.display()
     );
@@ -354,45 +373,35 @@ fn a_worker_ends_soon_after_its_loop() {
     let worker = parent.worker();
     wait_until("the question", || !model.requests().is_empty());
     assert!(is_alive(&worker));
-    // The loop's socket outlives it here, so it is the missing parent that the worker notices.
-    parent.shell.kill().expect("a running shell");
-    parent.shell.wait().expect("an end");
-    let killed = Instant::now();
-    wait_until("the worker's end", || !is_alive(&worker));
-    assert!(
-        killed.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        killed.elapsed()
-    );
-    let mut report = [0; 4097];
+    parent.kill();
+    ends_soon(&worker);
     parent.bell.set_nonblocking(true).expect("a socket");
-    assert!(
-        parent.bell.recv(&mut report).is_err(),
-        "nothing was reported"
-    );
+    let reported = parent.bell.recv(&mut [0; 4097]);
+    assert!(reported.is_err(), "nothing was reported");
 }
 
 #[test]
-fn a_worker_ends_soon_after_its_loop_also_between_two_tries() {
+fn a_worker_ends_soon_when_its_answer_is_not_wanted_any_more() {
     let model = Model::start();
     let wait = vec![("Retry-After".to_owned(), "20".to_owned())];
+    // It waits between two tries.
     model.on_request(move |_| ModelReply::Status {
         status: 429,
         headers: wait.clone(),
         body: "{}".into(),
     });
-    let mut parent = Loop::start(job(&model));
-    let worker = parent.worker();
-    wait_until("the question", || !model.requests().is_empty());
-    parent.shell.kill().expect("a running shell");
-    parent.shell.wait().expect("an end");
-    let killed = Instant::now();
-    wait_until("the worker's end", || !is_alive(&worker));
-    assert!(
-        killed.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        killed.elapsed()
-    );
+    for is_killed in [true, false] {
+        let asked = model.requests().len();
+        let mut parent = Loop::start(job(&model));
+        let worker = parent.worker();
+        wait_until("the question", || model.requests().len() > asked);
+        if is_killed {
+            parent.kill();
+        } else {
+            parent.input = None;
+        }
+        ends_soon(&worker);
+    }
 }
 
 #[test]

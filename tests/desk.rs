@@ -63,7 +63,7 @@ impl Stage {
     /// With workers that run a shell script in the stage's folder, after they read their input to
     /// `input`. `say NAME` sends a file as a datagram; `doze` does nothing for ever.
     fn script(text: &str) -> Stage {
-        Stage::unread(&format!("cat > input\n{text}"))
+        Stage::unread(&format!("head -n 1 > input\n{text}"))
     }
 
     /// The same, without reading the input.
@@ -359,7 +359,7 @@ fn a_worker_that_does_not_take_its_input_is_dead() {
 
 #[test]
 fn pictures_are_fed_piece_by_piece_before_the_worker_begins() {
-    let mut stage = Stage::script("say d").report("d", 0, &done(0));
+    let mut stage = Stage::unread("head -n 3 > input; say d").report("d", 0, &done(0));
     let mut job = job(ProviderKind::Echo, "look");
     job.conversation[0].images = vec![0, 1];
     let worker = stage.start(job);

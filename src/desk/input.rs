@@ -1,8 +1,9 @@
 //! What a worker is told, on its standard input: a line of JSON, then a line for each picture that its
 //! messages name, or file that a program is to make text of. Lines of their own, because they come piece
-//! by piece, and are used where they were read to: a picture in base64 is in memory once.
+//! by piece, and are used where they were read to: a picture in base64 is in memory once. It stays open
+//! while the answer is wanted.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,11 +40,16 @@ impl Input {
         Ok(line)
     }
 
-    /// Reads the first line of a whole input; the rest of it is the pictures.
-    pub fn read(bytes: &[u8]) -> Option<(Input, &[u8])> {
-        let end = bytes.iter().position(|byte| *byte == b'\n')?;
-        let input = json::parse_slice(&bytes[..end]).ok()?;
-        Some((input, &bytes[end + 1..]))
+    /// Reads an input, and no further: the first line, and the lines of the pictures as they are.
+    /// `None`: not all of it arrived.
+    pub fn read(from: &mut dyn BufRead) -> Option<(Input, Vec<u8>)> {
+        let (mut line, mut rest) = (Vec::new(), Vec::new());
+        from.read_until(b'\n', &mut line).ok()?;
+        let input: Input = json::parse_slice(line.strip_suffix(b"\n")?).ok()?;
+        for _ in 0..pictures(&input.conversation) {
+            from.read_until(b'\n', &mut rest).ok()?;
+        }
+        Some((input, rest))
     }
 
     /// What follows the first line. A picture that is missing is told in the messages that name it, and
@@ -314,8 +320,11 @@ mod tests {
             );
             writer.write(piece, &mut written).unwrap();
         }
-        let (mut read, rest) = Input::read(&written).unwrap();
-        let images = read.enclosed(rest).unwrap().images;
+        written.extend_from_slice(b"not ours");
+        let mut unread = &written[..];
+        let (mut read, rest) = Input::read(&mut unread).unwrap();
+        assert_eq!(unread, b"not ours");
+        let images = read.enclosed(&rest).unwrap().images;
         let found: Vec<_> = images.iter().map(|i| (i.media_type, i.base64)).collect();
         assert_eq!(found, [("image/png", "b25l"), ("", ""), ("image/gif", "")]);
         assert!(rest.as_ptr_range().contains(&images[0].base64.as_ptr()));
@@ -351,8 +360,8 @@ mod tests {
         for piece in [Piece::Bytes(&file), Piece::Read(&reader)] {
             writer.write(piece, &mut written).unwrap();
         }
-        let (mut read, rest) = Input::read(&written).unwrap();
-        let enclosed = read.enclosed(rest).unwrap();
+        let (mut read, rest) = Input::read(&mut &written[..]).unwrap();
+        let enclosed = read.enclosed(&rest).unwrap();
         assert_eq!(enclosed.files, [(0, reader, file)]);
         put(&mut read.conversation, 0, "\n\ntext");
         assert_eq!(
@@ -375,14 +384,14 @@ mod tests {
             (whole.len() - 1, false),
             (whole.len(), true),
         ] {
-            let read = Input::read(&whole[..length]);
-            let read = read.is_some_and(|(mut input, rest)| input.enclosed(rest).is_some());
+            let read = Input::read(&mut &whole[..length]);
+            let read = read.is_some_and(|(mut input, rest)| input.enclosed(&rest).is_some());
             assert_eq!(read, complete, "{length}");
         }
         let text = input(&[]).to_line().unwrap();
-        let (mut input, rest) = Input::read(&text).unwrap();
+        let (mut input, rest) = Input::read(&mut &text[..]).unwrap();
         assert_eq!(
-            input.enclosed(rest).map(|enclosed| enclosed.images.len()),
+            input.enclosed(&rest).map(|enclosed| enclosed.images.len()),
             Some(0)
         );
     }

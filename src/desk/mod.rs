@@ -21,7 +21,7 @@ pub use self::input::{FileReader, Piece};
 use self::input::{Input, PictureWriter};
 use self::report::{End, Report, Transcript};
 use crate::mattermost::PostId;
-use crate::provider::{Answer, Class, Learned, Message, ProviderSettings};
+use crate::provider::{Answer, Class, Learned, Message, ProviderKind, ProviderSettings};
 use crate::times::Clock;
 
 /// An answer to be made.
@@ -97,7 +97,9 @@ pub trait Desk {
 const GRACE: Duration = Duration::from_secs(1);
 /// The longest wait for a worker to read its input.
 const INPUT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks at a process that was killed.
+/// How long a worker that runs a program may take to stop it. Killed at once it would leave it behind.
+const STOPPING: Duration = Duration::from_secs(2);
+/// Between two looks at a process that is to end.
 const REAP: Duration = Duration::from_millis(20);
 /// Reports taken in at once. More than a socket holds, so that all that a worker said before it
 /// ended is among them; and a bound, because a worker may report without end.
@@ -131,8 +133,7 @@ pub struct Processes {
     /// The other end of `bell`, of which each worker gets a copy.
     for_workers: UnixDatagram,
     at_work: BTreeMap<WorkerId, Worker>,
-    /// Killed, and perhaps not gone yet.
-    leaving: Vec<Child>,
+    leaving: Vec<Leaving>,
     last: WorkerId,
     learned: Learned,
 }
@@ -146,11 +147,20 @@ struct Worker {
     transcript: Transcript,
     grew: bool,
     ended: Option<ExitStatus>,
-    /// Where its input goes, until it is whole.
-    input: Option<UnixStream>,
+    /// Open while its answer is wanted.
+    input: UnixStream,
     pictures: PictureWriter,
     /// Why it did not get its input.
     unread: Option<io::Error>,
+    /// It may have started a program.
+    runs_program: bool,
+}
+
+/// A worker that is to end and is perhaps not gone yet.
+struct Leaving {
+    child: Child,
+    /// When it is killed, by the clock; `None`: it was.
+    killed_at: Option<Duration>,
 }
 
 impl Processes {
@@ -244,10 +254,18 @@ impl Processes {
         }
     }
 
-    /// Forgets the killed processes that are gone.
+    /// Forgets the processes that are gone, and kills those that were to be gone by now.
     fn reap(&mut self) {
-        self.leaving
-            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        if self.leaving.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        self.leaving.retain_mut(|leaving| {
+            if leaving.killed_at.is_some_and(|time| time <= now) {
+                leaving.kill();
+            }
+            matches!(leaving.child.try_wait(), Ok(None))
+        });
     }
 }
 
@@ -270,6 +288,7 @@ impl Desk for Processes {
         };
         let line = input.to_line()?;
         let (child, stream) = self.spawn()?;
+        let runs_program = runs_program(&input.provider);
         let mut worker = Worker {
             child,
             post: job.post,
@@ -278,9 +297,10 @@ impl Desk for Processes {
             transcript: Transcript::default(),
             grew: false,
             ended: None,
-            input: Some(stream),
+            input: stream,
             pictures,
             unread: None,
+            runs_program,
         };
         worker.tell(|_, stream| stream.write_all(&line));
         self.at_work.insert(id, worker);
@@ -290,6 +310,7 @@ impl Desk for Processes {
 
     fn feed(&mut self, worker: WorkerId, piece: Piece) {
         if let Some(worker) = self.at_work.get_mut(&worker) {
+            worker.runs_program |= matches!(piece, Piece::Read(_));
             worker.tell(|pictures, stream| pictures.write(piece, stream));
         }
     }
@@ -323,10 +344,16 @@ impl Desk for Processes {
     }
 
     fn stop(&mut self, worker: WorkerId) {
-        if let Some(mut worker) = self.at_work.remove(&worker) {
-            // It may have ended by itself.
-            let _ = worker.child.kill();
-            self.leaving.push(worker.child);
+        if let Some(worker) = self.at_work.remove(&worker) {
+            // With this its input is closed, which it takes for a sign.
+            let mut leaving = Leaving {
+                child: worker.child,
+                killed_at: Some(self.clock.now() + STOPPING),
+            };
+            if !worker.runs_program {
+                leaving.kill();
+            }
+            self.leaving.push(leaving);
             self.reap();
         }
     }
@@ -335,8 +362,21 @@ impl Desk for Processes {
         while let Some((id, _)) = self.at_work.first_key_value() {
             self.stop(*id);
         }
-        for mut child in self.leaving.drain(..) {
-            let _ = child.wait();
+        let looks = STOPPING.as_millis() / REAP.as_millis();
+        for _ in 0..looks {
+            self.reap();
+            if self
+                .leaving
+                .iter()
+                .all(|leaving| leaving.killed_at.is_none())
+            {
+                break;
+            }
+            std::thread::sleep(REAP);
+        }
+        for mut leaving in self.leaving.drain(..) {
+            leaving.kill();
+            let _ = leaving.child.wait();
         }
     }
 
@@ -372,15 +412,10 @@ impl Drop for Processes {
 }
 
 impl Worker {
-    /// Writes to its input, and closes that when there are no pictures to come. A worker that does not
-    /// read it is as good as dead.
+    /// Writes to its input. A worker that does not read it is as good as dead.
     fn tell(&mut self, write: impl FnOnce(&mut PictureWriter, &mut UnixStream) -> io::Result<()>) {
-        let Some(stream) = &mut self.input else {
-            return;
-        };
-        self.unread = write(&mut self.pictures, stream).err();
-        if self.pictures.is_done() || self.unread.is_some() {
-            self.input = None;
+        if self.unread.is_none() {
+            self.unread = write(&mut self.pictures, &mut self.input).err();
         }
     }
 
@@ -424,6 +459,18 @@ fn died(status: ExitStatus) -> News {
         (None, Some(code)) => News::Died(format!("exit code {code}"), true),
         (None, None) => News::Died(status.to_string(), true),
     }
+}
+
+impl Leaving {
+    fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        self.killed_at = None;
+    }
+}
+
+fn runs_program(settings: &ProviderSettings) -> bool {
+    matches!(settings.kind, ProviderKind::Command(_)) || settings.fallbacks.iter().any(runs_program)
 }
 
 fn is_for_workers(name: &OsStr) -> bool {
