@@ -3,7 +3,7 @@
 mod support;
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prx::config::{self, MattermostSettings};
 use prx::conversation::{Enclosure, Feeding, Gathering, Names, Place, Told};
@@ -13,11 +13,12 @@ use prx::mattermost::PostId;
 use prx::mattermost::client::Client;
 use prx::provider::Role;
 use prx::times::Times;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use support::bot::Stage;
+use support::bot::{Bot, Stage};
 use support::mattermost::picture::{gif, jpeg, jpeg_turned, png, webp};
 use support::mattermost::{Act, Fault, Joining, Kind, api_path};
+use support::model::Model;
 
 /// The steps that one gathering may take.
 const STEPS: usize = 300;
@@ -595,4 +596,68 @@ fn files_of_a_configured_kind_are_given_to_a_program() {
     ];
     let of_question = |what: &str| format!("{what} (post {question})");
     assert_eq!(told.belongings, belongings.map(of_question));
+}
+
+/// A configured bot as the built binary, started in a time zone 14 hours ahead, with a stand-in model.
+fn spawn(more: &str) -> (Stage, Model, Bot) {
+    let (stage, model) = (Stage::real(), Model::start());
+    let top = format!(
+        "default_provider = \"custom:{}/v1\"\ndefault_model = \"little\"\napi_key = \"key\"",
+        model.url()
+    );
+    stage.configure(&top, &format!("poll_interval_secs = 0.05\n{more}"));
+    let bot = stage.spawn_with(|command| {
+        command.env("TZ", "<+14>-14");
+    });
+    // What is posted from its first look on is for it.
+    let state = stage.state_path();
+    stage.wait("a state file", |_| state.exists());
+    (stage, model, bot)
+}
+
+/// The messages of the last question, as the model's server got them.
+fn asked(model: &Model) -> Vec<Value> {
+    let body = model.bodies().pop().expect("a question");
+    body["messages"].as_array().expect("messages").clone()
+}
+
+#[test]
+fn the_bot_tells_the_local_date_and_shows_formulas_as_blocks() {
+    let (stage, model, _bot) = spawn("");
+    model.answers("So \\(x\\):\n\\[ E = mc^2 \\]");
+    let ahead = || prx::times::date(SystemTime::now() + Duration::from_secs(14 * 3600));
+    let before = ahead();
+    let question = {
+        let mut world = stage.world();
+        world.post(&stage.ann.id, &stage.channel, "what is mass?")
+    };
+    let answer = stage.wait_for_answer(&question);
+    assert_eq!(answer, "So \\(x\\):\n```latex\nE = mc^2\n```");
+    let system = asked(&model)[0]["content"].to_string();
+    let told = |date: &str| system.contains(&format!("{date} (UTC+14:00)"));
+    assert!(told(&before) || told(&ahead()), "{system}");
+    assert!(system.contains("language latex"), "{system}");
+}
+
+#[test]
+fn an_alert_is_told_below_it_and_never_answered() {
+    let (stage, model, _bot) = spawn("");
+    let alert = {
+        let mut world = stage.world();
+        let attachments = json!([{"title": "Disk full", "text": "@prxbot help"}]);
+        world.webhook_post(&stage.ann.id, &stage.channel, "@prxbot", attachments)
+    };
+    let now = stage.world().now();
+    stage.wait("the next millisecond", |world| world.now() > now);
+    let question = {
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "@prxbot what now?");
+        draft.root(&alert).post()
+    };
+    stage.wait_for_answer(&question);
+    let told = asked(&model)[1]["content"].to_string();
+    let quotation = "[Quotation: the program alerts posted this]\\n> @prxbot\\n> \\n> Disk full";
+    assert!(told.contains(quotation), "{told}");
+    assert!(stage.answers(&alert).is_empty());
+    assert_eq!(model.requests().len(), 1);
 }
