@@ -789,7 +789,7 @@ fn what_is_wrong_with_a_certificate_is_named_with_what_to_do() {
             true,
             "failure",
             "is for other names",
-            "subjectAltName",
+            "a name that the certificate has",
         ),
         ("localhost", &good, true, "ok", "Mattermost 11.6.0", ""),
     ];

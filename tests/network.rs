@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use prx::http::{Agent, Body, Call, Failure, Response, beat, failure, with_heartbeat};
+use prx::http::{Agent, Body, Call, Failure, Obstacle, Response, beat, failure, with_heartbeat};
 use prx::mattermost::client::{ApiError, Client};
 use prx::secret::Secret;
 use prx::times::Times;
@@ -113,7 +113,7 @@ fn assert_unclear<T: std::fmt::Debug>(result: Result<T, Failure>, sign: &str) {
 #[track_caller]
 fn assert_unreachable<T: std::fmt::Debug>(result: Result<T, Failure>, expected: &str) {
     match result {
-        Err(Failure::Unreachable(problem)) if problem.to_string() == expected => {}
+        Err(Failure::Unreachable(Obstacle { problem, .. })) if problem.to_string() == expected => {}
         other => panic!("not unreachable with {expected:?}: {other:?}"),
     }
 }
@@ -865,7 +865,7 @@ fn a_reset_is_unclear() {
 #[test]
 fn an_unknown_host_is_unreachable() {
     match get(&agent(), "http://name.invalid/path", AMPLE) {
-        Err(Failure::Unreachable(problem)) => {
+        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
             let text = problem.to_string();
             let reasons = ["no such host", "the name service does not answer"];
             let known =
@@ -1003,7 +1003,7 @@ fn a_private_ca_is_trusted_by_setting_or_environment() {
             post(&agent, &https(&wire), AMPLE),
         ] {
             match result {
-                Err(Failure::Unreachable(problem)) => {
+                Err(Failure::Unreachable(Obstacle { problem, .. })) => {
                     let text = problem.to_string();
                     assert!(text.starts_with(&format!("{unknown}{expected}")), "{text}");
                 }
@@ -1048,7 +1048,7 @@ type Change<'a> = &'a dyn Fn(&mut CertificateParams);
 #[track_caller]
 fn assert_refused(agent: &Agent, wire: &Wire, what: &str, fix: &str) {
     match get(agent, &https(wire), AMPLE) {
-        Err(Failure::Unreachable(problem)) => {
+        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
             let expected = format!("localhost: the certificate {what}");
             assert!(problem.what.starts_with(&expected), "{problem:?}");
             assert!(problem.fix.contains(fix), "{problem:?}");
@@ -1166,7 +1166,7 @@ fn a_servers_own_certificate_as_ca_file_is_trusted_when_made_as_advised() {
     let config = server_config(certificate.der().clone(), &key, rustls::ALL_VERSIONS);
     let wire = Wire::start_tls(config, |_| ok("{}"));
     let advice = match get(&agent_trusting(&ca_file), &https(&wire), AMPLE) {
-        Err(Failure::Unreachable(problem)) => problem.fix,
+        Err(Failure::Unreachable(obstacle)) => obstacle.problem.fix,
         other => panic!("{other:?}"),
     };
     let command = advice.lines().find_map(|line| line.strip_prefix("  "));
@@ -1206,7 +1206,7 @@ fn what_a_server_says_instead_of_a_handshake_is_named() {
             let _ = stream.read_to_end(&mut Vec::new());
         });
         match get(&agent(), &format!("https://{address}"), AMPLE) {
-            Err(Failure::Unreachable(problem)) => {
+            Err(Failure::Unreachable(Obstacle { problem, .. })) => {
                 let expected = format!("cannot connect to {address}: {what}");
                 assert!(problem.what.starts_with(&expected), "{problem:?}");
             }
@@ -1238,6 +1238,7 @@ fn a_ca_file_that_is_no_use_is_named_with_what_to_do() {
         let by_variable = Agent::with_environment(None, &variables(&[("SSL_CERT_FILE", name)]))
             .expect_err("no use");
         for (error, setting) in [(by_setting, "ca_file"), (by_variable, "SSL_CERT_FILE")] {
+            let error = error.to_string();
             assert!(error.starts_with(&format!("{setting} {name}: ")), "{error}");
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         }
@@ -1269,7 +1270,7 @@ fn a_systems_bundle_is_read() {
         ok("{}")
     });
     match get(&agent_trusting(path), &https(&wire), AMPLE) {
-        Err(Failure::Unreachable(problem)) => {
+        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
             assert!(problem.what.contains("known authority"), "{problem}");
         }
         other => panic!("{other:?}"),
@@ -1444,7 +1445,7 @@ fn no_proxy_and_this_machine_are_reached_directly() {
         assert_eq!(get(&agent, &url, AMPLE).expect("a response"), "direct");
     }
     match get(&agent, "http://chat.name.invalid", AMPLE) {
-        Err(Failure::Unreachable(problem)) => {
+        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
             let expected = "cannot connect to chat.name.invalid:80: ";
             assert!(problem.what.starts_with(expected), "{problem}");
         }
@@ -1511,7 +1512,7 @@ fn a_proxy_that_refuses_or_is_gone_is_named() {
     let value = format!("http://name:word@{refusing}");
     let agent = agent_in(&[("HTTPS_PROXY", &value)]);
     match get(&agent, "https://chat.example.com", AMPLE) {
-        Err(Failure::Unreachable(problem)) => {
+        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
             assert!(
                 problem.what.contains("refuses the name and the password"),
                 "{problem}"

@@ -6,18 +6,17 @@ pub mod place;
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
-use std::time::SystemTime;
 
 use super::check::Report;
 use super::lookup::{self, Leads, NoPong};
 use super::{Exit, print};
 use crate::config::{self, ChannelSettings, Config, ConfigError, Warning};
-use crate::http::Agent;
+use crate::http::{Agent, Cause, Obstacle};
 use crate::mattermost::User;
 use crate::mattermost::client::{ApiError, Client, Denial};
 use crate::state::{Lock, LockError};
-use crate::text::{Problem, counted, shell_quoted};
-use crate::times::{self, Times};
+use crate::text::{counted, shell_quoted};
+use crate::times::Times;
 use place::Place;
 
 /// Where most settings stand.
@@ -86,11 +85,6 @@ pub fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit
             "the bot would not work: see the {count} lines with ✗"
         ))),
     }
-}
-
-/// What is wrong and what to do, of an error or warning that says both.
-fn split(text: &str) -> (&str, &str) {
-    text.split_once("; ").unwrap_or((text, CORRECT))
 }
 
 fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
@@ -198,9 +192,8 @@ fn check_server(report: &mut Report, config: &Config) -> Option<Client> {
     let settings = &config.mattermost;
     let agent = match Agent::new(settings.ca_file.as_deref()) {
         Ok(agent) => agent,
-        Err(error) => {
-            let (detail, fix) = split(&error);
-            report.fail("server", detail, fix);
+        Err(problem) => {
+            report.fail("server", problem.what, problem.fix);
             return None;
         }
     };
@@ -224,9 +217,9 @@ pub fn server(report: &mut Report, agent: &Agent, url: &str, ca_file: Option<&Pa
             report.ok("server", format!("{url}: Mattermost {version}, answers in {took} ms"));
             return true;
         }
-        Err(NoPong::Unreachable(problem)) => {
-            let fix = unreachable_fix(&problem, url, ca_file);
-            report.fail("server", problem.what, fix);
+        Err(NoPong::Unreachable(obstacle)) => {
+            let fix = unreachable_fix(&obstacle, url, ca_file);
+            report.fail("server", obstacle.problem.what, fix);
         }
         Err(NoPong::Other {
             what,
@@ -258,59 +251,43 @@ pub fn server(report: &mut Report, agent: &Agent, url: &str, ca_file: Option<&Pa
     false
 }
 
-fn unreachable_fix(problem: &Problem, url: &str, ca_file: Option<&Path>) -> String {
-    let what = &problem.what;
+/// What to do when no connection comes about.
+fn unreachable_fix(obstacle: &Obstacle, url: &str, ca_file: Option<&Path>) -> String {
     let authority = url.split("://").nth(1).unwrap_or(url);
     let authority = authority.split('/').next().unwrap_or_default();
-    let with_port = match authority
-        .rsplit(':')
-        .next()
-        .unwrap_or_default()
-        .parse::<u16>()
-    {
-        Ok(_) => authority.to_owned(),
-        Err(_) => format!("{authority}:443"),
-    };
-    let has = |sign: &str| what.contains(sign);
-    if has("not signed by a known authority") && ca_file.is_none() {
-        format!(
-            "Get the certificate of the authority that signed the server's (who runs the \
-             server has it); this shows that authority's name:\n  \
-             openssl s_client -connect {with_port} </dev/null | openssl x509 -noout -issuer\n\
-             Save it as a PEM file, and {BELOW}\n  ca_file = \"/etc/ssl/private-ca.pem\"\n\
-             If this machine trusts that authority already, its own file will do:\n  \
-             ca_file = \"/etc/ssl/certs/ca-certificates.crt\""
-        )
-    } else if has("has expired") || has("not valid yet") {
-        let today = times::date(SystemTime::now());
-        format!("have the server's certificate renewed; if today is not {today}, set the clock")
-    } else if has("is for other names") {
-        format!(
-            "write url with a name that the certificate has; this shows them:\n  openssl s_client \
-             -connect {with_port} </dev/null | openssl x509 -noout -ext subjectAltName"
-        )
-    } else if has("the proxy ") || has("CA:TRUE") {
-        problem.fix.clone()
-    } else if has("no such host") {
-        "is the host in url written right? If so, look at this machine's /etc/resolv.conf".into()
-    } else if has("refused") {
-        let inside = match is_local(authority) {
-            true => LOCALHOST,
-            false => "",
-        };
-        format!("is the server running, and the port in url right?{inside}")
-    } else if has("proxy") {
-        "look at HTTPS_PROXY and NO_PROXY in the environment".into()
-    } else if !problem.fix.is_empty() {
-        problem.fix.clone()
-    } else {
-        format!("is there a firewall in between? Try:\n  curl -i {url}/api/v4/system/ping")
+    match obstacle.cause {
+        Cause::Name => {
+            "is the host in url written right? If so, look at this machine's /etc/resolv.conf"
+                .into()
+        }
+        Cause::Refused => {
+            let inside = match is_local(authority) {
+                true => LOCALHOST,
+                false => "",
+            };
+            format!("is the server running, and the port in url right?{inside}")
+        }
+        Cause::Authority if ca_file.is_none() => authority_fix(authority),
+        _ if !obstacle.problem.fix.is_empty() => obstacle.problem.fix.clone(),
+        _ => format!("is there a firewall in between? Try:\n  curl -i {url}/api/v4/system/ping"),
     }
 }
 
-/// Whether a server's certificate is not signed by an authority that is trusted.
-pub fn is_untrusted(problem: &Problem) -> bool {
-    problem.what.contains("not signed by a known authority")
+/// Where to find the certificate of an authority that is not trusted.
+fn authority_fix(authority: &str) -> String {
+    let port = authority.rsplit(':').next().unwrap_or_default();
+    let with_port = match port.parse::<u16>() {
+        Ok(_) => authority.to_owned(),
+        Err(_) => format!("{authority}:443"),
+    };
+    format!(
+        "get the certificate of the authority that signed the server's (who runs the server has \
+         it); this shows that authority's name:\n  \
+         openssl s_client -connect {with_port} </dev/null | openssl x509 -noout -issuer\n\
+         Save it as a PEM file, and {BELOW}\n  ca_file = \"/etc/ssl/private-ca.pem\"\n\
+         If this machine trusts that authority already, its own file will do:\n  \
+         ca_file = \"/etc/ssl/certs/ca-certificates.crt\""
+    )
 }
 
 /// What to think of when a server on the same machine is not there.

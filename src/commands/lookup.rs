@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::http::{Agent, Body, Call, Failure};
+use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle};
 use crate::json;
 use crate::mattermost::client::{ApiError, ChannelList, Client, version};
 use crate::mattermost::{Channel, PostId, User, is_id};
@@ -25,7 +25,7 @@ pub struct Pong {
 
 /// What there is instead of a Mattermost.
 pub enum NoPong {
-    Unreachable(Problem),
+    Unreachable(Obstacle),
     /// Something answers that is not Mattermost's API.
     Other {
         /// What it says.
@@ -65,18 +65,18 @@ pub fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     };
     match answer {
         Ok(pong) => Ok(pong),
-        Err(NoPong::Unreachable(problem)) => {
+        Err(NoPong::Unreachable(obstacle)) => {
             // Nothing about a certificate means that there may be none.
             let plain = url
                 .strip_prefix("https")
-                .filter(|_| !problem.what.contains("certificate"));
+                .filter(|_| !matches!(obstacle.cause, Cause::Authority | Cause::Tls));
             match plain.map(|rest| format!("http{rest}")) {
                 Some(plain) if ping_once(agent, &plain).is_ok() => Err(NoPong::Other {
                     what: "no TLS".into(),
                     found: Some(plain),
                     leads_to: None,
                 }),
-                _ => Err(NoPong::Unreachable(problem)),
+                _ => Err(NoPong::Unreachable(obstacle)),
             }
         }
         Err(NoPong::Other { what, leads_to, .. }) => {
@@ -110,8 +110,13 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     let response = match response {
         Ok(response) => response,
         Err(Failure::TooLarge) => return Err(NoPong::other("too much")),
-        Err(Failure::Unreachable(problem)) => return Err(NoPong::Unreachable(problem)),
-        Err(Failure::Unclear(what)) => return Err(NoPong::Unreachable(Problem::new(what, ""))),
+        Err(Failure::Unreachable(obstacle)) => return Err(NoPong::Unreachable(obstacle)),
+        Err(Failure::Unclear(what)) => {
+            return Err(NoPong::Unreachable(Obstacle {
+                cause: Cause::Other,
+                problem: Problem::new(what, ""),
+            }));
+        }
     };
     let status = response.status;
     let version = version(response.header("X-Version-Id").unwrap_or_default());

@@ -59,7 +59,8 @@ fn problem(error: &ApiError) -> Problem {
 fn connect(config_path: Option<&Path>) -> Result<(Config, Client), Exit> {
     let config = config::load(config_path, &|name| std::env::var(name).ok())?;
     let settings = &config.mattermost;
-    let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::Config)?;
+    let agent = Agent::new(settings.ca_file.as_deref())
+        .map_err(|problem| Exit::Config(problem.to_string()))?;
     let client = Client::new(agent, &settings.url, &settings.token, Times::default());
     Ok((config, client))
 }

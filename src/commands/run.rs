@@ -76,7 +76,8 @@ impl Session {
         }
         times.poll = config.mattermost.poll_interval;
         let settings = &config.mattermost;
-        let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::Config)?;
+        let agent = Agent::new(settings.ca_file.as_deref())
+            .map_err(|problem| Exit::Config(problem.to_string()))?;
         let client = Client::new(agent, &settings.url, &settings.token, times.clone());
         provider::check(&config.provider).map_err(Exit::Config)?;
         let mut outage = Outage::new(times.clone());

@@ -17,7 +17,7 @@ use super::tls::{self, Tls, roots};
 use super::transport::{
     Established, INPUT_BYTES, OUTPUT_BYTES, PROGRESS, Progress, READ_UNTIL, Tcp,
 };
-use super::{Body, Call, Failure, Response};
+use super::{Body, Call, Cause, Failure, Obstacle, Response};
 use crate::text::Problem;
 
 /// Bounds connecting: TCP, a proxy's CONNECT and the TLS handshake together. A name lookup cannot
@@ -50,7 +50,7 @@ impl fmt::Debug for Agent {
 impl Agent {
     /// `ca_file`: PEM roots to trust instead of the built-in ones. An error is one line for a
     /// person.
-    pub fn new(ca_file: Option<&Path>) -> Result<Agent, String> {
+    pub fn new(ca_file: Option<&Path>) -> Result<Agent, Problem> {
         Agent::with_environment(ca_file, &|name| std::env::var_os(name))
     }
 
@@ -60,7 +60,7 @@ impl Agent {
     pub fn with_environment(
         ca_file: Option<&Path>,
         variable: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Agent, String> {
+    ) -> Result<Agent, Problem> {
         Agent::with_lifetime(ca_file, variable, LIFETIME)
     }
 
@@ -68,7 +68,7 @@ impl Agent {
         ca_file: Option<&Path>,
         variable: &dyn Fn(&str) -> Option<OsString>,
         lifetime: Duration,
-    ) -> Result<Agent, String> {
+    ) -> Result<Agent, Problem> {
         let text = |name: &str| {
             variable(name)?
                 .into_string()
@@ -116,10 +116,11 @@ impl Agent {
     /// else is ever repeated.
     pub fn call(&self, call: &Call) -> Result<Response, Failure> {
         let Some(target) = Target::of(call.url) else {
-            return Err(Failure::Unreachable(Problem::new(
-                "the URL is not a valid http:// or https:// one",
-                "",
-            )));
+            let what = "the URL is not a valid http:// or https:// one";
+            return Err(Failure::Unreachable(Obstacle {
+                cause: Cause::Other,
+                problem: Problem::new(what, ""),
+            }));
         };
         let started = Instant::now();
         let (mut result, mut progress) = self.attempt(call, &target, call.timeout, LIFETIME);
@@ -159,7 +160,10 @@ impl Agent {
     fn checked(&self, response: Response, target: &Target) -> Result<Response, Failure> {
         if let (407, Some(proxy)) = (response.status, self.proxies.to(target)) {
             let place = target.to_string();
-            return Err(Failure::Unreachable(proxy.refuses(&place, Some(407))));
+            return Err(Failure::Unreachable(Obstacle {
+                cause: Cause::Proxy,
+                problem: proxy.refuses(&place, Some(407)),
+            }));
         }
         match response.compression() {
             Some(text) if (200..300).contains(&response.status) => {
@@ -235,30 +239,44 @@ impl Agent {
         self.agent.run(config.build())
     }
 
-    /// What a person reads when no connection came about.
-    fn unreachable(&self, error: &ureq::Error, target: &Target, timeout: Duration) -> Problem {
-        let place = target.to_string();
+    /// Why no connection came about.
+    fn unreachable(&self, error: &ureq::Error, target: &Target, timeout: Duration) -> Obstacle {
         if let ureq::Error::Http(_) = error {
             let what = format!("{}: a header is not valid", target.host);
-            return Problem::new(what, "look for a line break in a token");
+            return Obstacle {
+                cause: Cause::Other,
+                problem: Problem::new(what, "look for a line break in a token"),
+            };
         }
         if let Some(text) = tls_text(error) {
-            return tls::problem(&text, target, self.roots);
+            return tls::obstacle(&text, target, self.roots);
         }
+        let place = target.to_string();
         let reason = reason(error, timeout);
-        let what = match (error, self.proxies.to(target)) {
+        let (cause, problem) = match (error, self.proxies.to(target)) {
             (ureq::Error::ConnectProxyFailed(said), Some(proxy)) => {
                 // The status stands there twice: `407/407`.
                 let status = said.rsplit('/').next().and_then(|text| text.parse().ok());
-                return proxy.refuses(&place, status);
+                (Cause::Proxy, proxy.refuses(&place, status))
             }
-            (_, Some(proxy)) if is_refusal(error) => return proxy.is_gone(&place, &reason),
+            (_, Some(proxy)) if is_refusal(error) => (Cause::Proxy, proxy.is_gone(&place, &reason)),
             (_, Some(proxy)) => {
-                format!("cannot connect to {place} through the proxy {proxy}: {reason}")
+                let what = format!("cannot connect to {place} through the proxy {proxy}: {reason}");
+                (Cause::Other, Problem::new(what, ""))
             }
-            (_, None) => format!("cannot connect to {place}: {reason}"),
+            (error, None) => {
+                let cause = match error {
+                    ureq::Error::HostNotFound => Cause::Name,
+                    ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        Cause::Refused
+                    }
+                    _ => Cause::Other,
+                };
+                let what = format!("cannot connect to {place}: {reason}");
+                (cause, Problem::new(what, ""))
+            }
         };
-        Problem::new(what, "")
+        Obstacle { cause, problem }
     }
 }
 

@@ -90,7 +90,7 @@ pub enum Body<'a> {
 #[derive(Debug)]
 pub enum Failure {
     /// The request cannot have reached the server: DNS, connecting, TLS.
-    Unreachable(Problem),
+    Unreachable(Obstacle),
     /// The server may or may not have acted: the connection broke or the time ran out.
     Unclear(String),
     /// The body is larger than the caller allows.
@@ -100,7 +100,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Unreachable(problem) => problem.fmt(f),
+            Failure::Unreachable(obstacle) => obstacle.fmt(f),
             Failure::Unclear(text) => f.write_str(text),
             Failure::TooLarge => f.write_str("the answer is larger than allowed"),
         }
@@ -108,6 +108,38 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Why no connection came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// For a caller that can do something about it.
+    pub cause: Cause,
+    /// For a person.
+    pub problem: Problem,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+/// What kind of obstacle it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The host has no address.
+    Name,
+    /// Nothing listens there.
+    Refused,
+    /// The proxy, not the server.
+    Proxy,
+    /// The certificate leads to no authority that is trusted.
+    Authority,
+    /// Something else about TLS.
+    Tls,
+    /// Anything else.
+    Other,
+}
 
 /// A status, headers, and a body still to be read.
 pub struct Response {

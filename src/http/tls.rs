@@ -10,6 +10,7 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector
 
 use super::agent::Target;
 use super::resolve::Later;
+use super::{Cause, Obstacle};
 use crate::text::Problem;
 
 /// Where most Linux distributions keep the certificates that the machine trusts.
@@ -26,7 +27,7 @@ pub(super) struct Roots {
 pub(super) fn roots(
     ca_file: Option<&Path>,
     variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Roots, String> {
+) -> Result<Roots, Problem> {
     let from_environment = || {
         variable("SSL_CERT_FILE")
             .filter(|path| !path.is_empty())
@@ -45,9 +46,9 @@ pub(super) fn roots(
         },
     };
     let pem = std::fs::read(&path).map_err(|error| {
-        format!(
-            "{setting} {}: {error}; name a readable file of PEM certificates",
-            path.display()
+        Problem::new(
+            format!("{setting} {}: {error}", path.display()),
+            "name a readable file of PEM certificates",
         )
     })?;
     // Bundles hold the odd certificate that cannot be read; it costs only itself.
@@ -58,10 +59,12 @@ pub(super) fn roots(
         })
         .collect();
     if certificates.is_empty() {
-        return Err(format!(
-            "{setting} {}: there is no certificate in it; it must hold the CA's certificate as PEM \
-             (-----BEGIN CERTIFICATE-----)",
-            path.display()
+        return Err(Problem::new(
+            format!(
+                "{setting} {}: there is no certificate in it",
+                path.display()
+            ),
+            "it must hold the CA's certificate as PEM (-----BEGIN CERTIFICATE-----)",
         ));
     }
     Ok(Roots {
@@ -106,13 +109,26 @@ const PLAIN: [(&str, &str, &str); 6] = [
 
 /// What rustls says (its types cannot be named from here) about the server at `target`, in the words
 /// of a person who has to mend it; `setting` is where the roots are from.
-pub(super) fn problem(text: &str, target: &Target, setting: Option<&str>) -> Problem {
+pub(super) fn obstacle(text: &str, target: &Target, setting: Option<&str>) -> Obstacle {
+    let cause = match is_untrusted(text) {
+        true => Cause::Authority,
+        false => Cause::Tls,
+    };
+    let problem = problem(text, target, setting);
+    Obstacle { cause, problem }
+}
+
+fn is_untrusted(text: &str) -> bool {
+    text.contains("UnknownIssuer") || text.contains("BadSignature")
+}
+
+fn problem(text: &str, target: &Target, setting: Option<&str>) -> Problem {
     let has = |sign: &str| text.contains(sign);
     let about = match has("invalid peer certificate") {
         true => target.host.clone(),
         false => format!("cannot connect to {target}"),
     };
-    let (what, fix) = if has("UnknownIssuer") || has("BadSignature") {
+    let (what, fix) = if is_untrusted(text) {
         unknown_issuer(target, setting, has("BadSignature"))
     } else if let Some((_, what, fix)) = PLAIN.iter().find(|(sign, ..)| has(sign)) {
         ((*what).into(), (*fix).into())

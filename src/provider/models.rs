@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::error::{Asked, ProviderError};
 use super::settings::{Api, ProviderKind, ProviderSettings};
-use crate::http::{Agent, Body, Call, Failure};
+use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle};
 use crate::json;
 use crate::secret::Secret;
+use crate::text::Problem;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a list. OpenRouter's, with its hundreds of models, is far below it.
@@ -19,9 +20,9 @@ const LIST: u64 = 8 << 20;
 /// Why there is no list of models.
 #[derive(Debug)]
 pub enum NoModels {
-    /// The settings cannot be used, in one line.
-    Settings(String),
-    Unreachable(String),
+    /// The settings cannot be used.
+    Settings(Problem),
+    Unreachable(Obstacle),
     /// The key may not list models, which says nothing about answers.
     Restricted,
     /// The server is there and has no such list.
@@ -99,7 +100,11 @@ fn get(
     });
     let response = response.map_err(|failure| match failure {
         Failure::TooLarge => NoModels::NoList,
-        failure => NoModels::Unreachable(failure.to_string()),
+        Failure::Unreachable(obstacle) => NoModels::Unreachable(obstacle),
+        Failure::Unclear(what) => NoModels::Unreachable(Obstacle {
+            cause: Cause::Other,
+            problem: Problem::new(what, ""),
+        }),
     })?;
     let (status, after) = (response.status, response.retry_after());
     let mut body = String::new();

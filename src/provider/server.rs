@@ -53,7 +53,8 @@ impl Server {
         facts: &[Fact],
     ) -> Result<Server, String> {
         Ok(Server {
-            agent: Agent::new(settings.ca_file.as_deref())?,
+            agent: Agent::new(settings.ca_file.as_deref())
+                .map_err(|problem| problem.to_string())?,
             name: name.to_owned(),
             model: settings.model.clone(),
             key: settings.api_key.clone(),

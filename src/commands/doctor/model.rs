@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{LOCALHOST, is_local, split};
+use super::{LOCALHOST, is_local};
 use crate::commands::check::Report;
 use crate::config::Config;
+use crate::http::{Cause, Obstacle};
 use crate::nearest::nearest;
 use crate::provider::models::{self, NoModels};
 use crate::provider::{
@@ -18,8 +19,8 @@ use crate::provider::{
 pub fn check(report: &mut Report, config: &Config) {
     let settings = &config.provider;
     if let Err(error) = provider::check(settings) {
-        let (detail, fix) = split(&error);
-        return report.fail("provider", detail, fix);
+        let fix = "correct the settings of the model in the config file";
+        return report.fail("provider", error, fix);
     }
     let provider = settings.describe();
     match &settings.kind {
@@ -123,13 +124,12 @@ pub fn list(report: &mut Report, settings: &ProviderSettings, provider: &str) ->
     let (name, base) = server_of(settings);
     match models::models(settings) {
         Ok(models) => return Listed::Models(models),
-        Err(NoModels::Settings(error)) => {
-            let (detail, fix) = split(&error);
-            report.fail("provider", detail, fix);
+        Err(NoModels::Settings(problem)) => {
+            report.fail("provider", problem.what, problem.fix);
         }
-        Err(NoModels::Unreachable(what)) => {
-            let (detail, fix) = (split(&what).0, not_there_fix(name, base, &what));
-            report.fail("provider", detail, fix);
+        Err(NoModels::Unreachable(obstacle)) => {
+            let fix = not_there_fix(name, base, &obstacle);
+            report.fail("provider", obstacle.problem.what, fix);
             return Listed::NotThere;
         }
         Err(NoModels::Restricted) => {
@@ -164,26 +164,25 @@ pub fn list(report: &mut Report, settings: &ProviderSettings, provider: &str) ->
 }
 
 /// What to do when the provider's server is not there.
-fn not_there_fix(name: &str, base: &str, what: &str) -> String {
+fn not_there_fix(name: &str, base: &str, obstacle: &Obstacle) -> String {
     let authority = base.split_once("://").map_or("", |(_, rest)| rest);
     let authority = authority.split('/').next().unwrap_or_default();
-    let local = is_local(authority);
-    let inside = if local { LOCALHOST } else { "" };
-    match (name, local) {
-        ("ollama", true) => format!(
-            "start it (https://ollama.com shows how to install it):\n  ollama serve\n{}",
-            inside.trim()
-        ),
-        (_, true) => format!(
-            "start that server; if it is another port, write at the top of the config file:\n  \
-             api_url = \"http://localhost:PORT/v1\"\n{}",
-            inside.trim()
-        ),
-        _ if what.contains("certificate") => {
+    match (obstacle.cause, name, is_local(authority)) {
+        (Cause::Authority, ..) => {
             "name the CA's certificate at the top of the config file, above the first [table]:\n  \
              ca_file = \"/etc/ssl/private-ca.pem\""
                 .to_owned()
         }
+        (_, "ollama", true) => format!(
+            "start it (https://ollama.com shows how to install it):\n  ollama serve\n{}",
+            LOCALHOST.trim()
+        ),
+        (_, _, true) => format!(
+            "start that server; if it is another port, write at the top of the config file:\n  \
+             api_url = \"http://localhost:PORT/v1\"\n{}",
+            LOCALHOST.trim()
+        ),
+        _ if !obstacle.problem.fix.is_empty() => obstacle.problem.fix.clone(),
         _ => "is default_provider (or api_url) written right, and the server reachable from here?"
             .to_owned(),
     }

@@ -16,7 +16,7 @@ use super::lookup::{self, Leads, NoPong};
 use super::print;
 use crate::config;
 use crate::exit::Exit;
-use crate::http::Agent;
+use crate::http::{Agent, Cause};
 use crate::mattermost::client::Client;
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::secret::Secret;
@@ -133,8 +133,8 @@ fn find_server(
     loop {
         let agent = match Agent::new(ca_file.as_deref()) {
             Ok(agent) => agent,
-            Err(error) => {
-                print(&format!("{error}\n"))?;
+            Err(problem) => {
+                print(&format!("{problem}\n"))?;
                 ca_file = Some(ask_file(asker)?);
                 continue;
             }
@@ -152,8 +152,8 @@ fn find_server(
                 redirects += 1;
                 continue;
             }
-            Err(NoPong::Unreachable(problem))
-                if ca_file.is_none() && doctor::is_untrusted(&problem) =>
+            Err(NoPong::Unreachable(obstacle))
+                if ca_file.is_none() && obstacle.cause == Cause::Authority =>
             {
                 doctor::server(report, &agent, &url, None);
                 ca_file = Some(ask_file(asker)?);
