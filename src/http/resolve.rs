@@ -4,6 +4,7 @@
 //! musl asks for A and AAAA at once and fails as a whole when a name server answers AAAA with an
 //! error or not at all, as routers and company servers do.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
@@ -44,32 +45,55 @@ impl Resolver for Later {
     }
 }
 
+thread_local! {
+    /// The host whose address only our own question found: it is asked first from then on, for the
+    /// system's look-up may wait for seconds before it fails.
+    static OWN: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 /// The addresses of `address`, a host and a port. Only our own question ends at `until`.
 pub(super) fn addresses(address: &str, until: Instant) -> Result<Vec<SocketAddr>, ureq::Error> {
-    let error = match address.to_socket_addrs() {
-        Ok(addresses) => return Ok(addresses.collect()),
+    let system = || Ok(address.to_socket_addrs()?.collect());
+    let own = |host: &str| Servers::read(Path::new(RESOLV_CONF))?.look_up(host, until);
+    find(address, &system, &own)
+}
+
+fn find(
+    address: &str,
+    system: &dyn Fn() -> io::Result<Vec<SocketAddr>>,
+    own: &dyn Fn(&str) -> Result<Vec<Ipv4Addr>, Trouble>,
+) -> Result<Vec<SocketAddr>, ureq::Error> {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let port = port.parse().map_err(|_| ureq::Error::HostNotFound)?;
+    let ours = || -> Result<Vec<SocketAddr>, Trouble> {
+        let found = own(host)?;
+        Ok(found
+            .into_iter()
+            .map(|found| (found, port).into())
+            .collect())
+    };
+    if OWN.with_borrow(|own| own == host)
+        && let Ok(found) = ours()
+    {
+        return Ok(found);
+    }
+    let error = match system() {
+        Ok(found) => return Ok(found),
         Err(error) => error.to_string(),
     };
-    let Some((host, port)) = address
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
-    else {
-        return Err(ureq::Error::HostNotFound);
-    };
-    match Servers::read(Path::new(RESOLV_CONF)).and_then(|servers| servers.look_up(host, until)) {
-        Ok(found) => Ok(found
-            .into_iter()
-            .map(|address| (address, port).into())
-            .collect()),
-        // EAI_AGAIN in the words of glibc and of musl.
-        Err(Trouble::Silent)
-            if error.contains("Temporary failure") || error.contains("Try again") =>
-        {
-            Err(io::Error::other("the name service does not answer").into())
+    // EAI_AGAIN in the words of glibc and of musl.
+    let silent = error.contains("Temporary failure") || error.contains("Try again");
+    match ours() {
+        Ok(found) => {
+            OWN.set(host.to_owned());
+            Ok(found)
         }
-        Err(Trouble::NoServers) => {
-            let text = format!("no such host; there is no {RESOLV_CONF} that names a name server");
-            Err(io::Error::other(text).into())
+        Err(Trouble::NoServers) => Err(io::Error::other(format!(
+            "no such host; there is no {RESOLV_CONF} that names a name server"
+        ))
+        .into()),
+        Err(Trouble::Silent) if silent => {
+            Err(io::Error::other("the name service does not answer").into())
         }
         Err(Trouble::Silent | Trouble::NotFound) => Err(ureq::Error::HostNotFound),
     }
@@ -415,6 +439,61 @@ mod tests {
         for (what, answer, expected) in cases {
             let found = look_up("chat.example.org.", vec![server(answer)]);
             assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn the_system_is_asked_first_until_only_our_own_question_finds_the_host() {
+        let asked = RefCell::new(Vec::new());
+        let system = |finds: bool| {
+            asked.borrow_mut().push("system");
+            match finds {
+                true => Ok(vec![SocketAddr::from(([192, 0, 2, 9], 443))]),
+                false => Err(io::Error::other("Try again")),
+            }
+        };
+        let own = |host: &str| {
+            asked.borrow_mut().push("own");
+            match host {
+                "ipv4.example" => Ok(vec![Ipv4Addr::new(192, 0, 2, 1)]),
+                "silent.example" => Err(Trouble::Silent),
+                "bare.example" => Err(Trouble::NoServers),
+                _ => Err(Trouble::NotFound),
+            }
+        };
+        let ours = "192.0.2.1:443";
+        let steps: [(&str, bool, &str, &[&str]); 8] = [
+            ("ipv4.example:443", true, "192.0.2.9:443", &["system"]),
+            ("ipv4.example:443", false, ours, &["system", "own"]),
+            ("ipv4.example:443", false, ours, &["own"]),
+            ("other.example:443", true, "192.0.2.9:443", &["system"]),
+            (
+                "other.example:443",
+                false,
+                "host not found",
+                &["system", "own"],
+            ),
+            (
+                "silent.example:443",
+                false,
+                "io: the name service does not",
+                &["system", "own"],
+            ),
+            (
+                "bare.example:443",
+                false,
+                "io: no such host; there is no /etc",
+                &["system", "own"],
+            ),
+            ("no-port", true, "host not found", &[]),
+        ];
+        for (address, finds, expected, order) in steps {
+            let said = match find(address, &|| system(finds), &own) {
+                Ok(found) => found[0].to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(said.starts_with(expected), "{address}: {said}");
+            assert_eq!(asked.take(), order, "{address}");
         }
     }
 
