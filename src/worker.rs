@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::commands::Exit;
 use crate::desk::input::{Input, put};
 use crate::desk::report::{self, Done, Failure, ROOM, Report};
+use crate::exit::Exit;
 use crate::filetext;
 use crate::http;
 use crate::provider::{self, Answer, Fact, Listener, ProviderError, Question};

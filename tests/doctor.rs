@@ -4,6 +4,8 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rcgen::CertificateParams;
 use serde_json::Value;
@@ -369,6 +371,13 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "bot account",
         ),
         (
+            &|_| "[channels_config.mattermost.read_files]\n\".pdf\" = [\"nosuchprogram\"]".into(),
+            "read_files",
+            "warning",
+            "nosuchprogram, for .pdf, is not a program",
+            "whole path",
+        ),
+        (
             &|_| "state_dir = \"not/there\"".into(),
             "state",
             "failure",
@@ -616,6 +625,58 @@ fn a_configuration_that_cannot_be_used_is_exit_code_2() {
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.stdout.starts_with("✗ config "), "{ran:?}");
     assert!(ran.stdout.contains("\n                → "), "{ran:?}");
+}
+
+/// Runs `command` as nobody, if this process may do so.
+fn as_nobody(command: &mut Command) -> Option<Ran> {
+    let nobody = |command: &mut Command| {
+        command.uid(65_534).gid(65_534);
+    };
+    let mut try_first = binary();
+    nobody(&mut try_first);
+    // Neither may everybody become somebody else, nor is everybody let into root's folders.
+    if try_first.arg("--version").output().is_err() {
+        support::skipped("prx cannot be run as nobody here");
+        return None;
+    }
+    nobody(command);
+    Some(run(command, ""))
+}
+
+#[test]
+fn a_config_of_somebody_else_is_told_with_its_owner_and_how_to_give_it_over() {
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    let open = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(stage.folder.path(), mode).expect("a mode");
+    };
+    let path = stage.config_path().display().to_string();
+    let doctor = || {
+        let mut command = binary();
+        command.args(["doctor", "--json", "--config", &path]);
+        as_nobody(&mut command)
+    };
+    private(&stage);
+    open(0o755);
+    let Some(ran) = doctor() else { return };
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    let check = &checks(&ran)[0];
+    let text = |key: &str| check[key].as_str().expect("a text").to_owned();
+    let detail = "cannot be read by nobody: it belongs to root (mode 600)";
+    assert_eq!(text("detail"), format!("{path}: {detail}"));
+    assert!(
+        text("fix").ends_with(&format!("\n  chown nobody {path}")),
+        "{check}"
+    );
+
+    open(0o700);
+    let ran = doctor().expect("a run");
+    let check = &checks(&ran)[0];
+    let detail = check["detail"].as_str().expect("a text");
+    let folder = stage.folder.path().display();
+    let expected = format!("cannot be read by nobody: the folder {folder} belongs to root");
+    assert!(detail.ends_with(&expected), "{check}");
 }
 
 #[test]

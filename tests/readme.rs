@@ -285,6 +285,23 @@ fn every_command_in_it_is_in_the_help() {
 }
 
 #[test]
+fn every_command_of_the_help_is_in_it() {
+    let output = binary().arg("--help").output().expect("the binary");
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, commands) = help.split_once("\nCommands:\n").expect("commands");
+    let (commands, _) = commands.split_once("\n\n").expect("an end");
+    let table = rows("### Commands");
+    for line in commands.lines() {
+        let name = line.trim().split("  ").next().unwrap_or_default();
+        if name == "help COMMAND" {
+            continue;
+        }
+        let call = format!("`prx {name}");
+        assert!(table.iter().any(|row| row[0].contains(&call)), "{name}");
+    }
+}
+
+#[test]
 fn the_providers_are_the_ones_in_it() {
     let rows = rows("## Providers");
     for known in KNOWN {

@@ -1084,6 +1084,22 @@ mod any_input {
 }
 
 #[test]
+fn quotes_that_an_env_file_leaves_around_values_are_taken_off() {
+    let setup = Setup::new(&good(""))
+        .set("MATTERMOST_URL", "\"https://b.example\"")
+        .set("MATTERMOST_BOT_TOKEN", "'quoted'");
+    let config = setup.load().expect("a config");
+    assert_eq!(config.mattermost.url, "https://b.example");
+    assert_eq!(config.mattermost.token.reveal(), "quoted");
+
+    let token = good("").replace("bot_token = \"t0ken\"", "bot_token_file = \"t\"");
+    let setup = Setup::new(&token);
+    setup.write("t", "\"t0ken\"\n");
+    let config = setup.load().expect("a config");
+    assert_eq!(config.mattermost.token.reveal(), "t0ken");
+}
+
+#[test]
 fn settings_of_growing_answers_limits_and_files_are_read() {
     let section = r#"
 stream_mode = "partial"

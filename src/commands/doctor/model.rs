@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,23 @@ use crate::provider::{
     self, Api, Fact, Listener, Message, ProviderKind, ProviderSettings, Question, Role,
 };
 
-/// Whether the provider is there, takes the key and has the model.
+/// Whether the provider is there, takes the key and has the models, and the programs that make text
+/// of files can be run.
 pub fn check(report: &mut Report, config: &Config) {
+    check_provider(report, config);
+    for (kind, words) in &config.mattermost.read_files {
+        let program = words.first().map_or("", String::as_str);
+        if !is_program(program) {
+            report.warn(
+                "read_files",
+                format!("{program}, for {kind}, is not a program that can be run"),
+                "install it, or write its whole path as the first word",
+            );
+        }
+    }
+}
+
+fn check_provider(report: &mut Report, config: &Config) {
     let settings = &config.provider;
     if let Err(error) = provider::check(settings) {
         let fix = "correct the settings of the model in the config file";
@@ -38,18 +54,21 @@ pub fn check(report: &mut Report, config: &Config) {
     }
 }
 
-fn check_program(report: &mut Report, program: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    let is_program = |path: &Path| {
+/// Whether there is a program of that name or path.
+fn is_program(program: &str) -> bool {
+    let can_run = |path: &Path| {
         fs::metadata(path)
             .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = match program.contains('/') {
-        true => is_program(Path::new(program)),
-        false => std::env::split_paths(&path).any(|folder| is_program(&folder.join(program))),
-    };
-    match found {
+    match program.contains('/') {
+        true => can_run(Path::new(program)),
+        false => std::env::split_paths(&path).any(|folder| can_run(&folder.join(program))),
+    }
+}
+
+fn check_program(report: &mut Report, program: &str) {
+    match is_program(program) {
         true => report.ok("provider", format!("the program {program}")),
         false => report.fail(
             "provider",
@@ -75,6 +94,7 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str
     let channels = config.mattermost.channels.values();
     let wanted: BTreeSet<&str> = channels
         .filter_map(|channel| channel.model.as_deref())
+        .chain(config.mattermost.models.iter().map(String::as_str))
         .chain([settings.model.as_str()])
         .collect();
     let missing: Vec<&str> = wanted
