@@ -5,7 +5,7 @@
 //! (posted exactly once), with `state` as the memory between runs and `bot` as the loop.
 #![forbid(unsafe_code)]
 
-pub mod answer;
+pub mod answers;
 pub mod bot;
 pub mod cli;
 pub mod commands;

@@ -40,7 +40,7 @@ impl Outage {
         }
     }
 
-    /// A round went well.
+    /// A look went well.
     pub fn went_well(&mut self) {
         if let Some(since) = self.since {
             let now = self.times.clock.now();
@@ -58,7 +58,18 @@ impl Outage {
         self.unauthorized = None;
     }
 
-    /// A round failed: how long to wait before the next, or that there is no use in going on.
+    /// Something failed that does not hold up the rest.
+    pub fn note(&mut self, trouble: &Trouble) {
+        self.well = None;
+        if self.since.is_none() {
+            self.since = Some(self.times.clock.now());
+            self.failures = 0;
+            warn!("{trouble}; trying again");
+        }
+        self.failures += 1;
+    }
+
+    /// The server cannot be asked: how long to wait before the next, or that there is no use in going on.
     pub fn failed(&mut self, trouble: &Trouble) -> Result<Duration, Exit> {
         let now = self.times.clock.now();
         match trouble {
@@ -71,13 +82,7 @@ impl Outage {
             }
             _ => self.unauthorized = None,
         }
-        self.well = None;
-        if self.since.is_none() {
-            self.since = Some(now);
-            self.failures = 0;
-            warn!("{trouble}; trying again");
-        }
-        self.failures += 1;
+        self.note(trouble);
         let pause = match trouble {
             Trouble::Api(ApiError::RateLimited(Some(wait))) => {
                 self.pause.max((*wait).min(LONGEST_WAIT))

@@ -1,4 +1,6 @@
 //! The parts of an answer → posts, each exactly once, whatever the server or this process does.
+//!
+//! Nothing waits here: a part whose fate is unclear has a time at which it is looked at again.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,21 +8,31 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::warn;
 
+use crate::answers::{Answer, Draft, Progress, Unclear};
 use crate::inbox;
 use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
-use crate::mattermost::{Post, PostId, PrxProps, UserId};
-use crate::state::{Journal, Store};
+use crate::mattermost::{Post, PostId, PrxProps, ServerTime, UserId};
+use crate::state::Store;
 use crate::times::Times;
 
-/// So often somebody else may have posted with an answer's pending id before it counts as unclear
-/// whether the server takes it.
-const TAKEN: u32 = 3;
+/// Foreign posts returned for our `pending_post_id` before the outcome counts as unclear.
+const FOREIGN: u32 = 3;
+/// The pause after a first failure; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How a draft ended.
-#[derive(Debug, PartialEq, Eq)]
+/// How a step of a delivery ended.
+#[derive(Debug)]
 pub enum Delivery {
+    /// There is more to do at once.
+    More,
+    /// The server took a part at this moment; there may be more to do at once.
+    Took(ServerTime),
+    /// Nothing is to be done before this.
+    Later(Duration),
+    /// A request failed that may fail for this answer alone; the next is not to be made before this.
+    Failed(Duration, ApiError),
     /// All parts are on the server.
     Posted,
     /// The server takes no answer to that post: its thread or its channel is gone.
@@ -31,11 +43,9 @@ pub enum Delivery {
     Refused(String),
     /// A part is longer than the server takes.
     TooLong,
-    /// Nothing is being delivered.
-    Nothing,
 }
 
-/// Why a delivery did not end: call again.
+/// Why the loop cannot go on at present. Nothing is lost.
 #[derive(Debug)]
 pub enum Trouble {
     Api(ApiError),
@@ -67,33 +77,48 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Delivers drafts from the journal.
+/// Delivers drafts.
 pub struct Outbox {
     times: Times,
     bot: UserId,
     allow_unsafe_links: bool,
     /// When this run first heard from the server: all that an earlier one sent was sent before.
     started: Duration,
-    /// Of the draft with this nonce; of a draft from an earlier run only `unsent` is known.
-    progress: Option<Progress>,
 }
 
-#[derive(Default)]
-struct Progress {
-    nonce: String,
-    posted: BTreeSet<u32>,
-    unclear: Option<Unclear>,
-    /// How often a post came back that is not the bot's.
-    taken: u32,
+/// What a draft needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Ask the server which parts it has.
+    Ask,
+    /// Post this part.
+    Post(u32),
+    /// Post this part under a new name: nothing of the last try can be on its way any more.
+    PostAnew(u32),
+    Wait(Duration),
+    Done,
 }
 
-/// There was a try of the next part, and nobody knows how it went.
-#[derive(Clone, Copy)]
-struct Unclear {
-    /// Up to here the server is sure to know a repeat for one.
-    repeat_until: Duration,
-    /// Nothing can be on its way any more after this.
-    settled: Duration,
+/// `of`: the number of parts.
+fn next(progress: &Progress, of: u32, now: Duration) -> Next {
+    if !progress.asked {
+        return Next::Ask;
+    }
+    let Some(part) = (0..of).find(|part| !progress.posted.contains(part)) else {
+        return Next::Done;
+    };
+    match progress.unclear {
+        None => Next::Post(part),
+        // A server that was restarted, or another one of a cluster, does not know the pending id, and
+        // shows what it took.
+        Some(Unclear { looked: None, .. }) => Next::Ask,
+        Some(unclear) if now < unclear.repeat_until => Next::Post(part),
+        // Any server may have forgotten it: only asking is safe, once it is sure that nothing of the
+        // last try is still on its way.
+        Some(unclear) if now < unclear.settled => Next::Wait(unclear.settled),
+        Some(unclear) if unclear.looked < Some(unclear.settled) => Next::Ask,
+        Some(_) => Next::PostAnew(part),
+    }
 }
 
 impl Outbox {
@@ -103,7 +128,6 @@ impl Outbox {
             times,
             bot,
             allow_unsafe_links,
-            progress: None,
         }
     }
 
@@ -116,203 +140,228 @@ impl Outbox {
         )
     }
 
-    /// Notes that no part of the draft with this nonce is there: the server need not be asked.
-    pub fn begin(&mut self, nonce: &str) {
-        let nonce = nonce.to_owned();
-        self.progress = Some(Progress {
-            nonce,
+    /// What this run knows of a draft that an earlier one left. When that tried it no clock tells: this
+    /// machine's may have jumped since, and the server's `Date` is a proxy's. So a repeat may come too
+    /// late to be known for one.
+    pub fn found(&self, draft: &Draft) -> Progress {
+        let unclear = Unclear {
+            part: None,
+            repeat_until: Duration::ZERO,
+            settled: self.started + self.times.ask_after,
+            looked: None,
+        };
+        Progress {
+            unclear: (!draft.unsent).then_some(unclear),
             ..Progress::default()
-        });
-    }
-
-    /// How many parts of the last draft are known to be there.
-    pub fn posted(&self) -> usize {
-        let progress = self.progress.as_ref();
-        progress.map_or(0, |progress| progress.posted.len())
-    }
-
-    /// Posts what is missing of the journal's draft. On `Trouble` nothing is lost: call again after a
-    /// pause, in this run or the next.
-    pub fn deliver(&mut self, client: &Client, store: &mut Store) -> Result<Delivery, Trouble> {
-        let Some(mut journal) = store.state.journal.clone() else {
-            return Ok(Delivery::Nothing);
-        };
-        let Some(draft) = &journal.draft else {
-            return Ok(Delivery::Nothing);
-        };
-        let mut progress = match self.progress.take() {
-            Some(progress) if progress.nonce == draft.nonce => progress,
-            // When an earlier run tried it no clock tells: this machine's may have jumped since, and
-            // the server's `Date` is a proxy's. So a repeat may come too late to be known for one.
-            _ if !draft.unsent => Progress {
-                nonce: draft.nonce.clone(),
-                unclear: Some(Unclear {
-                    repeat_until: Duration::ZERO,
-                    settled: self.started + self.times.ask_after,
-                }),
-                ..Progress::default()
-            },
-            _ => Progress {
-                nonce: draft.nonce.clone(),
-                posted: self.ask(client, &journal).inspect_err(|_| {
-                    // It need not be made again, should this run end here.
-                    let _ = store.save();
-                })?,
-                ..Progress::default()
-            },
-        };
-        let result = self.post_missing(client, store, &mut journal, &mut progress);
-        // Much may have happened by the time a channel is open again: then the server is asked.
-        if !matches!(result, Ok(Delivery::Closed(_))) {
-            self.progress = Some(progress);
         }
-        result
     }
 
-    fn post_missing(
+    /// What is known of a draft that this run made. Of several parts some may be there, from a run that
+    /// this state knows nothing of.
+    pub fn fresh(draft: &Draft) -> Progress {
+        Progress {
+            asked: draft.parts.len() == 1,
+            ..Progress::default()
+        }
+    }
+
+    /// Does the next thing for the draft of the answer to `question`: one request, of which the state
+    /// on disk knows before it is made.
+    pub fn step(
         &self,
         client: &Client,
         store: &mut Store,
-        journal: &mut Journal,
-        progress: &mut Progress,
+        question: &PostId,
     ) -> Result<Delivery, Trouble> {
-        let of = journal
-            .draft
-            .as_ref()
-            .map_or(0, |draft| draft.parts.len() as u32);
-        let mut part = 0;
-        while part < of {
-            if progress.posted.contains(&part) {
-                part += 1;
-                continue;
+        let now = self.times.clock.now();
+        let Some(answer) = store.state.answers.get_mut(question) else {
+            return Ok(Delivery::Posted);
+        };
+        let Some((draft, progress)) = answer.progress() else {
+            return Ok(Delivery::Posted);
+        };
+        let of = draft.parts.len() as u32;
+        match next(progress, of, now) {
+            Next::Done => Ok(Delivery::Posted),
+            Next::Wait(until) => Ok(Delivery::Later(until)),
+            Next::Ask => self.ask(client, question, answer),
+            Next::Post(part) => self.post(client, store, question, part),
+            Next::PostAnew(part) => {
+                renew(draft, progress);
+                self.post(client, store, question, part)
             }
-            if let Some(unclear) = progress.unclear {
-                // A server that was restarted, or another one of a cluster, does not know the pending
-                // id, and shows what it took.
-                progress.posted.extend(self.ask(client, journal)?);
-                if !progress.posted.contains(&part)
-                    && self.times.clock.now() >= unclear.repeat_until
+        }
+    }
+
+    /// Asks which parts the server shows.
+    fn ask(
+        &self,
+        client: &Client,
+        question: &PostId,
+        answer: &mut Answer,
+    ) -> Result<Delivery, Trouble> {
+        let (channel, created) = (&answer.channel, answer.create_at);
+        let shown = match inbox::parts_of(client, &self.bot, channel, question, created) {
+            // A channel that cannot be read cannot be posted to either: that decides.
+            Err(error) if error.is_closed() => BTreeSet::new(),
+            Err(error) if error.may_last() => {
+                return Ok(Delivery::Failed(self.back_off(answer), error));
+            }
+            shown => shown?,
+        };
+        let now = self.times.clock.now();
+        if let Some((_, progress)) = answer.progress() {
+            progress.asked = true;
+            progress.posted.extend(shown);
+            if let Some(unclear) = &mut progress.unclear {
+                unclear.looked = Some(now);
+                // Which part an earlier run was about is not known.
+                if unclear
+                    .part
+                    .is_some_and(|part| progress.posted.contains(&part))
                 {
-                    // Any server may have forgotten it: only asking is safe, once it is sure that
-                    // nothing of the last try is still on its way.
-                    let rest = unclear.settled.saturating_sub(self.times.clock.now());
-                    debug!(
-                        "waiting {} s before asking for part {part} of the answer",
-                        rest.as_secs()
-                    );
-                    self.times.clock.sleep(rest);
-                    progress.posted.extend(self.ask(client, journal)?);
                     progress.unclear = None;
-                    renew(journal, progress);
-                }
-                if progress.posted.contains(&part) {
-                    progress.unclear = None;
-                    continue;
-                }
-            }
-            note_unsent(store, journal, false);
-            // The draft is on disk before the server hears of it.
-            if of > 1 {
-                store.save_durably()?
-            } else {
-                store.save()?
-            }
-            let Some(draft) = journal.draft.as_mut() else {
-                return Ok(Delivery::Nothing);
-            };
-            let prx = PrxProps {
-                in_reply_to: journal.post.clone(),
-                part,
-                of,
-                apology: draft.apology,
-            };
-            let tried = self.times.clock.now();
-            let result = client.create_post(&NewPost {
-                channel_id: &journal.channel,
-                message: &draft.parts[part as usize],
-                root_id: &draft.root,
-                pending_post_id: &format!("{}:{part}", draft.nonce),
-                props: NewProps {
-                    prx: Some(&prx),
-                    unsafe_links: (!self.allow_unsafe_links).then_some("true"),
-                },
-            });
-            match result {
-                Ok(post) if is_it(&post, &self.bot, &prx) => {
-                    progress.unclear = None;
-                    progress.posted.insert(part);
-                }
-                Ok(_) if progress.taken >= TAKEN => {
-                    progress.unclear = Some(self.unclear(Duration::ZERO));
-                    let why = "the server gives other posts for the one that was sent";
-                    return Err(ApiError::Unclear(why.to_owned()).into());
-                }
-                Ok(post) => {
-                    progress.taken += 1;
-                    warn!(
-                        "somebody else posted {} with the id meant for an answer; trying another",
-                        post.id
-                    );
-                    renew(journal, progress);
-                }
-                Err(error @ (ApiError::Unclear(_) | ApiError::TooLarge)) => {
-                    let first = tried + self.times.repeat_within;
-                    let until = progress.unclear.map_or(first, |known| known.repeat_until);
-                    progress.unclear = Some(self.unclear(until));
-                    return Err(error.into());
-                }
-                Err(ApiError::Refused { id, .. }) if id.contains(".root_id.") => {
-                    match root_of(client, &draft.root)? {
-                        Some(root) => draft.root = root,
-                        None => return Ok(Delivery::Gone("its thread was deleted".to_owned())),
-                    }
-                    renew(journal, progress);
-                }
-                // `model.post.is_valid.message_length.app_error`, and its name in old versions.
-                Err(ApiError::Refused { id, .. })
-                    if id.contains(".message_length.") || id.contains(".is_valid.msg.") =>
-                {
-                    return Ok(Delivery::TooLong);
-                }
-                Err(ref error @ ApiError::Refused { status, ref id, .. }) => {
-                    // Nothing of it is on its way, unless an earlier try of it is.
-                    note_unsent(store, journal, progress.unclear.is_none());
-                    return Ok(refused(status, id, error.to_string()));
-                }
-                Err(error) => {
-                    if progress.unclear.is_none() {
-                        // It did not reach the server: the next run need not wait for it.
-                        note_unsent(store, journal, true);
-                        let _ = store.save();
-                    }
-                    return Err(error.into());
                 }
             }
         }
-        Ok(Delivery::Posted)
+        Ok(Delivery::More)
     }
 
-    fn unclear(&self, repeat_until: Duration) -> Unclear {
+    fn post(
+        &self,
+        client: &Client,
+        store: &mut Store,
+        question: &PostId,
+        part: u32,
+    ) -> Result<Delivery, Trouble> {
+        // The draft is on disk before the server hears of it.
+        let Some(prx) = note_unsent(store, question, part, false) else {
+            return Ok(Delivery::Posted);
+        };
+        if prx.of > 1 {
+            store.save_durably()?
+        } else {
+            store.save()?
+        }
+        let Some(answer) = store.state.answers.get(question) else {
+            return Ok(Delivery::Posted);
+        };
+        let Some(draft) = &answer.draft else {
+            return Ok(Delivery::Posted);
+        };
+        let tried = self.times.clock.now();
+        let result = client.create_post(&NewPost {
+            channel_id: &answer.channel,
+            message: &draft.parts[part as usize],
+            root_id: &draft.root,
+            pending_post_id: &format!("{}:{part}", draft.nonce),
+            props: NewProps {
+                prx: Some(&prx),
+                unsafe_links: (!self.allow_unsafe_links).then_some("true"),
+            },
+        });
+        self.posted(client, store, question, &prx, tried, result)
+    }
+
+    /// Sorts out what came of a post.
+    fn posted(
+        &self,
+        client: &Client,
+        store: &mut Store,
+        question: &PostId,
+        prx: &PrxProps,
+        tried: Duration,
+        result: Result<Post, ApiError>,
+    ) -> Result<Delivery, Trouble> {
+        let Some(answer) = store.state.answers.get_mut(question) else {
+            return Ok(Delivery::Posted);
+        };
+        let Some((draft, progress)) = answer.progress() else {
+            return Ok(Delivery::Posted);
+        };
+        match result {
+            Ok(post) if is_it(&post, &self.bot, prx) => {
+                progress.unclear = None;
+                progress.pause = Duration::ZERO;
+                progress.posted.insert(prx.part);
+                Ok(Delivery::Took(post.create_at))
+            }
+            Ok(post) if progress.foreign < FOREIGN => {
+                progress.foreign += 1;
+                warn!(
+                    "somebody else posted {} with the id meant for an answer; trying another",
+                    post.id
+                );
+                renew(draft, progress);
+                Ok(Delivery::More)
+            }
+            Ok(_) => {
+                progress.unclear = Some(self.unclear(prx.part, Duration::ZERO));
+                let why = "the server gives other posts for the one that was sent".to_owned();
+                Ok(Delivery::Failed(
+                    self.back_off(answer),
+                    ApiError::Unclear(why),
+                ))
+            }
+            Err(error) if error.may_last() => {
+                let first = tried + self.times.repeat_within;
+                let until = progress.unclear.map_or(first, |known| known.repeat_until);
+                progress.unclear = Some(self.unclear(prx.part, until));
+                Ok(Delivery::Failed(self.back_off(answer), error))
+            }
+            Err(ApiError::Refused { id, .. }) if id.contains(".root_id.") => {
+                match root_of(client, &draft.root)? {
+                    Some(root) => draft.root = root,
+                    None => return Ok(Delivery::Gone("its thread was deleted".to_owned())),
+                }
+                renew(draft, progress);
+                Ok(Delivery::More)
+            }
+            // `model.post.is_valid.message_length.app_error`, and its name in old versions.
+            Err(ApiError::Refused { id, .. })
+                if id.contains(".message_length.") || id.contains(".is_valid.msg.") =>
+            {
+                Ok(Delivery::TooLong)
+            }
+            Err(error) => {
+                // Nothing of it is on its way, unless an earlier try of it is: the next run need not
+                // wait for it.
+                draft.unsent = progress.unclear.is_none();
+                match error {
+                    ApiError::Refused { status, ref id, .. } => {
+                        // Much may have happened by the time a channel is open again.
+                        progress.asked = false;
+                        Ok(refused(status, id, error.to_string()))
+                    }
+                    error => {
+                        let _ = store.save();
+                        Err(error.into())
+                    }
+                }
+            }
+        }
+    }
+
+    fn unclear(&self, part: u32, repeat_until: Duration) -> Unclear {
         Unclear {
+            part: Some(part),
             repeat_until,
             settled: self.times.clock.now() + self.times.ask_after,
+            looked: None,
         }
     }
 
-    /// Which parts the server shows.
-    fn ask(&self, client: &Client, journal: &Journal) -> Result<BTreeSet<u32>, ApiError> {
-        let parts = inbox::parts_of(
-            client,
-            &self.bot,
-            &journal.channel,
-            &journal.post,
-            journal.create_at,
-        );
-        match parts {
-            // A channel that cannot be read cannot be posted to either: that decides.
-            Err(error) if error.is_closed() => Ok(BTreeSet::new()),
-            parts => parts,
-        }
+    /// When an answer whose request failed is tried again.
+    fn back_off(&self, answer: &mut Answer) -> Duration {
+        let longest = self.times.backoff_max;
+        let pause = match answer.progress() {
+            Some((_, progress)) => {
+                progress.pause = (progress.pause * 2).clamp(FIRST_PAUSE.min(longest), longest);
+                progress.pause
+            }
+            None => longest,
+        };
+        self.times.clock.now() + pause
     }
 }
 
@@ -323,19 +372,21 @@ pub fn is_it(post: &Post, bot: &UserId, prx: &PrxProps) -> bool {
 }
 
 /// Gives the draft another nonce.
-fn renew(journal: &mut Journal, progress: &mut Progress) {
-    if let Some(draft) = journal.draft.as_mut() {
-        draft.nonce = Outbox::nonce();
-        progress.nonce.clone_from(&draft.nonce);
-    }
+fn renew(draft: &mut Draft, progress: &mut Progress) {
+    draft.nonce = Outbox::nonce();
+    progress.unclear = None;
 }
 
-/// Notes in the state whether it is sure that nothing of the draft is on its way.
-fn note_unsent(store: &mut Store, journal: &mut Journal, unsent: bool) {
-    if let Some(draft) = journal.draft.as_mut() {
-        draft.unsent = unsent;
-    }
-    store.state.journal = Some(journal.clone());
+/// Notes in the state whether it is sure that nothing of the draft is on its way: the marks of `part`.
+fn note_unsent(store: &mut Store, question: &PostId, part: u32, unsent: bool) -> Option<PrxProps> {
+    let draft = store.state.answers.get_mut(question)?.draft.as_mut()?;
+    draft.unsent = unsent;
+    Some(PrxProps {
+        in_reply_to: question.clone(),
+        part,
+        of: draft.parts.len() as u32,
+        apology: draft.apology,
+    })
 }
 
 /// The root of the thread that `post` is a reply in; nothing if it is a root or not there.
@@ -355,5 +406,71 @@ fn refused(status: u16, id: &str, why: String) -> Delivery {
         // `api.post.create_post.can_not_post_to_deleted.error`: an archived channel.
         _ if id.contains(".can_not_post_to_deleted.") => Delivery::Gone(why),
         _ => Delivery::Refused(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unclear_part_is_asked_for_repeated_waited_for_and_posted_anew() {
+        let secs = Duration::from_secs;
+        let unclear = |looked: Option<u64>| {
+            Some(Unclear {
+                part: Some(1),
+                repeat_until: secs(25),
+                settled: secs(60),
+                looked: looked.map(secs),
+            })
+        };
+        for (name, asked, posted, unclear, now, expected) in [
+            ("from another run", false, 0, None, 0, Next::Ask),
+            ("nothing is there", true, 0, None, 0, Next::Post(0)),
+            ("one is there", true, 1, None, 0, Next::Post(1)),
+            ("all are there", true, 2, None, 0, Next::Done),
+            (
+                "all are there after all",
+                true,
+                2,
+                unclear(None),
+                70,
+                Next::Done,
+            ),
+            ("unclear", true, 1, unclear(None), 3, Next::Ask),
+            (
+                "not shown, soon",
+                true,
+                1,
+                unclear(Some(3)),
+                4,
+                Next::Post(1),
+            ),
+            (
+                "not shown, late",
+                true,
+                1,
+                unclear(Some(25)),
+                26,
+                Next::Wait(secs(60)),
+            ),
+            ("settled", true, 1, unclear(Some(25)), 60, Next::Ask),
+            (
+                "not shown, settled",
+                true,
+                1,
+                unclear(Some(60)),
+                60,
+                Next::PostAnew(1),
+            ),
+        ] {
+            let progress = Progress {
+                asked,
+                posted: (0..posted).collect(),
+                unclear,
+                ..Progress::default()
+            };
+            assert_eq!(next(&progress, 2, secs(now)), expected, "{name}");
+        }
     }
 }

@@ -6,11 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
 use log::{info, warn};
 
 use crate::config::{self, Config};
+use crate::times::Clock;
 
 /// How often to look. A change is acted upon when two looks see the same, so that a file that is
 /// still being written is left alone.
@@ -25,14 +27,17 @@ pub struct Reload {
     running: Vec<Stamp>,
     /// What the last look saw, if it differed.
     changed: Option<Vec<Stamp>>,
-    last: Instant,
+    last: Duration,
+    /// There is something new that works.
+    due: bool,
+    clock: Rc<dyn Clock>,
 }
 
 /// Device, inode, size in bytes, and modification time in s and ns; nothing for no file.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 impl Reload {
-    pub fn new(config: &Config) -> Reload {
+    pub fn new(config: &Config, clock: Rc<dyn Clock>) -> Reload {
         let program = std::env::current_exe().ok();
         let folder = config
             .path
@@ -48,31 +53,40 @@ impl Reload {
             running: stamps(&files),
             files,
             changed: None,
-            last: Instant::now(),
+            last: clock.now(),
+            due: false,
+            clock,
         }
     }
 
-    /// Starts anew if there is something new that works; returns otherwise. Call it between rounds.
-    pub fn look(&mut self) {
-        if self.last.elapsed() < PERIOD {
-            return;
+    /// Whether there is something new that works. Looks at the files every few seconds.
+    pub fn is_due(&mut self) -> bool {
+        let now = self.clock.now();
+        if self.due || now.saturating_sub(self.last) < PERIOD {
+            return self.due;
         }
-        self.last = Instant::now();
+        self.last = now;
         let seen = stamps(&self.files);
         if seen == self.running {
             self.changed = None;
-            return;
-        }
-        if self.changed.as_ref() != Some(&seen) {
+        } else if self.changed.as_ref() != Some(&seen) {
             self.changed = Some(seen);
-            return;
+        } else {
+            // Whatever comes of it, these files are looked at once.
+            self.running = seen;
+            match config::load(Some(&self.config), &|name| std::env::var(name).ok()) {
+                Ok(_) => self.due = true,
+                Err(error) => {
+                    warn!("the config was changed and does not load, so nothing changes: {error}");
+                }
+            }
         }
-        // Whatever comes of it, these files are looked at once.
-        self.running = seen;
-        if let Err(error) = config::load(Some(&self.config), &|name| std::env::var(name).ok()) {
-            warn!("the config was changed and does not load, so nothing changes: {error}");
-            return;
-        }
+        self.due
+    }
+
+    /// Starts the program anew in this one's place; returns only if that fails.
+    pub fn start_anew(&mut self) {
+        self.due = false;
         if let Some(program) = &self.program {
             info!("the config or the program was replaced; starting anew");
             let error = Command::new(program)

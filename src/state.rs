@@ -15,6 +15,8 @@ use std::time::Duration;
 use log::warn;
 use serde::{Deserialize, Serialize};
 
+use crate::answers::{Answer, Draft};
+use crate::inbox::cursor::Cursor;
 use crate::json;
 use crate::mattermost::{ChannelId, PostId, ServerTime, UserId};
 use crate::times::{Clock, Step};
@@ -23,7 +25,7 @@ use crate::times::{Clock, Step};
 const VERSION: u32 = 1;
 
 /// Everything that is remembered between runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 pub struct State {
     pub version: u32,
     /// Whose state this is: another bot starts afresh.
@@ -35,78 +37,67 @@ pub struct State {
     pub begun: bool,
     /// The newest moment that any list of channels showed.
     pub listed_at: ServerTime,
-    pub channels: BTreeMap<ChannelId, ChannelState>,
-    /// Channels that the bot is out of, with their floors: what it came in by before is not how it
-    /// will have come back.
+    pub channels: BTreeMap<ChannelId, Cursor>,
+    /// Channels that the bot is out of, with their floors: a join post older than that belongs to an
+    /// earlier stay.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left: BTreeMap<ChannelId, ServerTime>,
-    /// The answer under way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub journal: Option<Journal>,
+    /// The posts that were taken up and are not handled.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<PostId, Answer>,
+    /// The last run ended on purpose: what it had begun counts as no death.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub orderly: bool,
+    /// The one answer under way, as version 0.1 wrote it; only read.
+    #[serde(default, skip_serializing)]
+    journal: Option<Journal>,
+}
+
+/// What version 0.1 had in the place of `answers`.
+#[derive(Deserialize)]
+struct Journal {
+    post: PostId,
+    channel: ChannelId,
+    create_at: ServerTime,
+    /// How often an answer was begun.
+    attempts: u32,
+    #[serde(default)]
+    draft: Option<Draft>,
 }
 
 impl State {
-    /// Notes that the bot is out of a channel. Its floor is of use only where it is not far behind the
-    /// newest moment of all lists: `margin`, as `Times::entry_margin`.
-    pub fn leave(&mut self, channel: &ChannelId, margin: Duration) {
+    /// Notes that the bot is out of a channel: its record. Its floor is of use only where it is not far
+    /// behind the newest moment of all lists: `margin`, as `Times::entry_margin`.
+    pub fn leave(&mut self, channel: &ChannelId, margin: Duration) -> Option<Cursor> {
         let known = self.channels.remove(channel);
-        self.left
-            .extend(known.map(|known| (channel.clone(), known.floor)));
+        let floor = known.as_ref().map(|known| (channel.clone(), known.floor));
+        self.left.extend(floor);
         let useful = self.listed_at.before(margin);
         self.left.retain(|_, floor| *floor > useful);
+        known
     }
-}
 
-/// How far a channel was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct ChannelState {
-    /// Only posts created after this are answered.
-    pub floor: ServerTime,
-    /// Everything that changed up to here was read and handled.
-    pub mark: ServerTime,
-    /// The channel's `last_post_at` and `total_msg_count` when everything in it was handled.
-    pub last_post_at: ServerTime,
-    pub total_msg_count: u64,
-    /// Not zero after the server's clock went back: the false mark from the time it was ahead.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub ahead: ServerTime,
-    /// The newest handled post that is not in `handled` any more: where a walk forward begins.
-    #[serde(default, skip_serializing_if = "PostId::is_empty")]
-    pub anchor: PostId,
-    /// The handled posts created after `mark` less the window, and when they were created.
-    pub handled: BTreeMap<PostId, ServerTime>,
-}
-
-fn is_zero(time: &ServerTime) -> bool {
-    time.0 == 0
-}
-
-/// The one answer under way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Journal {
-    /// The post being answered.
-    pub post: PostId,
-    pub channel: ChannelId,
-    pub create_at: ServerTime,
-    /// How often an answer was begun, this time included.
-    pub attempts: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub draft: Option<Draft>,
-}
-
-/// An answer that may be on its way to the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Draft {
-    /// The thread to answer in; empty: the channel's root.
-    pub root: PostId,
-    pub parts: Vec<String>,
-    /// Makes the parts' `pending_post_id`.
-    pub nonce: String,
-    /// Whether it says why there is no answer.
-    pub apology: bool,
-    /// Whether it is sure that nothing of it is on its way to the server.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unsent: bool,
+    /// Takes over what 0.1 had under way, and counts the death of the run before: every answer that it
+    /// had begun without a draft may have been its author.
+    fn take_over(&mut self) {
+        if let Some(journal) = self.journal.take() {
+            let answer = Answer {
+                channel: journal.channel,
+                create_at: journal.create_at,
+                attempts: journal.attempts.saturating_sub(1),
+                draft: journal.draft,
+                ..Answer::default()
+            };
+            self.answers.entry(journal.post).or_insert(answer);
+        }
+        if !std::mem::take(&mut self.orderly) {
+            let begun = self
+                .answers
+                .values_mut()
+                .filter(|answer| answer.draft.is_none());
+            begun.for_each(|answer| answer.attempts += 1);
+        }
+    }
 }
 
 /// The state and its file.
@@ -151,12 +142,13 @@ impl Store {
             }
             state = State::default();
         }
+        state.take_over();
         if state.scope != *scope {
             // What the new scope leaves out is history when a later one brings it back.
             state.begun = false;
             if !scope.is_empty() {
                 state.channels.retain(|channel, _| channel == scope);
-                state.journal = state.journal.filter(|journal| journal.channel == *scope);
+                state.answers.retain(|_, answer| answer.channel == *scope);
             }
         }
         state.version = VERSION;
@@ -344,7 +336,7 @@ mod tests {
             store
                 .state
                 .channels
-                .insert((*channel).into(), ChannelState::default());
+                .insert((*channel).into(), Cursor::default());
         }
         store.save().unwrap();
     }

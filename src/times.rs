@@ -8,12 +8,16 @@ use std::time::{Duration, Instant, SystemTime};
 pub trait Clock {
     /// Time since some fixed moment; never goes back.
     fn now(&self) -> Duration;
-    /// Blocks for `duration`.
-    fn sleep(&self, duration: Duration);
     /// The calendar's time: it tells the model today's date and decides nothing.
     fn today(&self) -> SystemTime;
     /// Called around every step that outlives the process. A test's clock ends the process here.
     fn checkpoint(&self, _step: Step) {}
+}
+
+/// A clock that can be slept on. The loop's has no such thing: only its desk rests.
+pub trait Sleep: Clock {
+    /// Blocks for `duration`.
+    fn sleep(&self, duration: Duration);
 }
 
 /// A moment at which a crash leaves something behind for the next run to find.
@@ -39,12 +43,14 @@ impl Clock for SystemClock {
         self.0.elapsed()
     }
 
-    fn sleep(&self, duration: Duration) {
-        std::thread::sleep(duration);
-    }
-
     fn today(&self) -> SystemTime {
         SystemTime::now()
+    }
+}
+
+impl Sleep for SystemClock {
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
     }
 }
 
@@ -93,7 +99,8 @@ pub struct Times {
     pub recheck: Duration,
     /// The longest pause between two tries while the server cannot be reached.
     pub backoff_max: Duration,
-    /// Bounds any call but "typing", the server's link previews included. In real time.
+    /// Bounds any call but "typing", in real time. A server that fetches link previews before it answers
+    /// keeps what it has fetched: a repeat gets through.
     pub call: Duration,
     /// Between two "typing" events: clients show one for 5 s.
     pub typing: Duration,
@@ -124,7 +131,7 @@ impl Default for Times {
             relist: Duration::from_secs(5),
             recheck: Duration::from_secs(60),
             backoff_max: Duration::from_secs(60),
-            call: Duration::from_secs(30),
+            call: Duration::from_secs(10),
             typing: Duration::from_secs(4),
             stale: Duration::from_secs(2),
             repeat_within: Duration::from_secs(25),

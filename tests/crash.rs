@@ -6,9 +6,9 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,10 +18,11 @@ use std::sync::{Arc, Mutex, RwLock, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prx::commands::run::Session;
-use prx::times::{Clock, Step, Times};
+use prx::desk::{Desk, Job, News, Processes, WorkerId};
+use prx::times::{Clock, Sleep, Step, SystemClock, Times};
 use serde_json::Value;
 
-use support::bot::{Bot, Stage, binary};
+use support::bot::{Bot, Stage, binary, binary_path};
 use support::clock::EPOCH_MS;
 use support::mattermost::{Act, Fault, World};
 use support::model::{Model, ModelReply};
@@ -30,6 +31,8 @@ use support::wire::lock;
 const ECHO: &str = "default_provider = \"echo\"";
 const CONFIG: &str = "PRX_CRASH_CONFIG";
 const CONTROL: &str = "PRX_CRASH_CONTROL";
+/// A worker reports before this; real time.
+const WORKER_TIME: Duration = Duration::from_secs(10);
 
 /// How long after the kill the next bot starts: point by point in turn.
 const DOWN_MS: [u64; 5] = [0, 1_000, 20_000, 40_000, 300_000];
@@ -52,11 +55,20 @@ fn bot_process() {
         .filter_level(log::LevelFilter::Debug)
         .init();
     let config = prx::config::load(Some(Path::new(&config)), &|_| None).expect("a config");
+    let clock = Rc::new(Remote::connect(&control));
     let times = Times {
-        clock: Rc::new(Remote::connect(&control)),
+        clock: clock.clone(),
         ..Times::default()
     };
-    let mut session = Session::start(config, times, false, &mut || {})
+    let real = Rc::new(SystemClock::default());
+    let workers = Processes::of(&binary_path(), real.clone());
+    let desk = RealDesk {
+        workers: workers.expect("a socket"),
+        real,
+        at_work: BTreeSet::new(),
+        clock,
+    };
+    let mut session = Session::start(config, times, Box::new(desk), false, &mut || {})
         .expect("a start")
         .expect("no other instance");
     while !session.step().expect("no reason to exit") {}
@@ -89,16 +101,65 @@ impl Clock for Remote {
         Duration::from_millis(self.ask("now"))
     }
 
-    fn sleep(&self, duration: Duration) {
-        self.ask(&format!("sleep {}", duration.as_micros().div_ceil(1000)));
-    }
-
     fn today(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(EPOCH_MS) + self.now()
     }
 
     fn checkpoint(&self, step: Step) {
         self.ask(&format!("{step:?}"));
+    }
+}
+
+impl Sleep for Remote {
+    fn sleep(&self, duration: Duration) {
+        self.ask(&format!("sleep {}", duration.as_micros().div_ceil(1000)));
+    }
+}
+
+/// Real workers beside a clock that only the test moves: it stands still while they are at work.
+struct RealDesk {
+    clock: Rc<Remote>,
+    real: Rc<SystemClock>,
+    workers: Processes,
+    at_work: BTreeSet<WorkerId>,
+}
+
+impl Desk for RealDesk {
+    fn start(&mut self, job: Job) -> io::Result<WorkerId> {
+        let worker = self.workers.start(job)?;
+        self.at_work.insert(worker);
+        Ok(worker)
+    }
+
+    fn text(&self, worker: WorkerId) -> &str {
+        self.workers.text(worker)
+    }
+
+    fn hear(&mut self) -> Vec<(WorkerId, News)> {
+        let heard = self.workers.hear();
+        let ended = heard.iter().filter(|(_, news)| *news != News::Grew);
+        ended.for_each(|(worker, _)| {
+            self.at_work.remove(worker);
+        });
+        heard
+    }
+
+    fn stop(&mut self, worker: WorkerId) {
+        self.at_work.remove(&worker);
+        self.workers.stop(worker);
+    }
+
+    fn stop_all(&mut self) {
+        self.at_work.clear();
+        self.workers.stop_all();
+    }
+
+    fn rest(&mut self, until: Duration) {
+        if self.at_work.is_empty() {
+            self.clock.sleep(until.saturating_sub(self.clock.now()));
+        } else {
+            self.workers.rest(self.real.now() + WORKER_TIME);
+        }
     }
 }
 
@@ -455,7 +516,7 @@ impl Story<'_> {
             if (self.forgets && pauses > 3) || (complete(stage, due) && now > begun + 4_000) {
                 let since = *complete_since.get_or_insert(now);
                 // Not while the bot itself does not know yet.
-                if !read(&stage.state_path()).contains("\"journal\"") {
+                if !read(&stage.state_path()).contains("\"answers\"") {
                     stage.clock.advance(IDLE_STEP_MS);
                 }
                 return now > since + IDLE_MS;
@@ -499,7 +560,7 @@ impl Story<'_> {
         assert_eq!(all, posts, "{told}: posts by the bot in all\n{}", log());
         let state: Value =
             serde_json::from_str(&read(&stage.state_path())).expect("a whole state file");
-        assert!(state.get("journal").is_none(), "{told}: {state}\n{}", log());
+        assert!(state.get("answers").is_none(), "{told}: {state}\n{}", log());
     }
 }
 
@@ -681,25 +742,23 @@ fn a_provider_that_outlives_the_bot_does_not_hold_its_lock() {
 }
 
 #[test]
-fn a_message_that_ends_the_process_each_time_gets_an_apology_and_others_an_answer() {
+fn a_message_that_ends_its_worker_each_time_gets_an_apology_and_others_an_answer() {
     let stage = Stage::real();
     let script = "if grep -q poison; then kill -9 $PPID; fi; echo fine";
     stage.configure(&command(script), QUICK);
-    let mut bot = spawn(&stage);
+    let bot = spawn(&stage);
     wait_for_first_look(&stage);
     let poison = ask(&stage, "poison");
     let other = ask(&stage, "and this?");
-    for attempt in 1..=3 {
-        assert_eq!(bot.wait(), None, "attempt {attempt}: {}", bot.log());
-        assert!(stage.answers(&poison).is_empty());
-        bot = spawn(&stage);
-    }
     let apology = stage.wait_for_answer(&poison);
     assert!(apology.contains("I have stopped trying"), "{apology}");
     assert_eq!(stage.wait_for_answer(&other), "fine");
     let later = ask(&stage, "and that?");
     assert_eq!(stage.wait_for_answer(&later), "fine");
     assert_eq!(stage.answers(&poison).len(), 1);
+    let log = bot.log();
+    let deaths = log.lines().filter(|line| line.contains("signal 9"));
+    assert_eq!(deaths.count(), 3, "{log}");
 }
 
 #[test]

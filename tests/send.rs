@@ -173,7 +173,8 @@ fn what_goes_wrong_for_long_is_given_up_while_a_repeat_is_still_safe() {
             thread: None,
             text: Some("hello".into()),
         };
-        let error = deliver(&config, &client, times, &letter).expect_err("a failure");
+        let error =
+            deliver(&config, &client, &times, &stage.clock, &letter).expect_err("a failure");
         assert_eq!(error.code(), 1);
         assert_eq!(
             error.message().contains("it may be there all the same"),

@@ -11,7 +11,7 @@ mod support;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use prx::times::{Clock, Step};
+use prx::times::{Clock, Sleep, Step};
 use replay::Replay;
 use serde_json::{Value, json};
 use support::clock::{SimClock, Time};

@@ -1,12 +1,14 @@
 //! `prx run`: from the configuration to a bot that answers.
 
 use std::path::Path;
+use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{Level, debug, log, warn};
 
 use super::Exit;
-use crate::bot::Bot;
+use crate::bot::{Bot, Pace, Work};
 use crate::config::{self, Allowed, Config};
+use crate::desk::{Desk, Processes};
 use crate::http::Agent;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, User};
@@ -19,28 +21,50 @@ use crate::times::Times;
 
 /// What a server that names no limit allows, in characters: the limit of the oldest schemas.
 const OLDEST_POST_LIMIT: usize = 4000;
+/// How long answers at work may go on while the program is about to be started anew.
+const CLOSING: Duration = Duration::from_secs(30);
 
 /// Runs the bot until it fails for good; with `once`, for one poll and its answers. Another instance
 /// with the same state file is a good reason to do nothing.
 pub fn run(config_path: Option<&Path>, once: bool) -> Result<(), Exit> {
     let config = config::load(config_path, &|name| std::env::var(name).ok())?;
-    let mut reload = Reload::new(&config);
-    let between = &mut || reload.look();
-    let Some(mut session) = Session::start(config, Times::default(), once, between)? else {
+    let times = Times::default();
+    let mut reload = Reload::new(&config, times.clock.clone());
+    let desk = Processes::new(times.clock.clone());
+    let desk = desk.map_err(|error| Exit::Failure(format!("cannot make a socket: {error}")))?;
+    let between = &mut || {
+        if reload.is_due() {
+            reload.start_anew();
+        }
+    };
+    let started = Session::start(config, times, Box::new(desk), once, between)?;
+    let Some(mut session) = started else {
         return Ok(());
     };
-    while !session.step()? {
-        reload.look();
+    loop {
+        match session.step() {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(exit) => {
+                session.end();
+                return Err(exit);
+            }
+        }
+        session.close(reload.is_due());
+        if session.is_closed() {
+            session.end();
+            reload.start_anew();
+        }
     }
-    Ok(())
 }
 
 /// A bot at work, and the lock that says so.
 pub struct Session {
     bot: Bot,
-    outage: Outage,
     times: Times,
     once: bool,
+    /// While the program is about to be started anew: how long the answers at work may still take.
+    closes_at: Option<Duration>,
     _lock: Lock,
 }
 
@@ -51,25 +75,12 @@ impl Session {
     pub fn start(
         config: Config,
         mut times: Times,
+        mut desk: Box<dyn Desk>,
         once: bool,
         between: &mut dyn FnMut(),
     ) -> Result<Option<Session>, Exit> {
-        let lock = match Lock::take(&config.state_path) {
-            Ok(lock) => lock,
-            Err(LockError::Taken(holder)) => {
-                let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
-                debug!(
-                    "another instance{holder} runs with {}",
-                    config.state_path.display()
-                );
-                return Ok(None);
-            }
-            Err(LockError::Io(path, error)) => {
-                return Err(Exit::Failure(format!(
-                    "cannot open the lock file {}: {error}; make its folder writable or set state_dir",
-                    path.display()
-                )));
-            }
+        let Some(lock) = take_lock(&config)? else {
+            return Ok(None);
         };
         for warning in &config.warnings {
             warn!("{warning}");
@@ -88,7 +99,10 @@ impl Session {
                     return Err(Exit::Token(error.to_string()));
                 }
                 Err(error) if once => return Err(Exit::Failure(error.to_string())),
-                Err(error) => times.clock.sleep(outage.failed(&Trouble::Api(error))?),
+                Err(error) => {
+                    let pause = outage.failed(&Trouble::Api(error))?;
+                    desk.rest(times.clock.now() + pause);
+                }
             }
             between();
         };
@@ -101,49 +115,116 @@ impl Session {
                 config.state_path.display()
             ))
         })?;
-        if !me.is_bot {
-            warn!(
-                "@{} is a person's account, not a bot's: that person's own messages are never answered",
-                me.username
-            );
-        }
-        info!(
-            "prx {} answers as @{} on {} (Mattermost {}) in {}, {}, by {}",
-            env!("CARGO_PKG_VERSION"),
-            me.username,
-            settings.url,
-            client.version(),
-            place(settings.channel_id.as_ref()),
-            people(&settings.defaults.allowed_users),
-            config.provider.describe(),
+        tell_start(&config, &client, &me, once);
+        let bot = Bot::new(
+            config,
+            client,
+            desk,
+            store,
+            times.clone(),
+            outage,
+            (me, post_limit),
         );
-        let bot = Bot::new(config, client, store, times.clone(), me, post_limit);
         Ok(Some(Session {
             bot,
-            outage,
             times,
             once,
+            closes_at: None,
             _lock: lock,
         }))
     }
 
-    /// One round, and the pause after it: whether the work is done, which it is only with `once`.
+    /// One step, and the rest after it: whether the work is done, which it is only with `once`.
     pub fn step(&mut self) -> Result<bool, Exit> {
-        let pause = match self.bot.round() {
-            Ok(round) if self.once && !round.more => return Ok(true),
-            Ok(round) => {
-                self.outage.went_well();
-                if round.more && round.moved {
-                    return Ok(false);
-                }
-                self.times.poll
-            }
-            Err(trouble) if self.once => return Err(Exit::Failure(trouble.to_string())),
-            Err(trouble) => self.outage.failed(&trouble)?,
+        let pace = match self.once {
+            true => self.bot.try_step(),
+            false => self.bot.step(),
         };
-        self.times.clock.sleep(pause);
+        let Pace::Rest(until) = pace? else {
+            return Ok(false);
+        };
+        if self.once {
+            match self.bot.work() {
+                Work::Done => {
+                    self.bot.end();
+                    return Ok(true);
+                }
+                Work::Failing(count) => {
+                    self.bot.end();
+                    return Err(Exit::Failure(format!(
+                        "{count} answers are not posted yet, as requests for them fail;                          the next run goes on with them"
+                    )));
+                }
+                Work::UnderWay => {}
+            }
+        }
+        self.bot.rest(until.min(self.closes_at.unwrap_or(until)));
         Ok(false)
     }
+
+    /// Takes up nothing new from here on, or goes on after all.
+    pub fn close(&mut self, closing: bool) {
+        if closing != self.closes_at.is_some() {
+            self.bot.close(closing);
+            let until = self.times.clock.now() + CLOSING;
+            self.closes_at = closing.then_some(until);
+        }
+    }
+
+    /// Whether it is closing and has nothing at work any more, or no time left for it.
+    pub fn is_closed(&self) -> bool {
+        let is_over = |until| !self.bot.is_at_work() || self.times.clock.now() >= until;
+        self.closes_at.is_some_and(is_over)
+    }
+
+    /// Ends on purpose, the workers with it.
+    pub fn end(&mut self) {
+        self.bot.end();
+        self.closes_at = None;
+        self.bot.close(false);
+    }
+}
+
+/// The lock beside the state file; nothing if another instance has it.
+fn take_lock(config: &Config) -> Result<Option<Lock>, Exit> {
+    match Lock::take(&config.state_path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Taken(holder)) => {
+            let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
+            debug!(
+                "another instance{holder} runs with {}",
+                config.state_path.display()
+            );
+            Ok(None)
+        }
+        Err(LockError::Io(path, error)) => Err(Exit::Failure(format!(
+            "cannot open the lock file {}: {error}; make its folder writable or set state_dir",
+            path.display()
+        ))),
+    }
+}
+
+/// The first lines of the log. A single round has nothing to say of itself.
+fn tell_start(config: &Config, client: &Client, me: &User, once: bool) {
+    if !me.is_bot {
+        warn!(
+            "@{} is a person's account, not a bot's: that person's own messages are never answered",
+            me.username
+        );
+    }
+    let settings = &config.mattermost;
+    let level = if once { Level::Debug } else { Level::Info };
+    log!(
+        level,
+        "prx {} answers as @{} on {} (Mattermost {}) in {}, {}, by {}",
+        env!("CARGO_PKG_VERSION"),
+        me.username,
+        settings.url,
+        client.version(),
+        place(settings.channel_id.as_ref()),
+        people(&settings.defaults.allowed_users),
+        config.provider.describe(),
+    );
 }
 
 /// Who the bot is, and the longest post that the server takes, in characters.

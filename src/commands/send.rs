@@ -13,7 +13,7 @@ use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
 use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
 use crate::outbox::{Outbox, is_it};
 use crate::reply::{self, ReplyOptions};
-use crate::times::Times;
+use crate::times::{Sleep, SystemClock, Times};
 
 /// The longest text, in bytes: a hundred posts or so.
 const TEXT_LIMIT: u64 = 1 << 20;
@@ -36,14 +36,21 @@ pub struct Letter {
 /// Posts `letter` and prints the id of each post.
 pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
     let (config, client) = connect(config_path)?;
-    deliver(&config, &client, Times::default(), letter)
+    deliver(
+        &config,
+        &client,
+        &Times::default(),
+        &SystemClock::default(),
+        letter,
+    )
 }
 
 /// `run`, on any clock.
 pub fn deliver(
     config: &Config,
     client: &Client,
-    times: Times,
+    times: &Times,
+    clock: &dyn Sleep,
     letter: &Letter,
 ) -> Result<(), Exit> {
     let settings = &config.mattermost;
@@ -83,7 +90,8 @@ pub fn deliver(
     };
     let sender = Sender {
         client,
-        times,
+        repeat_within: times.repeat_within,
+        clock,
         me,
         channel,
         root: root.map(|root| root.id).unwrap_or_default(),
@@ -164,7 +172,8 @@ fn find_root(client: &Client, text: &str) -> Result<Post, Exit> {
 
 struct Sender<'a> {
     client: &'a Client,
-    times: Times,
+    repeat_within: Duration,
+    clock: &'a dyn Sleep,
     me: User,
     channel: ChannelId,
     root: PostId,
@@ -195,7 +204,7 @@ impl Sender<'_> {
     /// Posts one part. What fails is repeated for as long as the server is sure to know the repeat
     /// for one. An error says whether the part may be there.
     fn post(&self, name: &str, part: usize, parts: &[String]) -> Result<PostId, String> {
-        let clock = &self.times.clock;
+        let clock = self.clock;
         let prx = PrxProps {
             in_reply_to: name.into(),
             part: part as u32,
@@ -232,7 +241,7 @@ impl Sender<'_> {
                 ApiError::Unclear(_) | ApiError::TooLarge => unclear = true,
                 _ => {}
             }
-            if clock.now().saturating_add(wait) >= first + self.times.repeat_within {
+            if clock.now().saturating_add(wait) >= first + self.repeat_within {
                 return Err(match unclear {
                     true => {
                         format!("{error}; it may be there all the same: look before you repeat it")

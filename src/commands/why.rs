@@ -277,11 +277,13 @@ impl Why<'_> {
             );
             return Some("it is from before the bot's first look at the channel".into());
         }
-        if let Some(journal) = state.journal.filter(|journal| journal.post == post.id) {
-            self.report.ok(
-                "in time",
-                format!("it is being answered (attempt {})", journal.attempts),
-            );
+        if let Some(answer) = state.answers.get(&post.id) {
+            let how = match (&answer.draft, answer.attempts) {
+                (Some(_), _) => "its answer is made and is being posted".to_owned(),
+                (None, 0) => "it is being answered".to_owned(),
+                (None, deaths) => format!("it is being answered (attempt {})", deaths + 1),
+            };
+            self.report.ok("in time", how);
             return None;
         }
         let below = channel.mark.before(Times::default().window);

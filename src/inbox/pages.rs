@@ -46,37 +46,58 @@ pub fn find_entry(
     }
 }
 
-/// The newest post created at `from` or before, for a walk forward to begin after. Where all are
-/// newer, the channel's first post, and all posts of its millisecond, since the walk leaves them out.
-pub fn find_anchor(
-    client: &Client,
-    channel: &ChannelId,
+/// Looks, page by page from the newest on, for the post that a walk forward begins after: the newest one
+/// created at `from` or before. Where all are newer, the channel's first post, and with it all posts of
+/// its millisecond, since the walk leaves them out.
+pub struct AnchorSearch {
     from: ServerTime,
-) -> Result<(PostId, Vec<Post>), ApiError> {
-    let (mut size, mut offset) = (PAGE, 0);
-    let mut oldest: Vec<Post> = Vec::new();
-    loop {
-        let page = paged(&mut size, |count| {
+    size: usize,
+    offset: usize,
+    oldest: Vec<Post>,
+}
+
+impl AnchorSearch {
+    pub fn new(from: ServerTime) -> AnchorSearch {
+        AnchorSearch {
+            from,
+            size: PAGE,
+            offset: 0,
+            oldest: Vec::new(),
+        }
+    }
+
+    /// Reads one page: the anchor once it is found.
+    pub fn next(
+        &mut self,
+        client: &Client,
+        channel: &ChannelId,
+    ) -> Result<Option<(PostId, Vec<Post>)>, ApiError> {
+        let offset = self.offset;
+        let page = paged(&mut self.size, |count| {
             client.posts_page(channel, offset / count, count)
         })?;
-        offset += page.order.len();
-        let full = page.order.len() >= size;
-        let anchor = page.posts.iter().filter(|post| post.create_at <= from);
+        self.offset += page.order.len();
+        let full = page.order.len() >= self.size;
+        let anchor = page.posts.iter().filter(|post| post.create_at <= self.from);
         if let Some(anchor) = anchor.max_by_key(|post| post.create_at) {
-            return Ok((anchor.id.clone(), Vec::new()));
+            return Ok(Some((anchor.id.clone(), Vec::new())));
         }
         for post in page.posts {
-            let known = oldest.first().map(|known| known.create_at);
+            let known = self.oldest.first().map(|known| known.create_at);
             if known.is_none_or(|known| post.create_at < known) {
-                oldest = vec![post];
+                self.oldest = vec![post];
             } else if known == Some(post.create_at) {
-                oldest.push(post);
+                self.oldest.push(post);
             }
         }
-        if !full {
-            let id = oldest.first().map(|post| post.id.clone());
-            return Ok((id.unwrap_or_default(), oldest));
+        if full {
+            return Ok(None);
         }
+        let id = self.oldest.first().map(|post| post.id.clone());
+        Ok(Some((
+            id.unwrap_or_default(),
+            std::mem::take(&mut self.oldest),
+        )))
     }
 }
 

@@ -42,8 +42,6 @@ pub fn answered(posts: &[Post], bot: &UserId) -> BTreeSet<PostId> {
 }
 
 /// Which parts of the answer to `question` the server shows.
-///
-/// A busy channel's newest posts may lie far after the answer, so it is looked for from the question on.
 pub fn parts_of(
     client: &Client,
     bot: &UserId,
@@ -51,6 +49,29 @@ pub fn parts_of(
     question: &PostId,
     created: ServerTime,
 ) -> Result<BTreeSet<u32>, ApiError> {
+    let mut parts = parts_since(client, bot, channel, question, created)?;
+    Ok(parts
+        .remove(question)
+        .map(|(_, there)| there)
+        .unwrap_or_default())
+}
+
+/// Whether the server shows a whole answer to `question`.
+pub fn is_answered(client: &Client, bot: &UserId, question: &Post) -> Result<bool, ApiError> {
+    let (channel, created) = (&question.channel_id, question.create_at);
+    let parts = parts_since(client, bot, channel, &question.id, created)?;
+    Ok(complete(parts).contains(&question.id))
+}
+
+/// The parts of all answers since `question`. A busy channel's newest posts may lie far after an answer,
+/// so it is looked for from the question on.
+fn parts_since(
+    client: &Client,
+    bot: &UserId,
+    channel: &ChannelId,
+    question: &PostId,
+    created: ServerTime,
+) -> Result<Parts, ApiError> {
     let mut parts = Parts::new();
     match client.posts_since(channel, ServerTime(created.0.saturating_sub(1).max(1))) {
         Ok(list) if list.order.len() < SINCE_LIMIT => collect_parts(&list.posts, bot, &mut parts),
@@ -69,8 +90,5 @@ pub fn parts_of(
         }
         Err(error) => return Err(error),
     }
-    Ok(parts
-        .remove(question)
-        .map(|(_, there)| there)
-        .unwrap_or_default())
+    Ok(parts)
 }

@@ -102,6 +102,11 @@ impl Denial {
 }
 
 impl ApiError {
+    /// Whether this error can persist for one request on a healthy server.
+    pub fn may_last(&self) -> bool {
+        matches!(self, ApiError::Unclear(_) | ApiError::TooLarge)
+    }
+
     /// Whether the channel, or what was asked for in it, is closed to the bot or not there.
     pub fn is_closed(&self) -> bool {
         matches!(
@@ -417,6 +422,12 @@ impl Client {
             TYPING_TIMEOUT.min(self.times.call),
         )?;
         parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
+    }
+
+    /// `POST posts/ids`: those of the posts that the bot may read, deleted ones among them. Servers
+    /// before 6.0 do not have this call: 404.
+    pub fn posts_by_ids(&self, ids: &[&PostId]) -> Result<Vec<Post>, ApiError> {
+        self.look_up("posts/ids", &serde_json::json!(ids))
     }
 
     /// `POST users/ids`: unknown ids are left out.

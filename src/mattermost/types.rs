@@ -108,8 +108,14 @@ pub struct Post {
     pub kind: String,
     #[serde(default, deserialize_with = "nullable")]
     pub props: Props,
+    /// The ids of its files.
+    #[serde(default, deserialize_with = "nullable")]
+    pub file_ids: Vec<String>,
     #[serde(default, deserialize_with = "nullable")]
     pub metadata: Metadata,
+    /// Set on a row that is the former text of an edited post.
+    #[serde(default, deserialize_with = "nullable")]
+    pub original_id: PostId,
 }
 
 /// The properties of a post that say where it came from. Anybody can set any of them on his own
@@ -476,7 +482,8 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The values of a map of posts, in no order: each carries its own id.
+/// The values of a map of posts, in no order: each carries its own id. A row with the former text of an
+/// edited post is no post: every edit leaves one, with a fresh id.
 fn post_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Post>, D::Error> {
     struct Posts;
     impl<'de> Visitor<'de> for Posts {
@@ -493,7 +500,9 @@ fn post_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Post>, 
         fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Vec<Post>, M::Error> {
             let mut posts = Vec::new();
             while let Some((_, post)) = map.next_entry::<IgnoredAny, Post>()? {
-                posts.push(post);
+                if post.original_id.is_empty() {
+                    posts.push(post);
+                }
             }
             Ok(posts)
         }

@@ -134,13 +134,25 @@ fn open_span(text: &str) -> usize {
 
 /// What to append to an answer that stopped at the model's length limit.
 pub fn cut_mark(answer: &str) -> String {
+    mark(
+        answer,
+        "The answer was cut off at the model's length limit.",
+    )
+}
+
+/// What to append to an answer whose connection broke in every try.
+pub fn broken_mark(answer: &str) -> String {
+    mark(answer, "The connection to the model broke off here.")
+}
+
+/// A remark under `answer`, whose fence it closes.
+fn mark(answer: &str, remark: &str) -> String {
     let mut mark = String::new();
     if let Some(fence) = open_fence(answer) {
         mark.push('\n');
         mark.push_str(&fence.closing());
     }
-    mark.push_str("\n\n*(The answer was cut off at the model's length limit.)*");
-    mark
+    mark + "\n\n*(" + remark + ")*"
 }
 
 /// `text` without control characters, its lines ended by `\n` alone.

@@ -15,6 +15,7 @@ use prx::times::Times;
 use tempfile::TempDir;
 
 use super::clock::{SimClock, Time};
+use super::desk::{Control, TestDesk};
 use super::mattermost::{Account, Joining};
 use super::mattermost::{Kind, Mattermost, Version, World};
 
@@ -36,6 +37,8 @@ pub struct Stage {
     pub channel: String,
     /// Where the config and the state are.
     pub folder: TempDir,
+    /// The desk of the bot in this process.
+    pub desk: Control,
 }
 
 impl Stage {
@@ -73,6 +76,7 @@ impl Stage {
             team,
             channel,
             folder,
+            desk: Control::default(),
         }
     }
 
@@ -125,7 +129,15 @@ impl Stage {
                 "no start in a day"
             )
         };
-        Session::start(config, times, false, &mut patience)
+        Session::start(config, times, self.test_desk(), false, &mut patience)
+    }
+
+    /// A desk for a bot in this process and in simulated time.
+    pub fn test_desk(&self) -> Box<TestDesk> {
+        Box::new(TestDesk::new(
+            Rc::new(self.clock.clone()),
+            self.desk.clone(),
+        ))
     }
 
     /// Lets the bot work for `secs` of simulated time.

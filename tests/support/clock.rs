@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use prx::times::{Clock, Step};
+use prx::times::{Clock, Sleep, Step};
 
 use super::wire::lock;
 
@@ -55,11 +55,6 @@ impl Clock for SimClock {
         Duration::from_millis(self.elapsed_ms())
     }
 
-    fn sleep(&self, duration: Duration) {
-        // Rounded up: a loop of very short sleeps ends too.
-        self.advance(duration.as_micros().div_ceil(1000) as u64);
-    }
-
     fn today(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(EPOCH_MS + self.elapsed_ms())
     }
@@ -68,6 +63,13 @@ impl Clock for SimClock {
         if let Some(on_checkpoint) = lock(&self.on_checkpoint).as_mut() {
             on_checkpoint(step);
         }
+    }
+}
+
+impl Sleep for SimClock {
+    fn sleep(&self, duration: Duration) {
+        // Rounded up: a loop of very short sleeps ends too.
+        self.advance(duration.as_micros().div_ceil(1000) as u64);
     }
 }
 

@@ -1138,8 +1138,8 @@ impl Play<'_> {
         Ok(score)
     }
 
-    /// What a round found to be answered, it answers oldest first. Told only of histories without
-    /// trouble: an answer that was begun goes before all others.
+    /// What a round found to be answered in one thread, it answers oldest first. Told only of histories
+    /// without trouble: an answer that was begun goes before all others.
     fn check_order(&self, answered: &[(&Asked, u64)]) -> Result<(), String> {
         if self.restless {
             return Ok(());
@@ -1151,7 +1151,8 @@ impl Play<'_> {
             };
             let older = |post: &Asked| {
                 post.verdict == Must
-                    && post.place == later.place
+                    && post.root.is_some()
+                    && post.root == later.root
                     && post.created < later.created
                     && post.visible < begun
             };

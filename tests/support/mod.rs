@@ -4,6 +4,7 @@
 
 pub mod bot;
 pub mod clock;
+pub mod desk;
 pub mod footprint;
 pub mod history;
 pub mod mattermost;

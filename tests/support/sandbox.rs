@@ -24,6 +24,7 @@ use std::time::Duration;
 use prx::commands::Exit;
 use prx::commands::run::Session;
 use prx::config::{self, Allowed, Config};
+use prx::desk::Processes;
 use prx::mattermost::{ChannelId, UserId};
 use prx::provider::{Api, KNOWN, ProviderKind};
 use prx::times::Times;
@@ -112,6 +113,10 @@ fn interrupted() -> bool {
 }
 
 fn main() -> ExitCode {
+    // The workers of the bot in this process are this program started again.
+    if std::env::args().nth(1).is_some_and(|word| word == "answer") {
+        return prx::cli::main();
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
@@ -311,8 +316,11 @@ impl Sandbox {
         let (stop, config) = (Arc::new(AtomicBool::new(false)), self.config.clone());
         let asked_to_stop = stop.clone();
         let thread = thread::spawn(move || {
-            let Some(mut session) = Session::start(config, Times::default(), false, &mut || {})?
-            else {
+            let times = Times::default();
+            let desk = Processes::new(times.clock.clone());
+            let desk = desk.map_err(|error| Exit::Failure(error.to_string()))?;
+            let started = Session::start(config, times, Box::new(desk), false, &mut || {})?;
+            let Some(mut session) = started else {
                 return Err(Exit::Failure("another bot has the lock".into()));
             };
             while !asked_to_stop.load(Ordering::SeqCst) {

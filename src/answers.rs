@@ -1,0 +1,201 @@
+//! One record per answer, from the moment a post is taken up until it is handled. What an answer was,
+//! is, and waits for stands here and nowhere else.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::conversation::{Feeding, Gathering, Told};
+use crate::desk::WorkerId;
+use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
+
+/// An answer; the state keeps it by the id of its question. What is not skipped is on disk.
+#[derive(Default, Deserialize, Serialize)]
+pub struct Answer {
+    pub channel: ChannelId,
+    /// When the question was written.
+    pub create_at: ServerTime,
+    /// How often a worker or the program died over it.
+    #[serde(default)]
+    pub attempts: u32,
+    /// What is to be posted, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Draft>,
+    #[serde(skip)]
+    pub live: Live,
+}
+
+/// An answer that may be on its way to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Draft {
+    /// The thread to answer in; empty: the channel's root.
+    pub root: PostId,
+    pub parts: Vec<String>,
+    /// Makes the parts' `pending_post_id`.
+    pub nonce: String,
+    /// Whether it says why there is no answer.
+    pub apology: bool,
+    /// Whether it is sure that nothing of it is on its way to the server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsent: bool,
+}
+
+/// What of an answer does not outlive the process. Durations are by the clock of `Times`.
+#[derive(Default)]
+pub struct Live {
+    pub stage: Stage,
+    /// The question as it was last read; nothing right after a start.
+    pub question: Option<Post>,
+    /// When the question was last read.
+    pub seen: Duration,
+    /// When it was taken up in this run; zero: it was begun in an earlier one and not taken up yet.
+    pub began: Option<Duration>,
+    /// Nothing is done for it before this.
+    pub due: Duration,
+    pub patience: Patience,
+    /// The files that its worker is given.
+    pub feeding: Option<Box<Feeding>>,
+    /// Their size, in bytes.
+    pub enclosed: u64,
+    /// How often it was asked anew because its question was edited.
+    pub edits: u32,
+}
+
+/// How far an answer is.
+#[derive(Default)]
+pub enum Stage {
+    /// Its question has to be looked at by its id, and what the server shows of the answer.
+    #[default]
+    Found,
+    /// It waits for its turn; its question is known.
+    Ready,
+    /// What the model is to be told is being gathered.
+    Gather(Box<Gathering>),
+    /// Only a worker is missing.
+    Told(Box<Told>),
+    AtWork(WorkerId),
+    /// There is a draft.
+    Deliver(Progress),
+}
+
+/// What is known of a draft's parts on the server.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Whether the server was asked which parts it has, or has none for certain.
+    pub asked: bool,
+    pub posted: BTreeSet<u32>,
+    pub unclear: Option<Unclear>,
+    /// Foreign posts returned for our `pending_post_id`.
+    pub foreign: u32,
+    /// The pause after the last failure; it doubles.
+    pub pause: Duration,
+}
+
+/// There was a try of a part, and nobody knows how it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unclear {
+    /// The part; `None`: an earlier run tried it, and which one is not known.
+    pub part: Option<u32>,
+    /// Up to here the server is sure to know a repeat for one.
+    pub repeat_until: Duration,
+    /// Nothing can be on its way any more after this.
+    pub settled: Duration,
+    /// When the server was asked since.
+    pub looked: Option<Duration>,
+}
+
+/// Patience lasts at least so long.
+const MIN_DURATION: Duration = Duration::from_secs(300);
+/// And at least so many failures.
+const MIN_FAILURES: u32 = 5;
+/// The pause after the first failure, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What has to pause for so long does not get better soon.
+const FAILING: Duration = Duration::from_secs(8);
+
+/// How long the requests that one answer needs have failed while others succeeded: in the end it is
+/// made without what they would bring.
+#[derive(Debug, Default)]
+pub struct Patience {
+    since: Option<Duration>,
+    failures: u32,
+    pause: Duration,
+}
+
+impl Patience {
+    /// Notes that a request failed: how long to wait before the next.
+    pub fn fails(&mut self, now: Duration) -> Duration {
+        self.since.get_or_insert(now);
+        self.failures += 1;
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.pause
+    }
+
+    /// Whether the answer is to be made without what its requests would bring.
+    pub fn is_over(&self, now: Duration) -> bool {
+        let since = self.since.unwrap_or(now);
+        self.failures >= MIN_FAILURES && now.saturating_sub(since) >= MIN_DURATION
+    }
+}
+
+impl Answer {
+    /// The draft's next step; nothing without a draft.
+    pub fn progress(&mut self) -> Option<(&mut Draft, &mut Progress)> {
+        match (&mut self.draft, &mut self.live.stage) {
+            (Some(draft), Stage::Deliver(progress)) => Some((draft, progress)),
+            _ => None,
+        }
+    }
+
+    /// Whether what it needs has failed several times in a row.
+    pub fn is_failing(&self) -> bool {
+        let pause = match &self.live.stage {
+            Stage::Deliver(progress) => progress.pause,
+            _ => self.live.patience.pause,
+        };
+        pause >= FAILING
+    }
+
+    /// The worker that makes it.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self.live.stage {
+            Stage::AtWork(worker) => Some(worker),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_after_minutes_and_several_failures() {
+        let cases: [(&str, &[u64], bool); 4] = [
+            ("often, but not long", &[0, 1, 3, 7, 15, 31, 63, 123], false),
+            ("long, but not often", &[0, 100, 200, 900], false),
+            ("both", &[0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303], true),
+            ("an outage in between", &[0, 900, 960, 1020, 1080], true),
+        ];
+        for (name, seconds, over) in cases {
+            let mut patience = Patience::default();
+            let mut last = Duration::ZERO;
+            for second in seconds {
+                last = Duration::from_secs(*second);
+                patience.fails(last);
+            }
+            assert_eq!(patience.is_over(last), over, "{name}");
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let mut patience = Patience::default();
+        let pauses: Vec<u64> = (0..8)
+            .map(|_| patience.fails(Duration::ZERO).as_secs())
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+}

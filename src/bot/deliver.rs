@@ -1,0 +1,171 @@
+//! Delivering: drafts go out by the outbox, and what it says of each is acted upon.
+
+use log::{info, warn};
+
+use super::{Bot, Unsaved};
+use crate::answers::Stage;
+use crate::mattermost::PostId;
+use crate::outbox::{Delivery, Outbox, Trouble};
+use crate::reply;
+
+/// No server's limit is shorter, in characters.
+const SHORTEST_LIMIT: usize = 1000;
+
+impl Bot {
+    /// Brings one draft a step further: whether there was one.
+    pub(super) fn deliver(&mut self) -> Result<bool, Trouble> {
+        let (now, state) = (self.now(), &self.store.state);
+        let due = state.answers.iter().filter(|(_, answer)| {
+            matches!(answer.live.stage, Stage::Deliver(_))
+                && answer.live.due <= now
+                && self.inbox.is_open(state, &answer.channel)
+        });
+        let oldest = due.min_by_key(|(id, answer)| (answer.create_at, *id));
+        let Some((id, answer)) = oldest else {
+            return Ok(false);
+        };
+        let id = id.clone();
+        // Nothing of it is there yet: the question may have been deleted meanwhile.
+        let untouched = answer.draft.as_ref().is_some_and(|draft| draft.unsent);
+        if untouched && now.saturating_sub(answer.live.seen) > self.times.stale {
+            match self.look_again(&id) {
+                Ok(Some(_)) => self.saw(&id, None),
+                Ok(None) => {
+                    self.give_up(&id, "it was deleted, or cannot be read any more");
+                    return Ok(true);
+                }
+                Err(error) if error.may_last() && self.patience_is_over(&id) => self.saw(&id, None),
+                Err(error) => self.put_off(&id, error)?,
+            }
+            return Ok(true);
+        }
+        let delivery = self.outbox.step(&self.client, &mut self.store, &id)?;
+        self.delivered(&id, delivery)?;
+        Ok(true)
+    }
+
+    fn delivered(&mut self, id: &PostId, delivery: Delivery) -> Result<(), Trouble> {
+        let Some(answer) = self.store.state.answers.get_mut(id) else {
+            return Ok(());
+        };
+        let channel = answer.channel.clone();
+        let apology = answer.draft.as_ref().is_some_and(|draft| draft.apology);
+        match delivery {
+            Delivery::More => {}
+            Delivery::Took(at) => {
+                if let Some(cursor) = self.store.state.channels.get_mut(&channel) {
+                    cursor.own_post(at);
+                }
+            }
+            Delivery::Later(until) => answer.live.due = until,
+            Delivery::Failed(until, error) => {
+                answer.live.due = until;
+                self.outage.note(&error.into());
+            }
+            Delivery::Posted => {
+                self.inbox.opened(&mut self.store.state, &channel);
+                self.tell_answered(id);
+                self.handled(id);
+            }
+            Delivery::TooLong if self.post_limit > SHORTEST_LIMIT => self.split_again(id)?,
+            Delivery::TooLong if !apology => self.excuse(id, "it is too long", "it is too long"),
+            Delivery::Refused(why) if !apology => self.excuse(id, &why, "the server refuses it"),
+            Delivery::TooLong => self.left_unanswered(id, "it is too long"),
+            Delivery::Refused(why) | Delivery::Gone(why) => self.left_unanswered(id, &why),
+            Delivery::Closed(why) => {
+                self.inbox.close(&mut self.store.state, &channel, &why);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_answered(&self, id: &PostId) {
+        let Some(answer) = self.store.state.answers.get(id) else {
+            return;
+        };
+        let channel = &answer.channel;
+        match (&answer.live.question, answer.live.began) {
+            (Some(question), Some(began)) => {
+                let took = self.now().saturating_sub(began).as_millis();
+                let place = self.inbox.name(&self.store.state, channel);
+                let user = &question.user_id;
+                info!("answered post {id} by {user} in {place} ({channel}) in {took} ms");
+            }
+            _ => info!("answered post {id} in {channel}, begun in an earlier run"),
+        }
+    }
+
+    fn left_unanswered(&mut self, id: &PostId, why: &str) {
+        if let Some(answer) = self.store.state.answers.get(id) {
+            warn!("post {id} in {} gets no answer: {why}", answer.channel);
+        }
+        self.handled(id);
+    }
+
+    /// Makes `text` the answer to a post.
+    pub(super) fn draft(&mut self, id: &PostId, text: &str, apology: bool) {
+        let parts = self.parts(text);
+        let Some(answer) = self.store.state.answers.get_mut(id) else {
+            return;
+        };
+        let Some(question) = &answer.live.question else {
+            return;
+        };
+        let draft = crate::answers::Draft {
+            root: super::take_up::root(&self.config, question),
+            parts,
+            nonce: Outbox::nonce(),
+            apology,
+            unsent: true,
+        };
+        answer.live.stage = Stage::Deliver(Outbox::fresh(&draft));
+        answer.live.due = Default::default();
+        answer.draft = Some(draft);
+    }
+
+    /// Has a person told, in one short message, why there is no answer.
+    pub(super) fn apologize(&mut self, id: &PostId, text: &str) {
+        self.draft(id, text, true);
+    }
+
+    /// The server does not take the answer: the person gets a short message that says why, after the
+    /// parts that are there. `why` is for the log, `told` for the person.
+    fn excuse(&mut self, id: &PostId, why: &str, told: &str) {
+        let parts = self.parts(&format!("Sorry, my answer cannot be posted here: {told}."));
+        self.changed(Unsaved::BeforeNext);
+        if let Some(answer) = self.store.state.answers.get_mut(id)
+            && let channel = answer.channel.clone()
+            && let Some((draft, progress)) = answer.progress()
+        {
+            warn!("the answer to post {id} in {channel} is not taken: {why}");
+            draft.parts.truncate(progress.posted.len());
+            draft.parts.extend(parts);
+            draft.nonce = Outbox::nonce();
+            draft.apology = true;
+            draft.unsent = true;
+            progress.asked = true;
+        }
+    }
+
+    /// The server's limit is lower than it was at the start: splits anew what is missing.
+    fn split_again(&mut self, id: &PostId) -> Result<(), Trouble> {
+        let told = self.client.max_post_size()?;
+        let told = told.filter(|limit| *limit < self.post_limit);
+        self.post_limit = told.unwrap_or(self.post_limit / 2).max(SHORTEST_LIMIT);
+        let (limit, options) = (self.post_limit, self.reply_options());
+        if let Some(answer) = self.store.state.answers.get_mut(id)
+            && let Some((draft, progress)) = answer.progress()
+        {
+            let posted = progress.posted.len().min(draft.parts.len());
+            let missing = draft.parts.split_off(posted);
+            let parts = missing
+                .iter()
+                .flat_map(|part| reply::parts(part, limit, &options));
+            draft.parts.extend(parts);
+            draft.nonce = Outbox::nonce();
+            draft.unsent = true;
+            progress.asked = true;
+        }
+        Ok(())
+    }
+}

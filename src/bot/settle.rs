@@ -1,0 +1,76 @@
+//! Settling: what workers report becomes a draft, an apology, or another try.
+
+use log::warn;
+
+use super::{Bot, Unsaved};
+use crate::answers::Stage;
+use crate::desk::{News, WorkerId};
+use crate::mattermost::PostId;
+use crate::provider::{Answer, Class};
+use crate::reply;
+
+impl Bot {
+    /// Takes in all that workers have reported. No request is made here.
+    pub(super) fn settle(&mut self) {
+        for (worker, news) in self.desk.hear() {
+            let mut answers = self.store.state.answers.iter();
+            let of_worker = answers.find(|(_, answer)| answer.worker() == Some(worker));
+            if let Some(id) = of_worker.map(|(id, _)| id.clone()) {
+                self.settle_one(&id, worker, news);
+            }
+        }
+    }
+
+    fn settle_one(&mut self, id: &PostId, worker: WorkerId, news: News) {
+        if news != News::Grew
+            && let Some(answer) = self.store.state.answers.get_mut(id)
+        {
+            answer.live.feeding = None;
+        }
+        match news {
+            News::Grew => {}
+            News::Done(answer) => {
+                self.desk.stop(worker);
+                self.answered(id, answer);
+            }
+            News::Failed { person, line, .. } => {
+                self.desk.stop(worker);
+                warn!("no answer to post {id}: {line}");
+                self.apologize(id, &person);
+            }
+            News::TimedOut => {
+                warn!("no answer to post {id}: it took longer than message_timeout_secs");
+                self.apologize(id, Class::TimedOut.for_person());
+            }
+            News::Died(how, counts) => {
+                warn!("the worker that made the answer to post {id} ended: {how}");
+                if let Some(answer) = self.store.state.answers.get_mut(id) {
+                    answer.attempts += u32::from(counts);
+                    answer.live.stage = Stage::Ready;
+                    answer.live.began = None;
+                }
+                self.changed(Unsaved::BeforeNext);
+            }
+        }
+    }
+
+    fn answered(&mut self, id: &PostId, answer: Answer) {
+        if reply::is_blank(&answer.text) {
+            warn!(
+                "no answer to post {id}: {}: nothing in the answer can be shown",
+                answer.by
+            );
+            self.apologize(id, Class::Empty.for_person());
+            return;
+        }
+        let mut text = answer.text;
+        if answer.cut || answer.broke_off {
+            let mark = match answer.cut {
+                true => reply::cut_mark(&text),
+                false => reply::broken_mark(&text),
+            };
+            text.push_str(&mark);
+        }
+        self.draft(id, &text, false);
+    }
+}

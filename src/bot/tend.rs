@@ -1,0 +1,225 @@
+//! Tending: "typing" for what is at work and what waits, and a look at the questions at work.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use log::debug;
+
+use super::Bot;
+use crate::answers::Stage;
+use crate::filter::{self, Verdict};
+use crate::mattermost::client::ApiError;
+use crate::mattermost::{ChannelId, Post, PostId};
+use crate::outbox::Trouble;
+
+/// Between two "typing" events: at most five a second.
+const APART: Duration = Duration::from_millis(200);
+/// So many places get a "typing" in each round: more would not fit between two rounds.
+const PLACES: usize = 16;
+/// How often an answer is made anew because its question was edited.
+const EDITS: u32 = 3;
+
+/// A channel, and the thread in it, or nothing for the channel itself.
+type Place = (ChannelId, PostId);
+
+/// What is left of a round.
+#[derive(Default)]
+pub struct Tender {
+    next_round: Option<Duration>,
+    places: VecDeque<Place>,
+    next_typing: Duration,
+    /// Questions to look at.
+    questions: Vec<PostId>,
+    /// The server has no call for several posts at once.
+    one_by_one: bool,
+}
+
+impl Tender {
+    /// When there is something to do; nothing while nothing is at work and nothing waits.
+    pub fn due(&self) -> Option<Duration> {
+        if self.places.is_empty() {
+            self.next_round
+        } else {
+            Some(self.next_typing)
+        }
+    }
+}
+
+impl Bot {
+    /// Does the next thing of a round: whether there was one.
+    pub(super) fn tend(&mut self) -> Result<bool, Trouble> {
+        let now = self.now();
+        if self.tender.next_round.is_none_or(|due| now >= due) {
+            self.plan_round();
+        }
+        if !self.tender.questions.is_empty() {
+            self.look_at_questions()?;
+            return Ok(true);
+        }
+        if now < self.tender.next_typing {
+            return Ok(false);
+        }
+        let Some((channel, thread)) = self.tender.places.pop_front() else {
+            return Ok(false);
+        };
+        self.tender.next_typing = now + APART;
+        if let Err(error) = self.client.typing(&channel, &thread) {
+            debug!("no typing in {channel}: {error}");
+            if let ApiError::RateLimited(_) | ApiError::Unreachable(_) = error {
+                self.tender.places.clear();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Where "typing" is to be shown in this round, and which questions are to be looked at.
+    fn plan_round(&mut self) {
+        let state = &self.store.state;
+        let mut questions = Vec::new();
+        let mut places: Vec<Place> = Vec::new();
+        let mut add = |post: &Post| {
+            for place in self.places_of(post) {
+                if places.len() < PLACES && !places.contains(&place) {
+                    places.push(place);
+                }
+            }
+        };
+        for (id, answer) in &state.answers {
+            let Some(question) = &answer.live.question else {
+                continue;
+            };
+            let open = self.inbox.is_open(state, &answer.channel);
+            if matches!(answer.live.stage, Stage::Deliver(_)) {
+                continue;
+            }
+            if answer.live.began.is_some() {
+                questions.push(id.clone());
+            }
+            if open {
+                add(question);
+            }
+        }
+        let open = |post: &Post| self.inbox.is_open(state, &post.channel_id);
+        let waiting = self
+            .inbox
+            .waiting()
+            .filter(|it| it.decided && open(&it.post));
+        waiting.take(PLACES).for_each(|waiting| add(&waiting.post));
+        let idle = questions.is_empty() && places.is_empty();
+        self.tender.next_round = (!idle).then_some(self.now() + self.times.typing);
+        self.tender.places = places.into();
+        self.tender.questions = questions;
+    }
+
+    /// Where the author of `post` looks for "typing". A post at a channel's root opens a thread, which
+    /// its author may not have opened yet: clients show "typing" only where it was sent to.
+    fn places_of(&self, post: &Post) -> Vec<Place> {
+        let thread = super::take_up::root(&self.config, post);
+        let channel = (post.channel_id.clone(), PostId::default());
+        if thread.is_empty() {
+            vec![channel]
+        } else if post.root_id.is_empty() {
+            vec![channel, (post.channel_id.clone(), thread)]
+        } else {
+            vec![(post.channel_id.clone(), thread)]
+        }
+    }
+
+    /// Shows "typing" for a post that is taken up.
+    pub(super) fn type_for(&mut self, post: &Post) -> Result<(), ApiError> {
+        for (channel, thread) in self.places_of(post) {
+            self.client.typing(&channel, &thread)?;
+        }
+        let next = self.now() + self.times.typing;
+        self.tender.next_round.get_or_insert(next);
+        Ok(())
+    }
+
+    /// Looks at the questions of a round: all of them in one request where the server can do that.
+    fn look_at_questions(&mut self) -> Result<(), Trouble> {
+        if !self.tender.one_by_one {
+            let asked = std::mem::take(&mut self.tender.questions);
+            match self.client.posts_by_ids(&asked.iter().collect::<Vec<_>>()) {
+                Ok(posts) => {
+                    for id in asked {
+                        match posts.iter().find(|post| post.id == id) {
+                            Some(post) => self.look_at_question(&id, post.clone()),
+                            // It cannot be read any more, or it has left the server's index for a
+                            // moment: its own address tells.
+                            None => self.tender.questions.push(id),
+                        }
+                    }
+                    self.tender.one_by_one = !self.tender.questions.is_empty();
+                    return Ok(());
+                }
+                // Servers before 6.0.
+                Err(ApiError::Refused { status: 404, .. }) => {
+                    self.tender.one_by_one = true;
+                    self.tender.questions = asked;
+                }
+                Err(error) => return self.not_seen(error),
+            }
+        }
+        let Some(id) = self.tender.questions.pop() else {
+            return Ok(());
+        };
+        match self.look_again(&id) {
+            Ok(Some(post)) => self.look_at_question(&id, post),
+            Ok(None) => self.give_up(&id, "it was deleted, or cannot be read any more"),
+            Err(error) => self.not_seen(error)?,
+        }
+        Ok(())
+    }
+
+    /// A look that fails is made again in the next round.
+    fn not_seen(&mut self, error: ApiError) -> Result<(), Trouble> {
+        self.tender.questions.clear();
+        if !error.may_last() {
+            return Err(error.into());
+        }
+        self.outage.note(&error.into());
+        Ok(())
+    }
+
+    /// A question at work as it is at present: deleted, edited, or as it was.
+    fn look_at_question(&mut self, id: &PostId, post: Post) {
+        let Some(answer) = self.store.state.answers.get(id) else {
+            return;
+        };
+        let (Some(known), false) = (&answer.live.question, answer.draft.is_some()) else {
+            return;
+        };
+        if post.delete_at.0 > 0 {
+            self.give_up(id, "it was deleted while its answer was made");
+            return;
+        }
+        // `update_at` moves for many reasons.
+        let edited = post.message != known.message || post.file_ids != known.file_ids;
+        if !edited || answer.live.edits >= EDITS {
+            self.saw(id, None);
+            return;
+        }
+        let direct = self.inbox.is_direct(&self.store.state, &post.channel_id);
+        let verdict = filter::verdict(&post, direct, &self.me, &self.config.mattermost);
+        if let Verdict::Ignore(reason) = verdict {
+            super::tell_ignored(&post, reason);
+            self.handled(id);
+            return;
+        }
+        self.ask_anew(id, post);
+    }
+
+    /// A question was edited while its answer was made.
+    fn ask_anew(&mut self, id: &PostId, post: Post) {
+        let Some(answer) = self.store.state.answers.get_mut(id) else {
+            return;
+        };
+        let worker = answer.worker();
+        answer.live.edits += 1;
+        answer.live.stage = Stage::Ready;
+        answer.live.feeding = None;
+        worker.into_iter().for_each(|worker| self.desk.stop(worker));
+        self.tell_edited(id);
+        self.saw(id, Some(post));
+    }
+}

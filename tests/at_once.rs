@@ -1,0 +1,643 @@
+//! Several answers at once, in simulated time: whose turn it is, what people see meanwhile, and what
+//! becomes of an answer whose worker, question, channel or server is lost.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use prx::commands::run::Session;
+use prx::provider::Message;
+use serde_json::{Value, json};
+
+use support::bot::Stage;
+use support::clock::EPOCH_MS;
+use support::desk::{Play, question, says};
+use support::mattermost::{Act, Fault, Joining, Kind, Logged, api_path};
+
+const ECHO: &str = "default_provider = \"echo\"";
+const SECOND: u64 = 1000;
+
+/// A bot that has looked at everything once; everybody is allowed.
+fn at_work(more: &str) -> (Stage, Session) {
+    let stage = Stage::simulated();
+    stage.configure(ECHO, &format!("allowed_users = [\"*\"]\n{more}"));
+    stage.clock.advance(5 * SECOND);
+    let mut session = stage.start();
+    stage.run_for(&mut session, 90);
+    stage.world().log.clear();
+    (stage, session)
+}
+
+fn ask(stage: &Stage, text: &str) -> String {
+    stage.clock.advance(1);
+    stage.world().post(&stage.ann.id, &stage.channel, text)
+}
+
+fn ask_as(stage: &Stage, person: &str, text: &str) -> String {
+    stage.clock.advance(1);
+    stage.world().post(person, &stage.channel, text)
+}
+
+fn reply_to(stage: &Stage, root: &str, text: &str) -> String {
+    stage.clock.advance(1);
+    let mut world = stage.world();
+    world
+        .draft(&stage.ann.id, &stage.channel, text)
+        .root(root)
+        .post()
+}
+
+/// People who are in the channel.
+fn people(stage: &Stage, count: usize) -> Vec<String> {
+    let mut world = stage.world();
+    let people = (0..count).map(|number| {
+        let person = world.add_user(&format!("person{number}")).id;
+        world.join_team(&stage.team, &person);
+        world.add_member(&stage.channel, &person, Joining::Silently);
+        person
+    });
+    people.collect()
+}
+
+/// A second channel with Ann and the bot in it.
+fn another_channel(stage: &Stage, name: &str) -> String {
+    let mut world = stage.world();
+    let channel = world.add_channel(&stage.team, name, Kind::Open);
+    world.add_member(&channel, &stage.ann.id, Joining::Joined);
+    world.add_member(&channel, &stage.bot.id, Joining::Joined);
+    channel
+}
+
+/// When a question got its answer, in milliseconds after it was asked.
+fn waited(stage: &Stage, question: &str) -> u64 {
+    let world = stage.world();
+    let asked = world.post_by_id(question).create_at;
+    let answers = world.own_answers(&stage.bot.id, question);
+    assert_eq!(answers.len(), 1, "answers to {question}");
+    answers[0].create_at - asked
+}
+
+fn typings(stage: &Stage) -> Vec<(u64, String)> {
+    let world = stage.world();
+    let calls = world
+        .log
+        .iter()
+        .filter(|call| call.target.ends_with("/typing"));
+    let place = |call: &Logged| {
+        let body: Value = serde_json::from_str(&call.body).expect("JSON");
+        body["parent_id"].as_str().unwrap_or_default().to_owned()
+    };
+    calls.map(|call| (call.at_ms, place(call))).collect()
+}
+
+fn state(stage: &Stage) -> Value {
+    serde_json::from_slice(&fs::read(stage.state_path()).expect("a state file")).expect("JSON")
+}
+
+#[test]
+fn eight_people_at_once_wait_for_one_answer_or_two() {
+    for (at_once, most_ms, beside) in [(8, 6_500, 8), (4, 11_000, 4), (1, 42_000, 1)] {
+        let (stage, mut session) = at_work(&format!("answers_at_once = {at_once}"));
+        stage.desk.takes(5_000);
+        let questions: Vec<String> = people(&stage, 8)
+            .iter()
+            .map(|person| ask_as(&stage, person, "what is new?"))
+            .collect();
+        stage.run_for(&mut session, 60);
+        let slowest = questions
+            .iter()
+            .map(|question| waited(&stage, question))
+            .max();
+        assert!(slowest <= Some(most_ms), "{at_once}: {slowest:?}");
+        let starts = stage.desk.starts();
+        let most = starts.iter().map(|start| start.beside + 1).max();
+        assert_eq!(most, Some(beside), "{at_once}");
+    }
+}
+
+#[test]
+fn everybody_who_waits_sees_typing_in_the_channel_and_in_the_thread() {
+    let (stage, mut session) = at_work("answers_at_once = 2");
+    stage.desk.takes(9_000);
+    let people = people(&stage, 6);
+    let begun = EPOCH_MS + stage.clock.elapsed_ms();
+    let questions: Vec<String> = people
+        .iter()
+        .map(|person| ask_as(&stage, person, "what is new?"))
+        .collect();
+    stage.run_for(&mut session, 60);
+    let typings = typings(&stage);
+    for place in questions.iter().chain([&String::new()]) {
+        let at: Vec<u64> = typings
+            .iter()
+            .filter(|(_, to)| to == place)
+            .map(|(at, _)| *at)
+            .collect();
+        assert!(
+            at[0] < begun + 6_000,
+            "{place:?}: first at {}",
+            at[0] - begun
+        );
+        let apart = at.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(apart <= Some(6_000), "{place:?}: {apart:?} apart");
+    }
+    for second in 0..60 {
+        let from = begun + second * SECOND;
+        let count = typings
+            .iter()
+            .filter(|(at, _)| (from..from + SECOND).contains(at))
+            .count();
+        // One pair of "typing" for each answer taken up comes on top of the five.
+        assert!(count <= 5 + 4, "{count} in second {second}");
+    }
+}
+
+#[test]
+fn a_reply_is_typed_for_in_its_thread_only() {
+    let (stage, mut session) = at_work("");
+    let root = stage
+        .world()
+        .post(&stage.eve.id, &stage.channel, "a root by another");
+    stage.run_for(&mut session, 10);
+    stage.world().log.clear();
+    stage.desk.takes(9_000);
+    reply_to(&stage, &root, "what is new?");
+    stage.run_for(&mut session, 20);
+    let typings = typings(&stage);
+    assert!(typings.len() >= 3, "{typings:?}");
+    assert!(
+        typings.iter().all(|(_, place)| *place == root),
+        "{typings:?}"
+    );
+}
+
+#[test]
+fn a_conversation_is_answered_one_question_after_the_other_and_tells_the_later_one_the_earlier() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(5_000);
+    let root = ask(&stage, "first");
+    stage.run_for(&mut session, 2);
+    let second = reply_to(&stage, &root, "second");
+    let elsewhere = ask(&stage, "elsewhere");
+    stage.run_for(&mut session, 30);
+    let starts = stage.desk.starts();
+    let order: Vec<&str> = starts.iter().map(|start| start.post.as_str()).collect();
+    assert_eq!(order, [root.as_str(), &elsewhere, &second]);
+    assert_eq!(starts[1].beside, 1);
+    assert!(waited(&stage, &elsewhere) < 7_000);
+    assert!(stage.answers(&second)[0].contains("second"));
+}
+
+#[test]
+fn nobody_waits_for_one_person_who_asks_a_lot() {
+    let (stage, mut session) = at_work("answers_at_once = 2");
+    stage.desk.takes(5_000);
+    let people = people(&stage, 2);
+    let many: Vec<String> = (0..12)
+        .map(|number| ask_as(&stage, &people[0], &format!("{number}")))
+        .collect();
+    let other = ask_as(&stage, &people[1], "one question");
+    stage.run_for(&mut session, 60);
+    assert!(waited(&stage, &other) < 7_000);
+    many.iter().for_each(|question| {
+        waited(&stage, question);
+    });
+}
+
+#[test]
+fn the_polling_goes_on_while_answers_are_made() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(60_000);
+    ask(&stage, "a long one");
+    stage.run_for(&mut session, 50);
+    let world = stage.world();
+    let polls: Vec<u64> = world
+        .log
+        .iter()
+        .filter(|call| call.target.ends_with("/channels"))
+        .map(|call| call.at_ms)
+        .collect();
+    let apart = polls.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(
+        polls.len() >= 48 && apart <= Some(1_100),
+        "{} polls, {apart:?}",
+        polls.len()
+    );
+}
+
+#[test]
+fn a_question_deleted_while_its_answer_is_made_ends_the_worker_and_gets_nothing() {
+    // On a server that shows several posts at once, and on one that does not.
+    for version in [
+        support::mattermost::Version::V11_6,
+        support::mattermost::Version::V5_37,
+    ] {
+        let clock = support::clock::SimClock::new();
+        let time = support::clock::Time::Sim(clock.clone());
+        let stage = Stage::new(time, clock, version);
+        stage.configure(ECHO, "");
+        let mut session = stage.start();
+        stage.run_for(&mut session, 90);
+        stage.desk.takes(60_000);
+        let question = ask(&stage, "never mind");
+        let kept = ask(&stage, "this one stays");
+        stage.run_for(&mut session, 10);
+        stage.world().delete(&question);
+        stage.run_for(&mut session, 6);
+        assert_eq!(stage.desk.stopped(), 1);
+        stage.run_for(&mut session, 90);
+        assert!(stage.answers(&question).is_empty());
+        assert_eq!(stage.answers(&kept).len(), 1);
+    }
+}
+
+#[test]
+fn a_question_edited_while_its_answer_is_made_is_answered_as_it_is_then() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(20_000);
+    let question = ask(&stage, "what is the capitol?");
+    stage.run_for(&mut session, 10);
+    stage.world().edit(&question, "what is the capital?");
+    // A reaction moves `update_at` as well.
+    stage.run_for(&mut session, 10);
+    stage.world().react(&stage.eve.id, &question, "eyes");
+    stage.run_for(&mut session, 40);
+    assert_eq!(stage.answers(&question), ["You said: what is the capital?"]);
+    let asked: Vec<String> = stage
+        .desk
+        .starts()
+        .into_iter()
+        .map(|start| start.asked)
+        .collect();
+    assert_eq!(asked, ["what is the capitol?", "what is the capital?"]);
+}
+
+#[test]
+fn a_question_that_is_edited_again_and_again_is_asked_anew_three_times() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(20_000);
+    let question = ask(&stage, "text 0");
+    for number in 1..8 {
+        stage.run_for(&mut session, 8);
+        stage.world().edit(&question, &format!("text {number}"));
+    }
+    stage.run_for(&mut session, 60);
+    assert_eq!(stage.desk.starts().len(), 4);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_and_after_three_deaths_there_is_an_apology() {
+    for (deaths, counts, apology) in [
+        (1, true, false),
+        (2, true, false),
+        (3, true, true),
+        (9, false, false),
+    ] {
+        let (stage, mut session) = at_work("");
+        let mut left = deaths;
+        stage.desk.script(move |job| match question(job).as_str() {
+            "poison" if left > 0 => {
+                left -= 1;
+                Some(vec![(100, Play::Dies(counts))])
+            }
+            text => Some(says(&format!("You said: {text}"), 3_000)),
+        });
+        let poison = ask(&stage, "poison");
+        let other = ask(&stage, "harmless");
+        stage.run_for(&mut session, 60);
+        let answer = stage.answers(&poison).concat();
+        assert_eq!(
+            answer.contains("I have stopped trying"),
+            apology,
+            "{deaths} {counts}: {answer}"
+        );
+        assert_eq!(stage.answers(&other), ["You said: harmless"]);
+        let alone = stage.desk.starts();
+        let alone = alone.iter().filter(|start| start.post == poison).nth(2);
+        assert!(
+            alone.is_none_or(|start| start.beside == 0 || !counts),
+            "{deaths}"
+        );
+    }
+}
+
+#[test]
+fn workers_that_cannot_be_started_cost_nobody_an_answer() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(1_000);
+    stage.desk.refuse(6);
+    let questions = [ask(&stage, "one"), ask(&stage, "two")];
+    stage.run_for(&mut session, 120);
+    for question in &questions {
+        assert!(stage.answers(question)[0].starts_with("You said"));
+    }
+}
+
+#[test]
+fn an_answer_whose_post_is_lost_again_and_again_holds_up_nobody() {
+    // By a server that resets, and by one that fails.
+    for fault in [Fault::Reset, Fault::Html(502)] {
+        let (stage, mut session) = at_work("");
+        let other = another_channel(&stage, "other");
+        stage.run_for(&mut session, 90);
+        stage.desk.takes(2_000);
+        let channel = stage.channel.clone();
+        stage.mattermost.on_request(move |request, _| {
+            let body = String::from_utf8_lossy(&request.body);
+            match request.method == "POST"
+                && api_path(request) == "posts"
+                && body.contains(&channel)
+            {
+                true => Act::Instead(fault.clone()),
+                false => Act::Serve,
+            }
+        });
+        let lost = ask(&stage, "into the void");
+        for _ in 0..10 {
+            stage.run_for(&mut session, 20);
+            let question = stage.world().post(&stage.ann.id, &other, "and here?");
+            stage.run_for(&mut session, 10);
+            assert!(waited(&stage, &question) < 4_500);
+        }
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 130);
+        assert_eq!(stage.answers(&lost).len(), 1);
+    }
+}
+
+#[test]
+fn two_answers_whose_fate_is_unclear_are_each_posted_once() {
+    let (stage, mut session) = at_work("");
+    let taken = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+    let counted = taken.clone();
+    let listing = Arc::new(AtomicBool::new(true));
+    let hidden = listing.clone();
+    // The server takes each post once and never says so; it shows nothing for ten minutes.
+    stage.mattermost.on_request(move |request, _| {
+        let is_post = request.method == "POST" && api_path(request) == "posts";
+        if is_post {
+            let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+            let question = body["props"]["prx"]["in_reply_to"].to_string();
+            *counted.lock().expect("a lock").entry(question).or_default() += 1;
+            return Act::ServeThen(Fault::Html(502));
+        }
+        let reads = request.method == "GET" && request.target.contains("/posts?");
+        match reads && hidden.load(Ordering::SeqCst) {
+            true => Act::Instead(Fault::Html(502)),
+            false => Act::Serve,
+        }
+    });
+    let questions = [ask(&stage, "one"), ask(&stage, "two")];
+    // They are read before the server hides everything.
+    listing.store(false, Ordering::SeqCst);
+    stage.run_for(&mut session, 2);
+    listing.store(true, Ordering::SeqCst);
+    stage.run_for(&mut session, 600);
+    listing.store(false, Ordering::SeqCst);
+    stage.run_for(&mut session, 200);
+    for question in &questions {
+        assert_eq!(stage.answers(question).len(), 1);
+    }
+}
+
+#[test]
+fn an_outage_of_posting_does_not_buy_answer_after_answer() {
+    let (stage, mut session) = at_work("answers_at_once = 3");
+    stage.desk.takes(500);
+    stage.mattermost.on_request(|request, _| {
+        match request.method == "POST" && api_path(request) == "posts" {
+            true => Act::Instead(Fault::Error(500, "app.post.save.app_error")),
+            false => Act::Serve,
+        }
+    });
+    let people = people(&stage, 20);
+    let questions: Vec<String> = people
+        .iter()
+        .map(|person| ask_as(&stage, person, "what is new?"))
+        .collect();
+    stage.run_for(&mut session, 120);
+    assert!(
+        stage.desk.starts().len() <= 5,
+        "{}",
+        stage.desk.starts().len()
+    );
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 200);
+    for question in &questions {
+        assert_eq!(stage.answers(question).len(), 1);
+    }
+}
+
+#[test]
+fn a_channel_that_is_left_takes_its_answers_along() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(30_000);
+    let question = ask(&stage, "still there?");
+    stage.run_for(&mut session, 5);
+    stage
+        .world()
+        .remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
+    stage.run_for(&mut session, 10);
+    assert_eq!(stage.desk.stopped(), 1);
+    assert!(state(&stage).get("answers").is_none(), "{}", state(&stage));
+    stage.run_for(&mut session, 60);
+    assert!(stage.answers(&question).is_empty());
+}
+
+#[test]
+fn a_slow_answer_does_not_make_every_read_reach_back_to_it() {
+    let (stage, mut session) = at_work("");
+    stage.desk.script(|job| {
+        let ms = if question(job) == "slow" {
+            250_000
+        } else {
+            100
+        };
+        Some(says("done", ms))
+    });
+    let slow = ask(&stage, "slow");
+    stage.run_for(&mut session, 200);
+    stage.world().log.clear();
+    ask(&stage, "quick");
+    stage.run_for(&mut session, 5);
+    let asked = stage.world().post_by_id(&slow).create_at;
+    let world = stage.world();
+    let since = world
+        .log
+        .iter()
+        .filter_map(|call| call.target.split_once("since="));
+    let since = since.map(|(_, rest)| {
+        rest.chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+    });
+    let oldest = since
+        .filter_map(|text| text.parse::<u64>().ok())
+        .min()
+        .expect("a read");
+    drop(world);
+    assert!(
+        oldest > asked - 61_000,
+        "reads reach back to {} ms before it",
+        asked.saturating_sub(oldest)
+    );
+    stage.run_for(&mut session, 100);
+    assert_eq!(stage.answers(&slow).len(), 1);
+}
+
+/// The text of an answer of so many parts, told apart by `mark`.
+fn text_of(parts: usize, mark: &str) -> String {
+    let part = |number: usize| format!("{mark} {number} {}", "word ".repeat(60).trim_end());
+    let parts: Vec<String> = (0..parts).map(part).collect();
+    parts.join("\n\n")
+}
+
+#[test]
+fn all_parts_of_an_answer_are_of_one_generation_whatever_happens_between_them() {
+    // How many parts the second model's answer would have, and whether the bot is killed or started
+    // anew in between.
+    for second in [4, 3, 2, 1] {
+        for killed in [true, false] {
+            let (stage, mut session) = at_work("");
+            stage.world().knobs.max_post_size = 400;
+            drop(session);
+            session = stage.start();
+            let mut answers = vec![text_of(second, "second"), text_of(3, "first")];
+            stage.desk.script(move |_| {
+                let text = answers.pop().unwrap_or_else(|| "no more".into());
+                Some(says(&text, 1_000))
+            });
+            let (mut posts, refusing) = (0, Arc::new(AtomicBool::new(true)));
+            let refuses = refusing.clone();
+            stage.mattermost.on_request(move |request, _| {
+                if request.method == "POST" && api_path(request) == "posts" {
+                    posts += 1;
+                    if posts > 1 && refuses.load(Ordering::SeqCst) {
+                        return Act::Instead(Fault::Error(
+                            403,
+                            "api.context.permissions.app_error",
+                        ));
+                    }
+                }
+                Act::Serve
+            });
+            let question = ask(&stage, "tell me");
+            stage.run_for(&mut session, 20);
+            assert_eq!(stage.answers(&question).len(), 1);
+            if !killed {
+                session.end();
+            }
+            drop(session);
+            session = stage.start();
+            stage.run_for(&mut session, 100);
+            refusing.store(false, Ordering::SeqCst);
+            stage.run_for(&mut session, 300);
+            let answer = stage.answers(&question);
+            assert_eq!(answer.len(), 3, "{second} {killed}: {answer:?}");
+            assert!(
+                answer.iter().all(|part| part.starts_with("first")),
+                "{answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_an_older_version_had_under_way_is_taken_over() {
+    let draft = |unsent: bool| {
+        json!({"root": "", "parts": ["from before"], "nonce": "0123456789abcdef", "apology": false,
+               "unsent": unsent})
+    };
+    for (name, attempts, draft, expected) in [
+        ("begun", 1, Value::Null, "You said: what is new?"),
+        ("begun twice", 2, Value::Null, "You said: what is new?"),
+        ("begun three times", 3, Value::Null, "I have stopped trying"),
+        ("made", 1, draft(true), "from before"),
+        ("perhaps sent", 1, draft(false), "from before"),
+    ] {
+        let (stage, session) = at_work("");
+        drop(session);
+        let question = ask(&stage, "what is new?");
+        let mut state = state(&stage);
+        state["journal"] = json!({
+            "post": question, "channel": stage.channel, "attempts": attempts,
+            "create_at": stage.world().post_by_id(&question).create_at,
+        });
+        if !draft.is_null() {
+            state["journal"]["draft"] = draft;
+        }
+        fs::write(stage.state_path(), state.to_string()).expect("a state file");
+        let mut session = stage.start();
+        stage.run_for(&mut session, 90);
+        let answers = stage.answers(&question);
+        assert_eq!(answers.len(), 1, "{name}");
+        assert!(answers[0].contains(expected), "{name}: {answers:?}");
+        let state = self::state(&stage);
+        assert!(
+            state.get("journal").is_none() && state.get("answers").is_none(),
+            "{name}: {state}"
+        );
+    }
+}
+
+#[test]
+fn a_question_that_is_gone_when_the_bot_comes_back_is_left_alone() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(30_000);
+    let question = ask(&stage, "never mind");
+    stage.run_for(&mut session, 5);
+    drop(session);
+    stage.world().delete(&question);
+    let mut session = stage.start();
+    stage.run_for(&mut session, 60);
+    assert!(stage.answers(&question).is_empty());
+    assert!(state(&stage).get("answers").is_none());
+    assert_eq!(stage.desk.starts().len(), 1);
+}
+
+#[test]
+fn a_backlog_is_read_on_while_few_posts_wait() {
+    let (stage, session) = at_work("");
+    drop(session);
+    stage.clock.advance(3600 * SECOND);
+    let people = people(&stage, 1);
+    stage
+        .world()
+        .post_many(&people[0], &stage.channel, 1_300, 100);
+    stage.desk.takes(100);
+    let mut session = stage.start();
+    stage.run_for(&mut session, 400);
+    let world = stage.world();
+    let questions = world.posts_in(&stage.channel);
+    let questions = questions.iter().filter(|post| post.user_id == people[0]);
+    let answered = questions.filter(|post| world.own_answers(&stage.bot.id, &post.id).len() == 1);
+    assert_eq!(answered.count(), 1_300);
+}
+
+/// What a worker is told is what a job holds: nothing of it is the token.
+#[test]
+fn no_worker_is_told_the_bots_token() {
+    let (stage, mut session) = at_work("");
+    let seen = Arc::new(Mutex::new(String::new()));
+    let told = seen.clone();
+    stage.desk.script(move |job| {
+        let texts: Vec<&str> = job
+            .conversation
+            .iter()
+            .map(|it: &Message| it.content.as_str())
+            .collect();
+        *told.lock().expect("a lock") = format!("{job:?} {}", texts.concat());
+        None
+    });
+    ask(&stage, "what is new?");
+    stage.run_for(&mut session, 5);
+    let seen = seen.lock().expect("a lock");
+    assert!(
+        seen.contains("what is new?") && !seen.contains(&stage.bot.token),
+        "{seen}"
+    );
+}

@@ -1,0 +1,254 @@
+//! A desk in the test's own process: workers that take simulated time, and say what a script tells.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use prx::desk::{Desk, Job, News, WorkerId};
+use prx::provider::{self, Answer, Fact, Listener, Question};
+use prx::times::Sleep;
+
+use super::wire::lock;
+
+/// What a worker does, and how long after its start, in milliseconds of the test's clock.
+pub type Script = Vec<(u64, Play)>;
+
+/// One thing that a worker does.
+#[derive(Clone, Debug)]
+pub enum Play {
+    /// It has written this much more.
+    Text(String),
+    /// It is done, with all that it wrote.
+    Done,
+    /// It ends without a word; the flag: as a death that counts.
+    Dies(bool),
+    TimesOut,
+}
+
+/// A worker's whole work: `text` after `ms`.
+pub fn says(text: &str, ms: u64) -> Script {
+    vec![(ms, Play::Text(text.to_owned())), (ms, Play::Done)]
+}
+
+/// A worker that was started.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub post: String,
+    pub at_ms: u64,
+    /// How many others were at work.
+    pub beside: usize,
+    /// The last message that it was told.
+    pub asked: String,
+}
+
+type Author = Box<dyn FnMut(&Job) -> Option<Script> + Send>;
+
+/// What a test tells its desk, and what it learns from it. Clones share it.
+#[derive(Clone, Default)]
+pub struct Control(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    author: Option<Author>,
+    starts: Vec<Start>,
+    stopped: usize,
+    /// So many starts fail.
+    refused: usize,
+}
+
+impl Control {
+    /// Has every worker do what `author` says; nothing: what the configured provider says, at once.
+    pub fn script(&self, author: impl FnMut(&Job) -> Option<Script> + Send + 'static) {
+        self.inner().author = Some(Box::new(author));
+    }
+
+    /// Has every worker repeat the question, after `ms`.
+    pub fn takes(&self, ms: u64) {
+        self.script(move |job| Some(says(&format!("You said: {}", question(job)), ms)));
+    }
+
+    /// Lets so many starts fail.
+    pub fn refuse(&self, count: usize) {
+        self.inner().refused = count;
+    }
+
+    pub fn starts(&self) -> Vec<Start> {
+        self.inner().starts.clone()
+    }
+
+    /// How many workers were stopped while they were at work.
+    pub fn stopped(&self) -> usize {
+        self.inner().stopped
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.0)
+    }
+}
+
+/// The text of the question that a worker is asked.
+pub fn question(job: &Job) -> String {
+    let last = job.conversation.last();
+    last.map_or(String::new(), |message| message.content.clone())
+}
+
+/// The desk.
+pub struct TestDesk {
+    clock: Rc<dyn Sleep>,
+    control: Control,
+    last: WorkerId,
+    /// What is still to happen, by the time at which it does and its number.
+    queue: BTreeMap<(Duration, u64), (WorkerId, Play)>,
+    at_work: BTreeMap<WorkerId, String>,
+    number: u64,
+    /// What the configured provider said, at once.
+    said: Vec<(WorkerId, News)>,
+    facts: Vec<Fact>,
+}
+
+impl TestDesk {
+    pub fn new(clock: Rc<dyn Sleep>, control: Control) -> TestDesk {
+        TestDesk {
+            clock,
+            control,
+            last: 0,
+            queue: BTreeMap::new(),
+            at_work: BTreeMap::new(),
+            number: 0,
+            said: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
+
+    fn ask(&mut self, job: &Job) -> News {
+        struct Ear<'a>(&'a dyn Sleep, &'a mut Vec<Fact>);
+        impl Listener for Ear<'_> {
+            fn text(&mut self, _: &str) {}
+            fn start_over(&mut self) {}
+            fn learned(&mut self, fact: Fact) {
+                self.1.push(fact);
+            }
+            fn note(&mut self, _: &str) {}
+            fn wait(&mut self, duration: Duration) {
+                self.0.sleep(duration);
+            }
+        }
+        let known = self.facts.clone();
+        let question = Question {
+            conversation: &job.conversation,
+            images: &[],
+            model: job.model.as_deref(),
+            bot_name: &job.bot_name,
+            several_speakers: job.several_speakers,
+            time_left: job.time_left,
+        };
+        let mut ear = Ear(&*self.clock, &mut self.facts);
+        match provider::ask(&job.provider, &known, &question, &mut ear) {
+            Ok(answer) => News::Done(answer),
+            Err(error) => News::Failed {
+                class: error.class,
+                person: error.for_person().to_owned(),
+                line: error.to_string(),
+            },
+        }
+    }
+
+    fn happen(&mut self, worker: WorkerId, play: Play) -> Option<News> {
+        let written = self.at_work.get_mut(&worker)?;
+        match play {
+            Play::Text(more) => {
+                written.push_str(&more);
+                Some(News::Grew)
+            }
+            Play::Done => {
+                let answer = Answer {
+                    text: written.clone(),
+                    by: "a script".into(),
+                    ..Answer::default()
+                };
+                Some(News::Done(answer))
+            }
+            Play::Dies(counts) => {
+                self.at_work.remove(&worker);
+                Some(News::Died("signal 9".into(), counts))
+            }
+            Play::TimesOut => {
+                self.at_work.remove(&worker);
+                Some(News::TimedOut)
+            }
+        }
+    }
+}
+
+impl Desk for TestDesk {
+    fn start(&mut self, job: Job) -> io::Result<WorkerId> {
+        let now = self.clock.now();
+        let mut inner = self.control.inner();
+        if inner.refused > 0 {
+            inner.refused -= 1;
+            return Err(io::Error::from_raw_os_error(11));
+        }
+        inner.starts.push(Start {
+            post: job.post.to_string(),
+            at_ms: now.as_millis() as u64,
+            beside: self.at_work.len(),
+            asked: question(&job),
+        });
+        let script = inner.author.as_mut().and_then(|author| author(&job));
+        drop(inner);
+        self.last += 1;
+        self.at_work.insert(self.last, String::new());
+        match script {
+            Some(script) => {
+                for (ms, play) in script {
+                    self.number += 1;
+                    let due = now + Duration::from_millis(ms);
+                    self.queue.insert((due, self.number), (self.last, play));
+                }
+            }
+            None => {
+                let said = self.ask(&job);
+                self.said.push((self.last, said));
+            }
+        }
+        Ok(self.last)
+    }
+
+    fn text(&self, worker: WorkerId) -> &str {
+        self.at_work.get(&worker).map_or("", String::as_str)
+    }
+
+    fn hear(&mut self) -> Vec<(WorkerId, News)> {
+        let now = self.clock.now();
+        let mut heard = std::mem::take(&mut self.said);
+        while let Some(entry) = self.queue.first_entry()
+            && entry.key().0 <= now
+        {
+            let (worker, play) = entry.remove();
+            let news = self.happen(worker, play);
+            heard.extend(news.map(|news| (worker, news)));
+        }
+        heard
+    }
+
+    fn stop(&mut self, worker: WorkerId) {
+        if self.at_work.remove(&worker).is_some() {
+            let done = self.queue.values().all(|(of, _)| *of != worker);
+            self.control.inner().stopped += usize::from(!done);
+        }
+        self.queue.retain(|_, (of, _)| *of != worker);
+    }
+
+    fn stop_all(&mut self) {
+        self.at_work.clear();
+        self.queue.clear();
+    }
+
+    fn rest(&mut self, until: Duration) {
+        let next = self.queue.first_key_value().map(|((due, _), _)| *due);
+        let until = next.map_or(until, |due| due.min(until));
+        self.clock.sleep(until.saturating_sub(self.clock.now()));
+    }
+}
