@@ -1,7 +1,7 @@
 //! Which known word somebody meant: for mistyped keys, providers, commands and flags.
 
 /// The word of `known` that takes the fewest single typos to become `word`, if `typos` are enough.
-pub fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     known: impl IntoIterator<Item = &'a str>,
     typos: usize,

@@ -3,7 +3,7 @@
 use crate::text::Problem;
 
 /// `text` as the start of every request's URL, without trailing slashes; a problem never quotes it.
-pub fn http_url(text: &str) -> Result<String, Problem> {
+pub(crate) fn http_url(text: &str) -> Result<String, Problem> {
     let text = text.trim();
     let fail = |what: &str, fix: &str| Err(Problem::new(what, fix));
     if text.is_empty() {

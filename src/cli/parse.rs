@@ -123,12 +123,12 @@ impl Given {
     }
 
     /// Whether the option is there.
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.value(name).is_some()
     }
 
     /// The value of the option; of several, the last.
-    pub fn value(&self, name: &str) -> Option<&OsStr> {
+    pub(super) fn value(&self, name: &str) -> Option<&OsStr> {
         let mut options = self.options.iter().rev();
         Some(&options.find(|(option, _)| option.name == name)?.1)
     }

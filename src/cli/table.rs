@@ -9,35 +9,35 @@ use crate::commands::send::Letter;
 /// A command of the command line.
 pub(super) struct Spec {
     /// One word or two.
-    pub name: &'static str,
-    pub aliases: &'static [&'static str],
+    pub(super) name: &'static str,
+    pub(super) aliases: &'static [&'static str],
     /// What may follow the name.
-    pub operands: &'static [Operand],
-    pub summary: &'static str,
+    pub(super) operands: &'static [Operand],
+    pub(super) summary: &'static str,
     /// Besides those of every command.
-    pub options: &'static [Opt],
-    pub example: &'static str,
+    pub(super) options: &'static [Opt],
+    pub(super) example: &'static str,
     /// What is said of an operand too many, besides that it is one.
-    pub hint: &'static str,
+    pub(super) hint: &'static str,
     /// Of the options and the operands.
-    pub action: fn(&Given, &[&str]) -> Result<Action, UsageError>,
+    pub(super) action: fn(&Given, &[&str]) -> Result<Action, UsageError>,
 }
 
 /// What may follow a command's name.
 pub(super) struct Operand {
     /// In capitals, in brackets if it may be left out.
-    pub usage: &'static str,
+    pub(super) usage: &'static str,
     /// The words that it can be; empty: any.
-    pub words: &'static [&'static str],
+    pub(super) words: &'static [&'static str],
 }
 
 /// An option. One name means the same in all commands that have it.
 pub(super) struct Opt {
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// A dash and a letter, or empty.
-    pub short: &'static str,
-    pub value: Value,
-    pub summary: &'static str,
+    pub(super) short: &'static str,
+    pub(super) value: Value,
+    pub(super) summary: &'static str,
 }
 
 /// What follows an option.
@@ -52,7 +52,7 @@ pub(super) enum Value {
 
 impl Value {
     /// What stands for the value in the help; empty: there is none.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Value::None => "",
             Value::File => "FILE",
@@ -269,17 +269,17 @@ const fn text(name: &'static str, value: &'static str, summary: &'static str) ->
 
 impl Spec {
     /// The name, then the aliases.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         [self.name].into_iter().chain(self.aliases.iter().copied())
     }
 
     /// The options that the command takes: its own, then every command's.
-    pub fn all_options(&self) -> impl Iterator<Item = &'static Opt> {
+    pub(super) fn all_options(&self) -> impl Iterator<Item = &'static Opt> {
         self.options.iter().chain(GLOBAL_OPTIONS)
     }
 
     /// The name and what may follow it.
-    pub fn usage(&self) -> String {
+    pub(super) fn usage(&self) -> String {
         let mut usage = self.name.to_owned();
         for operand in self.operands {
             usage += &format!(" {}", operand.usage);

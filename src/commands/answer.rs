@@ -19,7 +19,7 @@ const TOO_DEEP: u32 = 3;
 
 /// What is on standard input, and what is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// A person's text; the answer is printed.
     Text,
     /// `{"messages": [...]}`, as programs of `provider_command` get it; the answer is printed.
@@ -29,7 +29,7 @@ pub enum Mode {
 }
 
 /// Answers what standard input says.
-pub fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
+pub(crate) fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
     let depth = provider::depth();
     if depth >= TOO_DEEP {
         return Err(Exit::Failure(format!(

@@ -10,11 +10,11 @@ use crate::text::wrap;
 /// The column in which details begin.
 const INDENT: usize = 16;
 /// Prose is wrapped here on a terminal, whose real width only the terminal knows.
-pub const WIDTH: usize = 80;
+pub(crate) const WIDTH: usize = 80;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub(crate) enum Status {
     Ok,
     Warning,
     Failure,
@@ -30,7 +30,7 @@ struct Check {
 }
 
 /// The checks so far: printed as they come, or at the end as JSON.
-pub struct Report {
+pub(crate) struct Report {
     checks: Vec<Check>,
     json: bool,
     width: usize,
@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(json: bool) -> Report {
+    pub(crate) fn new(json: bool) -> Report {
         let terminal = io::stdout().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Report {
@@ -49,15 +49,25 @@ impl Report {
         }
     }
 
-    pub fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
+    pub(crate) fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
         self.add(check, Status::Ok, detail.into(), String::new());
     }
 
-    pub fn warn(&mut self, check: &'static str, detail: impl Into<String>, fix: impl Into<String>) {
+    pub(crate) fn warn(
+        &mut self,
+        check: &'static str,
+        detail: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
         self.add(check, Status::Warning, detail.into(), fix.into());
     }
 
-    pub fn fail(&mut self, check: &'static str, detail: impl Into<String>, fix: impl Into<String>) {
+    pub(crate) fn fail(
+        &mut self,
+        check: &'static str,
+        detail: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
         self.add(check, Status::Failure, detail.into(), fix.into());
     }
 
@@ -78,7 +88,7 @@ impl Report {
     }
 
     /// Ends the report, as JSON if that was asked for.
-    pub fn finish(&self) -> Result<(), Exit> {
+    pub(crate) fn finish(&self) -> Result<(), Exit> {
         if !self.json {
             return Ok(());
         }
@@ -87,13 +97,13 @@ impl Report {
         print(&(json + "\n"))
     }
 
-    pub fn failures(&self) -> usize {
+    pub(crate) fn failures(&self) -> usize {
         let failed = |check: &&Check| check.status == Status::Failure;
         self.checks.iter().filter(failed).count()
     }
 
     /// Whether one of the checks of that name failed.
-    pub fn failed(&self, name: &str) -> bool {
+    pub(crate) fn failed(&self, name: &str) -> bool {
         let mut checks = self.checks.iter();
         checks.any(|check| check.check == name && check.status == Status::Failure)
     }

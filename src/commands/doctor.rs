@@ -1,8 +1,8 @@
 //! `prx channel doctor`: what keeps the bot from answering, and what to do about it. It posts nothing,
 //! changes nothing and spends no tokens (but one question's with `--ask`).
 
-pub mod model;
-pub mod place;
+pub(crate) mod model;
+pub(crate) mod place;
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -20,14 +20,14 @@ use crate::times::Times;
 use place::Place;
 
 /// Where most settings stand.
-pub const BELOW: &str = "write below [channels_config.mattermost] in the config file:";
+pub(crate) const BELOW: &str = "write below [channels_config.mattermost] in the config file:";
 /// What to do about a line of the config file that nothing better is known of.
 const CORRECT: &str = "correct that line of the config file";
 /// So many names are shown of a list.
 const NAMES: usize = 5;
 
 /// Checks everything in the order in which it is needed.
-pub fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit> {
+pub(crate) fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit> {
     let mut report = Report::new(json);
     let environment = |name: &str| std::env::var(name).ok();
     let config = match config::load(config_path, &environment) {
@@ -210,7 +210,12 @@ fn check_server(report: &mut Report, config: &Config) -> Option<Client> {
 }
 
 /// Whether a Mattermost answers at `url`; says so, or what else there is.
-pub fn server(report: &mut Report, agent: &Agent, url: &str, ca_file: Option<&Path>) -> bool {
+pub(crate) fn server(
+    report: &mut Report,
+    agent: &Agent,
+    url: &str,
+    ca_file: Option<&Path>,
+) -> bool {
     match lookup::ping(agent, url) {
         Ok(pong) => {
             let (version, took) = (pong.version, pong.took.as_millis());
@@ -291,7 +296,7 @@ fn authority_fix(authority: &str) -> String {
 }
 
 /// What to think of when a server on the same machine is not there.
-pub const LOCALHOST: &str = " (In a container, localhost is the container itself: write the \
+pub(crate) const LOCALHOST: &str = " (In a container, localhost is the container itself: write the \
                                     host's name, for Docker host.docker.internal, and start it with \
                                     --add-host=host.docker.internal:host-gateway.)";
 
@@ -314,7 +319,7 @@ fn check_token(report: &mut Report, config: &Config, client: &Client) -> Option<
 }
 
 /// Whose token it is, if anybody's; says so. `place`: where to put another.
-pub fn token(report: &mut Report, client: &Client, place: &str) -> Option<User> {
+pub(crate) fn token(report: &mut Report, client: &Client, place: &str) -> Option<User> {
     let make =
         "a system admin makes one: Integrations > Bot Accounts > the bot > Create New Token.";
     let me = match client.me() {

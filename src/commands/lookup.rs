@@ -18,13 +18,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const SUB_PATHS: [&str; 2] = ["/mattermost", "/chat"];
 
 /// A Mattermost that answers.
-pub struct Pong {
-    pub version: String,
-    pub took: Duration,
+pub(crate) struct Pong {
+    pub(crate) version: String,
+    pub(crate) took: Duration,
 }
 
 /// What there is instead of a Mattermost.
-pub enum NoPong {
+pub(crate) enum NoPong {
     Unreachable(Obstacle),
     /// Something answers that is not Mattermost's API.
     Other {
@@ -39,7 +39,7 @@ pub enum NoPong {
 
 /// What a redirect looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leads {
+pub(crate) enum Leads {
     /// The same call at another server.
     ToApi,
     /// Anything else, such as a page to log in.
@@ -57,7 +57,7 @@ impl NoPong {
 }
 
 /// Asks `url` whether it is a Mattermost, without a token.
-pub fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
+pub(crate) fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     let answer = match ping_once(agent, url) {
         // The first time has the name's lookup and the handshakes in it.
         Ok(_) => ping_once(agent, url),
@@ -183,14 +183,14 @@ fn other_paths(url: &str) -> Vec<String> {
 }
 
 /// A channel and the display name of its team; empty for a direct or group channel.
-pub struct Found {
-    pub channel: Channel,
-    pub team: String,
+pub(crate) struct Found {
+    pub(crate) channel: Channel,
+    pub(crate) team: String,
 }
 
 impl Found {
     /// For people.
-    pub fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         match self.channel.kind.as_str() {
             "D" => "a direct channel".into(),
             "G" => format!("the group {}", self.channel.display_name),
@@ -199,13 +199,13 @@ impl Found {
         }
     }
 
-    pub fn is_in_team(&self) -> bool {
+    pub(crate) fn is_in_team(&self) -> bool {
         !self.channel.team_id.is_empty()
     }
 }
 
 /// The channels that the bot is in.
-pub fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
+pub(crate) fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
     let teams = client.teams()?;
     let mut found: Vec<Found> = Vec::new();
     for team in &teams {
@@ -241,7 +241,7 @@ pub fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
 
 /// The channels that `text` may mean: `~name`, a name as it is shown, a link to the channel or to a
 /// post in it, or `@name` for the direct channel with a person. An id is not looked for.
-pub fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, ApiError> {
+pub(crate) fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, ApiError> {
     let text = text.trim();
     let path = text.split(['?', '#']).next().unwrap_or_default();
     let segments: Vec<&str> = match text.contains("://") {
@@ -301,7 +301,7 @@ fn direct(client: &Client, user: &str) -> Result<Vec<Found>, ApiError> {
 }
 
 /// The channel with its team's name.
-pub fn with_team(client: &Client, channel: Channel) -> Result<Found, ApiError> {
+pub(crate) fn with_team(client: &Client, channel: Channel) -> Result<Found, ApiError> {
     let team = client
         .teams()?
         .into_iter()
@@ -311,13 +311,13 @@ pub fn with_team(client: &Client, channel: Channel) -> Result<Found, ApiError> {
 }
 
 /// The person of that name, with or without `@`.
-pub fn find_user(client: &Client, name: &str) -> Result<Option<User>, ApiError> {
+pub(crate) fn find_user(client: &Client, name: &str) -> Result<Option<User>, ApiError> {
     let name = name.trim().trim_start_matches('@').to_lowercase();
     Ok(client.users_named(&[&name])?.into_iter().next())
 }
 
 /// The post that an id or a link to it names.
-pub fn post_id(text: &str) -> Option<PostId> {
+pub(crate) fn post_id(text: &str) -> Option<PostId> {
     let text = text.trim().split(['?', '#']).next()?;
     let last = text.trim_end_matches('/').rsplit('/').next()?;
     is_id(last).then(|| last.into())

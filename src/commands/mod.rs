@@ -1,13 +1,13 @@
 //! One file per command, and what they share.
 
-pub mod answer;
-pub mod check;
-pub mod doctor;
-pub mod init;
-pub mod lookup;
+pub(crate) mod answer;
+pub(crate) mod check;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod lookup;
 pub mod run;
 pub mod send;
-pub mod why;
+pub(crate) mod why;
 
 use std::io::{self, ErrorKind, Write};
 

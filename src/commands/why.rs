@@ -16,7 +16,7 @@ use crate::state::{self, Lock};
 use crate::times::Times;
 
 /// Explains what becomes of the post that `text` names, by id or link.
-pub fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
+pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
     let (config, client) = connect(config_path)?;
     let settings = &config.mattermost;
     let Some(id) = lookup::post_id(text) else {

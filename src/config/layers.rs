@@ -10,14 +10,14 @@ use super::table::{self, Kind, Setting};
 use crate::text::Problem;
 
 /// One parsed file.
-pub struct File<'a> {
-    pub path: &'a Path,
+pub(super) struct File<'a> {
+    pub(super) path: &'a Path,
     text: &'a str,
     table: DeTable<'a>,
 }
 
 impl<'a> File<'a> {
-    pub fn parse(path: &'a Path, text: &'a str) -> Result<File<'a>, ConfigError> {
+    pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<File<'a>, ConfigError> {
         match DeTable::parse(text) {
             Ok(table) => Ok(File {
                 path,
@@ -34,7 +34,7 @@ impl<'a> File<'a> {
         }
     }
 
-    pub fn place(&self, offset: usize) -> String {
+    pub(super) fn place(&self, offset: usize) -> String {
         format!(
             "{}:{}",
             self.path.display(),
@@ -44,19 +44,19 @@ impl<'a> File<'a> {
 }
 
 /// A table as all the files together give it: what a later file says holds.
-pub struct Table<'a> {
+pub(super) struct Table<'a> {
     /// Dotted, with a dot at its end; empty for the top level.
-    pub name: String,
+    pub(super) name: String,
     /// The name of its section in the table of settings.
     header: String,
     /// The config file.
     main: &'a File<'a>,
     /// The files that have the table, the last one first.
-    pub layers: Vec<(&'a File<'a>, &'a DeTable<'a>)>,
+    pub(super) layers: Vec<(&'a File<'a>, &'a DeTable<'a>)>,
 }
 
 impl<'a> Table<'a> {
-    pub fn top(files: &'a [File<'a>]) -> Option<Table<'a>> {
+    pub(super) fn top(files: &'a [File<'a>]) -> Option<Table<'a>> {
         let layers = files.iter().rev().map(|file| (file, &file.table));
         Some(Table {
             name: String::new(),
@@ -66,7 +66,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    pub fn get(&self, key: &str) -> Option<Value<'a>> {
+    pub(super) fn get(&self, key: &str) -> Option<Value<'a>> {
         self.values(key).next()
     }
 
@@ -84,7 +84,7 @@ impl<'a> Table<'a> {
     }
 
     /// The table at `key`; an empty one if there is none.
-    pub fn table(&self, key: &str) -> Result<Table<'a>, ConfigError> {
+    pub(super) fn table(&self, key: &str) -> Result<Table<'a>, ConfigError> {
         let layers = self.values(key).map(|value| match value.value {
             DeValue::Table(table) => Ok((value.file, table)),
             _ => Err(value.wrong("must be a table", format!("write [{}]", value.name))),
@@ -98,18 +98,18 @@ impl<'a> Table<'a> {
     }
 
     /// The text at `key`, without white space around it; `None` also if that is empty.
-    pub fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
         let text = self.get(key).map(|value| value.text()).transpose()?;
         Ok(text.filter(|text| !text.is_empty()))
     }
 
     /// The values of the list at `key`; none if there is no such key.
-    pub fn items(&self, key: &str) -> Result<Vec<Value<'a>>, ConfigError> {
+    pub(super) fn items(&self, key: &str) -> Result<Vec<Value<'a>>, ConfigError> {
         self.get(key).map_or(Ok(Vec::new()), Value::items)
     }
 
     /// The texts of the list at `key`, without blank ones.
-    pub fn texts(&self, key: &str) -> Result<Vec<String>, ConfigError> {
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, ConfigError> {
         let mut texts = Vec::new();
         for item in self.items(key)? {
             texts.push(item.text()?.to_owned());
@@ -119,17 +119,17 @@ impl<'a> Table<'a> {
     }
 
     /// The settings that the table can have.
-    pub fn settings(&self) -> &'static [Setting] {
+    pub(super) fn settings(&self) -> &'static [Setting] {
         table::section(&self.header).map_or(&[], |section| section.settings)
     }
 
     /// The names of the tables that the table can have.
-    pub fn tables(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn tables(&self) -> impl Iterator<Item = &'static str> {
         table::tables(&self.header)
     }
 
     /// The keys of all layers, each once.
-    pub fn keys(&self) -> Vec<String> {
+    pub(super) fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = Vec::new();
         for (_, layer) in &self.layers {
             for key in layer.keys() {
@@ -147,7 +147,7 @@ impl<'a> Table<'a> {
     }
 
     /// `true` or `false` at `key`; else `instead`, or what the table of settings says.
-    pub fn flag(&self, key: &str, instead: Option<bool>) -> Result<bool, ConfigError> {
+    pub(super) fn flag(&self, key: &str, instead: Option<bool>) -> Result<bool, ConfigError> {
         let default = match (instead, self.kind(key)) {
             (Some(instead), _) => instead,
             (None, Some(Kind::Flag(default))) => default,
@@ -164,7 +164,7 @@ impl<'a> Table<'a> {
     }
 
     /// The whole number at `key`, within the range of the table of settings.
-    pub fn whole(&self, key: &str) -> Result<u64, ConfigError> {
+    pub(super) fn whole(&self, key: &str) -> Result<u64, ConfigError> {
         let Some(Kind::Whole {
             default,
             least,
@@ -186,7 +186,7 @@ impl<'a> Table<'a> {
     }
 
     /// The number at `key`, with a fraction or not, within the range of the table of settings.
-    pub fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
         let Some(Kind::Number {
             default,
             least,
@@ -216,7 +216,7 @@ impl<'a> Table<'a> {
     }
 
     /// A problem with a key that is not there.
-    pub fn missing(&self, key: &str, problem: Problem) -> ConfigError {
+    pub(super) fn missing(&self, key: &str, problem: Problem) -> ConfigError {
         let file = self.layers.first().map_or(self.main, |(file, _)| file);
         ConfigError::new(
             format!("{}: {}{key}", file.path.display(), self.name),
@@ -226,21 +226,21 @@ impl<'a> Table<'a> {
 }
 
 /// A value and where it stands.
-pub struct Value<'a> {
+pub(super) struct Value<'a> {
     /// The key, dotted.
-    pub name: String,
-    pub file: &'a File<'a>,
+    pub(super) name: String,
+    pub(super) file: &'a File<'a>,
     offset: usize,
-    pub value: &'a DeValue<'a>,
+    pub(super) value: &'a DeValue<'a>,
 }
 
 impl<'a> Value<'a> {
     /// The text, without white space around it.
-    pub fn text(&self) -> Result<&'a str, ConfigError> {
+    pub(super) fn text(&self) -> Result<&'a str, ConfigError> {
         self.verbatim().map(str::trim)
     }
 
-    pub fn verbatim(&self) -> Result<&'a str, ConfigError> {
+    pub(super) fn verbatim(&self) -> Result<&'a str, ConfigError> {
         match self.value {
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong("must be a text", "write it in quotes")),
@@ -248,7 +248,7 @@ impl<'a> Value<'a> {
     }
 
     /// The values of an array; a text alone is an array of one.
-    pub fn items(self) -> Result<Vec<Value<'a>>, ConfigError> {
+    pub(super) fn items(self) -> Result<Vec<Value<'a>>, ConfigError> {
         match self.value {
             DeValue::String(_) => Ok(vec![self]),
             DeValue::Array(values) => {
@@ -265,24 +265,24 @@ impl<'a> Value<'a> {
     }
 
     /// What is wrong with the value, and what to write instead.
-    pub fn wrong(&self, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
+    pub(super) fn wrong(&self, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
         self.error(Problem::new(what, fix))
     }
 
     /// The problem, with the value's place.
-    pub fn error(&self, problem: Problem) -> ConfigError {
+    pub(super) fn error(&self, problem: Problem) -> ConfigError {
         ConfigError::Wrong(self.at(problem))
     }
 
     /// The problem, with the value's place in front.
-    pub fn at(&self, problem: Problem) -> Problem {
+    pub(super) fn at(&self, problem: Problem) -> Problem {
         let place = format!("{}: {}", self.file.place(self.offset), self.name);
         at(place, problem)
     }
 }
 
 /// The line, from 1, in which the byte at `offset` stands.
-pub fn line_at(text: &[u8], offset: usize) -> usize {
+pub(super) fn line_at(text: &[u8], offset: usize) -> usize {
     let before = &text[..offset.min(text.len())];
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }

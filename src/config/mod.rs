@@ -52,10 +52,12 @@ pub fn load_provider(
 pub enum Allowed {
     /// `"*"` is in the list.
     Everybody,
+    /// These people; nobody if there is none.
     These(Vec<UserId>),
 }
 
 impl Allowed {
+    /// Whether this user is answered.
     pub fn allows(&self, user: &UserId) -> bool {
         match self {
             Allowed::Everybody => true,
@@ -71,7 +73,9 @@ pub struct Config {
     pub path: PathBuf,
     /// The state file that belongs to it.
     pub state_path: PathBuf,
+    /// `[channels_config.mattermost]` and `[multimodal]`.
     pub mattermost: MattermostSettings,
+    /// Which model answers.
     pub provider: ProviderSettings,
     /// The longest an answer may take.
     pub message_timeout: Duration,
@@ -88,19 +92,25 @@ pub struct Config {
 pub struct MattermostSettings {
     /// Without trailing slashes.
     pub url: String,
+    /// The bot's access token.
     pub token: Secret,
     /// Only this channel; `None`: every channel the bot is in.
     pub channel_id: Option<ChannelId>,
+    /// The pause between two looks.
     pub poll_interval: Duration,
     /// How far back a missed post may lie and still be answered, in seconds.
     pub catch_up_secs: u64,
+    /// Earlier posts that the model is told, at most.
     pub history_posts: usize,
-    /// In characters.
+    /// Of question and history together, at most, in characters.
     pub history_chars: usize,
     /// Characters of text files given to the model per message; 0: none.
     pub file_chars: usize,
+    /// Whether links in answers can be clicked and are previewed.
     pub allow_unsafe_links: bool,
+    /// Whether threads where the bot wrote need no further mention.
     pub follow_threads: bool,
+    /// PEM roots in place of the built-in ones.
     pub ca_file: Option<PathBuf>,
     /// Answers made at the same time, at most.
     pub answers_at_once: usize,
@@ -148,10 +158,15 @@ impl MattermostSettings {
 /// What may differ from channel to channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelSettings {
+    /// Who is answered.
     pub allowed_users: Allowed,
+    /// Whether answers go into the thread; else always into the channel itself.
     pub thread_replies: bool,
+    /// Whether only posts that mention the bot are answered.
     pub mention_only: bool,
+    /// Whether an answer is shown while it grows.
     pub stream_mode: StreamMode,
+    /// Who the model is; `None`: the built-in text.
     pub system_prompt: Option<String>,
     /// Takes the place of `ProviderSettings::model`.
     pub model: Option<String>,

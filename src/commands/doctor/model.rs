@@ -18,7 +18,7 @@ use crate::provider::{
 
 /// Whether the provider is there, takes the key and has the models, and the programs that make text
 /// of files can be run.
-pub fn check(report: &mut Report, config: &Config) {
+pub(crate) fn check(report: &mut Report, config: &Config) {
     check_provider(report, config);
     for (kind, words) in &config.mattermost.read_files {
         let program = words.first().map_or("", String::as_str);
@@ -128,7 +128,7 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str
 }
 
 /// What a provider's server says of its models.
-pub enum Listed {
+pub(crate) enum Listed {
     Models(Vec<String>),
     /// It is there and does not tell.
     Silent,
@@ -140,7 +140,7 @@ pub enum Listed {
 }
 
 /// Asks the provider's server for its models; reports why it does not tell.
-pub fn list(report: &mut Report, settings: &ProviderSettings, provider: &str) -> Listed {
+pub(crate) fn list(report: &mut Report, settings: &ProviderSettings, provider: &str) -> Listed {
     let (name, base) = server_of(settings);
     match models::models(settings) {
         Ok(models) => return Listed::Models(models),
@@ -274,7 +274,7 @@ impl Listener for Waiting {
 }
 
 /// Asks one real question.
-pub fn ask(report: &mut Report, config: &Config) {
+pub(crate) fn ask(report: &mut Report, config: &Config) {
     let conversation = [Message::new(
         Role::User,
         "Are you there? Answer with one short sentence.",

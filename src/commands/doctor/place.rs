@@ -14,15 +14,15 @@ use crate::text::counted;
 const DEFAULT_CHANNELS: [&str; 2] = ["town-square", "off-topic"];
 
 /// Checks the channels and the people of the configuration.
-pub struct Place<'a> {
-    pub report: &'a mut Report,
-    pub config: &'a Config,
-    pub client: &'a Client,
-    pub me: &'a User,
+pub(crate) struct Place<'a> {
+    pub(crate) report: &'a mut Report,
+    pub(crate) config: &'a Config,
+    pub(crate) client: &'a Client,
+    pub(crate) me: &'a User,
 }
 
 impl Place<'_> {
-    pub fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         self.check_one("channel", Place::check_channels);
         self.check_one("allowed_users", Place::check_people);
     }
@@ -406,7 +406,7 @@ struct List<'a> {
 }
 
 /// The people, not bots, who are in `channel`, or else in the first channels that the bot is in.
-pub fn people(client: &Client, channel: Option<&ChannelId>) -> Result<Vec<User>, ApiError> {
+pub(crate) fn people(client: &Client, channel: Option<&ChannelId>) -> Result<Vec<User>, ApiError> {
     let channels = match channel {
         Some(id) => vec![id.clone()],
         None => lookup::channels(client)?

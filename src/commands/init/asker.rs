@@ -20,7 +20,7 @@ pub(super) struct Asker;
 
 impl Asker {
     /// The answer, or `default` for an empty one; with an empty default, it asks until there is one.
-    pub fn ask(&mut self, question: &str, default: &str) -> Result<String, Exit> {
+    pub(super) fn ask(&mut self, question: &str, default: &str) -> Result<String, Exit> {
         loop {
             match default {
                 "" => print(&format!("{question}: "))?,
@@ -36,7 +36,7 @@ impl Asker {
     }
 
     /// An answer that is not shown while it is typed, and may be empty.
-    pub fn ask_secret(&mut self, question: &str) -> Result<String, Exit> {
+    pub(super) fn ask_secret(&mut self, question: &str) -> Result<String, Exit> {
         let question = format!("{question} (it is not shown): ");
         if io::stdin().is_terminal()
             && let Ok(output) = Command::new("sh")

@@ -42,7 +42,7 @@ struct Answers {
 }
 
 /// Asks, writes the file, and looks whether the bot works with it.
-pub fn run(config_path: Option<&Path>) -> Result<(), Exit> {
+pub(crate) fn run(config_path: Option<&Path>) -> Result<(), Exit> {
     let path = config::find(config_path, &|name| std::env::var(name).ok())?;
     let (mut asker, report) = (Asker, &mut Report::new(false));
     let shown = path.display();

@@ -16,11 +16,11 @@ use crate::url::http_url;
 #[derive(Default)]
 pub(super) struct Model {
     /// Empty: none for the moment.
-    pub provider: String,
+    pub(super) provider: String,
     /// Empty: the provider's own.
-    pub api_url: String,
-    pub key: Option<Secret>,
-    pub model: String,
+    pub(super) api_url: String,
+    pub(super) key: Option<Secret>,
+    pub(super) model: String,
 }
 
 /// Asks until there is a provider that takes the key, and a model.
