@@ -64,6 +64,17 @@ fn each_situation_has_the_line_that_decides() {
             "✓ mentioned     not needed: mention_only is off",
         ),
         (
+            "",
+            |s| {
+                let root = says(s, "root");
+                let mut world = s.world();
+                let draft = world.draft(&s.ann.id, &s.channel, "look");
+                draft.root(&root).attach("notes.txt", b"notes").post()
+            },
+            "Would be answered",
+            "✓ told          earlier messages: 1\n✓ told          File notes.txt: its text (post ",
+        ),
+        (
             "mention_only = true",
             |s| says(s, "hey @PrxBot."),
             "Would be answered",

@@ -7,7 +7,7 @@ use super::doctor::BELOW;
 use super::lookup::{self, Found};
 use super::{Exit, connect, print};
 use crate::config::{Allowed, Config};
-use crate::conversation;
+use crate::conversation::{self, Gathering, Names, Place};
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox;
 use crate::mattermost::client::{ApiError, Client};
@@ -81,6 +81,9 @@ impl Why<'_> {
             },
             why_not => why_not,
         };
+        if not_now.is_none() {
+            self.explain_told(&channel)?;
+        }
         Ok(match (answer, not_now) {
             (Some(link), why_not) => {
                 self.report.ok("answered", link.clone());
@@ -240,6 +243,38 @@ impl Why<'_> {
                 "write @{bot} in the message (not in code or a link's address), or:\n  mention_only = false"
             ),
         }
+    }
+
+    /// What the model is told with the post: how much of what was said before, and each file and
+    /// quotation.
+    fn explain_told(&mut self, found: &Found) -> Result<(), ApiError> {
+        let mut gathering = Gathering::new(Place {
+            post: self.post.clone(),
+            bot: self.me.clone(),
+            direct: found.channel.is_direct(),
+            channel_name: found.title(),
+            alone: false,
+        });
+        let (mut names, clock) = (Names::default(), Times::default().clock);
+        let told = loop {
+            let settings = &self.config.mattermost;
+            match gathering.step(self.client, settings, &mut names, &*clock) {
+                Ok(Some(told)) => break told,
+                Ok(None) => {}
+                // What cannot be read now may be read by the bot.
+                Err(error) if error.is_closed() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        };
+        let earlier = told.messages.len().saturating_sub(2);
+        if earlier > 0 {
+            self.report
+                .ok("told", format!("earlier messages: {earlier}"));
+        }
+        for what in told.belongings {
+            self.report.ok("told", what);
+        }
+        Ok(())
     }
 
     /// Where the bot's reading stands, by its state file.
