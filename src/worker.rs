@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::parent_id;
+use std::process;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,6 @@ use crate::desk::report::{self, Done, Failure, ROOM, Report};
 use crate::exit::Exit;
 use crate::filetext;
 use crate::http;
-use crate::pipes;
 use crate::provider::{self, Answer, Fact, Listener, ProviderError, Question};
 
 /// The shortest time between two reports of text.
@@ -86,7 +86,7 @@ impl Bell {
             match self.socket.send(&datagram) {
                 Ok(_) => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => pipes::leave(),
+                Err(_) => process::exit(1),
             }
         }
     }
@@ -142,7 +142,7 @@ impl Wanted {
         };
         let is_open = (&self.input).read(&mut [0]).is_err_and(waits);
         if !is_open || parent_id() != self.parent {
-            pipes::leave();
+            process::exit(1);
         }
     }
 }

@@ -59,8 +59,7 @@ fn gather_by(
         direct: false,
         channel_name: "talk".into(),
         alone: false,
-    })
-    .with_enclosures();
+    });
     let mut names = Names::default();
     for _ in 0..STEPS {
         let before = stage.world().request_count;
@@ -660,4 +659,34 @@ fn an_alert_is_told_below_it_and_never_answered() {
     assert!(told.contains(quotation), "{told}");
     assert!(stage.answers(&alert).is_empty());
     assert_eq!(model.requests().len(), 1);
+}
+
+#[test]
+fn what_programs_make_of_files_reaches_the_model_without_secrets() {
+    let (stage, model, bot) = spawn(
+        "[channels_config.mattermost.read_files]\n\
+         \".pdf\" = [\"sh\", \"-c\", \"wc -c && env\"]\n\".wav\" = [\"false\"]",
+    );
+    let question = {
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &stage.channel, "what is this?");
+        draft
+            .attach("paper.pdf", b"%PDF-1.7 words")
+            .attach("voice.wav", b"RIFF")
+            .post()
+    };
+    stage.wait_for_answer(&question);
+    let told = asked(&model).pop().expect("a question");
+    let text = told["content"].as_str().expect("a text");
+    assert!(text.contains("\n\npaper.pdf:\n```\n14\n"), "{text}");
+    let failed = "[voice.wav: it could not be read: the program false failed (exit status: 1)]";
+    assert!(text.contains(failed), "{text}");
+    for secret in [stage.bot.token.as_str(), "API_KEY", "TOKEN"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    assert!(
+        bot.log().contains("the program false failed"),
+        "{}",
+        bot.log()
+    );
 }

@@ -367,7 +367,7 @@ impl Bot {
         if alone {
             warn!("what was said before post {id} is left out, as it cannot be read");
         }
-        let gathering = Gathering::new(Place { alone, ..place }).with_enclosures();
+        let gathering = Gathering::new(Place { alone, ..place });
         answer.live.stage = Stage::Gather(Box::new(gathering));
     }
 

@@ -48,7 +48,6 @@ pub struct Told {
 /// between two requests.
 pub struct Gathering {
     place: Place,
-    encloses: bool,
     next: Next,
     posts: Vec<Post>,
 }
@@ -68,18 +67,8 @@ impl Gathering {
     pub fn new(place: Place) -> Gathering {
         Gathering {
             place,
-            encloses: false,
             next: Next::History,
             posts: Vec::new(),
-        }
-    }
-
-    /// Pictures, and files for programs, are told too: whoever starts the worker gives them to it, with
-    /// `Feeding`.
-    pub fn with_enclosures(self) -> Gathering {
-        Gathering {
-            encloses: true,
-            ..self
         }
     }
 
@@ -259,15 +248,9 @@ impl Gathering {
         let (files, of_question) = conversation.files();
         let limits = Limits {
             file_chars: settings.file_chars,
-            max_images: match self.encloses {
-                true => settings.max_images,
-                false => 0,
-            },
+            max_images: settings.max_images,
             max_image_size: settings.max_image_size,
-            programs: match self.encloses {
-                true => settings.read_files.clone(),
-                false => Default::default(),
-            },
+            programs: settings.read_files.clone(),
         };
         Next::Files(
             conversation,

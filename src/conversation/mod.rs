@@ -247,7 +247,9 @@ fn turns(input: &Input) -> Vec<Turn> {
     let question = place(input.question);
     posts.retain(|post| {
         let (at, id, ..) = in_order(post);
-        (at, &id) < question && post.delete_at == ServerTime(0)
+        // A reply may have its root's millisecond.
+        let is_before = (at, &id) < question || post.id == input.question.root_id;
+        is_before && post.delete_at == ServerTime(0)
     });
     let turns = posts.iter().filter_map(|post| turn(post, &posts, input));
     turns.filter(|turn| !turn.text.is_empty()).collect()
@@ -730,6 +732,14 @@ mod tests {
                 ],
                 vec!["U before", "U nine"],
             ),
+            (
+                "a root of the same millisecond",
+                vec![Post {
+                    id: PostId::from("root"),
+                    ..post(9, "alice", "the root")
+                }],
+                vec!["U the root", "U nine"],
+            ),
             ("itself", vec![post(9, "alice", "nine")], vec!["U nine"]),
             (
                 "itself, edited",
@@ -764,7 +774,10 @@ mod tests {
                 vec!["U nine"],
             ),
         ] {
-            let case = Case::new(posts, post(9, "alice", "@prxbot nine"));
+            let case = Case {
+                root: "root",
+                ..Case::new(posts, post(9, "alice", "@prxbot nine"))
+            };
             assert_eq!(case.told(), told, "{what}");
         }
     }
