@@ -5,6 +5,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +18,7 @@ use prx::provider::{Api, Message, ProviderKind, ProviderSettings, Role};
 use prx::secret::Secret;
 use prx::times::{Clock, SystemClock};
 use serde_json::json;
-use support::bot::{Ran, binary, binary_path, run};
+use support::bot::{Ran, Stage, binary, binary_path, run};
 use support::model::{Model, ModelReply};
 use tempfile::TempDir;
 
@@ -267,6 +268,47 @@ fn a_worker_shows_no_key_and_is_missed_when_it_is_killed() {
     assert!(killed.expect("kill").success());
     assert_eq!(news(&mut desk, &clock), News::Died("signal 9".into(), true));
     assert!(workers_of(std::process::id()).is_empty());
+}
+
+/// Whether `word` is anywhere in the memory of the process that it can write to.
+fn has_in_memory(process: &Path, word: &str) -> bool {
+    let maps = fs::read_to_string(process.join("maps")).expect("a running process");
+    let memory = File::open(process.join("mem")).expect("a process of ours");
+    let number = |text: &str| u64::from_str_radix(text, 16).expect("a number");
+    maps.lines().any(|line| {
+        let (range, rest) = line.split_once(' ').expect("a range");
+        let (start, end) = range.split_once('-').expect("a range");
+        let (start, end) = (number(start), number(end));
+        let mut bytes = vec![0; (end - start) as usize];
+        rest.starts_with("rw")
+            && memory.read_exact_at(&mut bytes, start).is_ok()
+            && bytes
+                .windows(word.len())
+                .any(|part| part == word.as_bytes())
+    })
+}
+
+#[test]
+fn a_worker_of_the_bot_never_has_the_mattermost_token() {
+    let (stage, model) = (Stage::real(), Model::start());
+    let (_release, held) = channel();
+    model.then(ModelReply::Held(held, Box::new(ModelReply::Close)));
+    stage.configure(&server(&model), "");
+    let token = stage.bot.token.clone();
+    let bot = stage.spawn_with(|command| {
+        command.env("MATTERMOST_BOT_TOKEN", &token);
+    });
+    stage.wait("the first look", |_| stage.state_path().exists());
+    let (ann, channel) = (&stage.ann.id, &stage.channel);
+    stage.world().post(ann, channel, "hi");
+    wait_until("the question", || !model.requests().is_empty());
+    let workers = workers_of(bot.child.id());
+    assert_eq!(workers.len(), 1);
+    let environment = fs::read(workers[0].join("environ")).expect("a running process");
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(!environment.contains(&token) && !environment.contains("MATTERMOST"));
+    assert!(has_in_memory(&workers[0], "sk-secret"), "what it was told");
+    assert!(!has_in_memory(&workers[0], &token));
 }
 
 /// A loop that starts a worker, and is no more than a shell: killed when dropped.
