@@ -4,13 +4,13 @@
 
 use std::fs::File;
 use std::io;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use crate::conversation::program_text;
 use crate::desk::FileReader;
 use crate::http::beat;
-use crate::pipes;
+use crate::pipes::{self, Program};
 use crate::provider::KNOWN;
 
 /// The longest time for one file.
@@ -63,7 +63,7 @@ enum End {
 
 /// A running program and what it said so far. Dropped, it is killed.
 struct Run {
-    child: Child,
+    program: Program,
     /// `None`: everything is said, or the program does not listen.
     input: Option<File>,
     output: File,
@@ -88,7 +88,7 @@ impl Run {
             command.env_remove(variable);
         }
         Ok(Run {
-            child: command.spawn()?,
+            program: Program::start(&mut command)?,
             input: Some(input),
             output,
             errors,
@@ -102,7 +102,7 @@ impl Run {
         let begun = Instant::now();
         loop {
             // Before the reading: what an ended program printed is in the pipe by then.
-            let ended = self.child.try_wait()?;
+            let ended = self.program.try_wait()?;
             if let Some(input) = &mut self.input
                 && pipes::write_some(input, &mut unsent)?
             {
@@ -124,14 +124,6 @@ impl Run {
             beat();
             std::thread::sleep(LOOK);
         }
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        // It may have ended by itself: then there is nothing to kill or to wait for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -1,13 +1,59 @@
-//! Pipes to a program, spoken to and listened to on one thread: neither side can wait for the other for
-//! ever.
+//! A program and pipes to it, spoken to and listened to on one thread: neither side can wait for the
+//! other for ever.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::{self, Child, Command, ExitStatus};
 
 /// Linux on every processor that the program is built for.
 const O_NONBLOCK: i32 = 0o4000;
+
+thread_local! {
+    /// The program that runs: there is one at a time.
+    static RUNNING: RefCell<Option<Child>> = const { RefCell::new(None) };
+}
+
+/// A running program. It is killed when this is dropped, and by `leave`.
+pub(crate) struct Program(());
+
+impl Program {
+    pub(crate) fn start(command: &mut Command) -> io::Result<Program> {
+        kill();
+        RUNNING.set(Some(command.spawn()?));
+        Ok(Program(()))
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        RUNNING.with_borrow_mut(|running| match running {
+            Some(child) => child.try_wait(),
+            None => Err(ErrorKind::NotFound.into()),
+        })
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        kill();
+    }
+}
+
+/// Ends this process, and the program that it runs with it.
+pub(crate) fn leave() -> ! {
+    kill();
+    process::exit(1)
+}
+
+fn kill() {
+    if let Some(mut child) = RUNNING.take() {
+        // It may have ended by itself: then there is nothing to kill or to wait for.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
 
 /// A pipe for a program's standard input: its end, and ours, which does not block.
 pub(crate) fn input() -> io::Result<(PipeReader, File)> {

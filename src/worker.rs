@@ -6,7 +6,6 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::parent_id;
-use std::process;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::desk::report::{self, Done, Failure, ROOM, Report};
 use crate::exit::Exit;
 use crate::filetext;
 use crate::http;
+use crate::pipes;
 use crate::provider::{self, Answer, Fact, Listener, ProviderError, Question};
 
 /// The shortest time between two reports of text.
@@ -86,7 +86,7 @@ impl Bell {
             match self.socket.send(&datagram) {
                 Ok(_) => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => process::exit(1),
+                Err(_) => pipes::leave(),
             }
         }
     }
@@ -142,7 +142,7 @@ impl Wanted {
         };
         let is_open = (&self.input).read(&mut [0]).is_err_and(waits);
         if !is_open || parent_id() != self.parent {
-            process::exit(1);
+            pipes::leave();
         }
     }
 }

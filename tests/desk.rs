@@ -457,6 +457,28 @@ fn a_stopped_worker_is_gone_and_says_no_more() {
 }
 
 #[test]
+fn a_program_that_a_stopped_worker_runs_ends_with_it() {
+    let mut stage = Stage::new();
+    let pid = stage.folder.path().join("pid");
+    let script = format!("echo $$ > {}; exec sleep 60", pid.display());
+    let words = ["sh", "-c", &script].map(str::to_owned);
+    let worker = stage.start(job(ProviderKind::Command(words.to_vec()), "Hi"));
+    let end = Instant::now() + PATIENCE;
+    let read = || fs::read_to_string(&pid).unwrap_or_default();
+    while !read().ends_with('\n') {
+        assert!(Instant::now() < end);
+        std::thread::yield_now();
+    }
+    let program = format!("/proc/{}", read().trim());
+    assert!(fs::exists(&program).expect("an answer"));
+    let begun = Instant::now();
+    stage.desk.stop(worker);
+    stage.desk.stop_all();
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(!fs::exists(&program).expect("an answer"));
+}
+
+#[test]
 fn nothing_is_left_of_the_workers_of_a_desk_that_is_dropped() {
     let mut stage = Stage::script("doze");
     for _ in 0..3 {

@@ -19,7 +19,7 @@ use support::mattermost::{Account, Act, Fault, Joining, Kind, Mattermost, Versio
 
 /// How many exchanges were recorded of each server. All are replayed.
 const RECORDED: [(Version, &str, usize); 2] =
-    [(Version::V11_6, "11.6", 294), (Version::V5_37, "5.37", 274)];
+    [(Version::V11_6, "11.6", 308), (Version::V5_37, "5.37", 288)];
 
 #[test]
 fn every_recorded_exchange_is_answered_as_the_real_server_did() {
@@ -832,6 +832,33 @@ fn on_5_37_and_in_edits_only_the_answer_waits_for_links() {
         );
         assert_eq!(stage.clock.elapsed_ms() - before, 5000, "one link more");
     }
+}
+
+#[test]
+fn readers_wait_for_slow_links_and_get_through_when_they_ask_again() {
+    let stage = Stage::of(Version::V5_37);
+    let mut world = stage.server.world();
+    world.knobs.client_waits_ms = Some(10_000);
+    let draft = world.draft(&stage.alice, &stage.town, "https://slow.example");
+    let slow = draft.slow_links_ms(25_000).post();
+    let counted = world.channel(&stage.town).total_msg_count;
+    drop(world);
+    assert_eq!(counted, 1, "it is there");
+    let since = format!("channels/{}/posts?since=1", stage.town);
+    let thread = format!("posts/{slow}/thread");
+    let began = stage.clock.elapsed_ms();
+    for path in [&since, &format!("posts/{slow}")] {
+        stage.lose("GET", path, &Value::Null);
+    }
+    assert_eq!(stage.clock.elapsed_ms() - began, 20_000, "given up twice");
+    assert_eq!(stage.get(&thread).status, 200);
+    assert_eq!(
+        stage.clock.elapsed_ms() - began,
+        25_000,
+        "what was fetched stays"
+    );
+    assert_eq!(stage.posts("since=1"), [slow]);
+    assert_eq!(stage.clock.elapsed_ms() - began, 25_000);
 }
 
 #[test]

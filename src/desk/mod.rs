@@ -93,8 +93,9 @@ pub trait Desk {
     fn rest(&mut self, until: Duration);
 }
 
-/// A worker knows its time and says what it waited for; only one that does not end is killed.
-const GRACE: Duration = Duration::from_secs(1);
+/// A worker knows its time and says what it waited for; only one that does not end is killed. Stopping a
+/// program may take two seconds.
+const GRACE: Duration = Duration::from_secs(3);
 /// The longest wait for a worker to read its input.
 const INPUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker that runs a program may take to stop it. Killed at once it would leave it behind.

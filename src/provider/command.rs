@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -16,6 +16,7 @@ use super::server::{ANSWER, append};
 use super::settings::file_name;
 use super::{Answer, Class, KNOWN, Provider, ProviderError, Question, chat};
 use crate::http::beat;
+use crate::pipes;
 
 /// Between two looks at the program.
 const LOOK: Duration = Duration::from_millis(20);
@@ -108,7 +109,7 @@ enum End {
 /// A running program and what it said so far. Dropped, it is killed; the programs that it started
 /// itself are not: they only lose their output.
 struct Run {
-    child: Child,
+    child: pipes::Program,
     /// `None`: everything is said, or the program does not listen.
     input: Option<File>,
     output: File,
@@ -138,7 +139,7 @@ impl Run {
             input: Some(without_blocking(&our_input, File::options().write(true))?),
             output: without_blocking(&our_output, File::options().read(true))?,
             errors: without_blocking(&our_errors, File::options().read(true))?,
-            child: command.spawn()?,
+            child: pipes::Program::start(&mut command)?,
             answer: Vec::new(),
             complaint: Vec::new(),
         })
@@ -172,14 +173,6 @@ impl Run {
             beat();
             std::thread::sleep(LOOK);
         }
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        // It may have ended by itself: then there is nothing to kill or to wait for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

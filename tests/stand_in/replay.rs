@@ -11,8 +11,9 @@ use super::support::mattermost::{Mattermost, Version, World};
 use super::{Client, Response};
 
 /// Fields that need only be of the same type.
-const LOOSE: [&str; 6] = [
+const LOOSE: [&str; 7] = [
     "request_id",
+    "email",
     "mini_preview",
     "invite_id",
     "mention_count",

@@ -11,6 +11,7 @@ use super::support::mattermost::{Account, Joining, Kind};
 pub fn play_all(replay: &mut Replay) {
     first::session(replay);
     for scene in [
+        people,
         edits,
         refused_edits,
         deletions,
@@ -115,6 +116,33 @@ impl Cast {
     fn asks(&self, replay: &Replay, channel: &str, text: &str) -> String {
         replay.step(|world| world.post(&self.alice, channel, text))
     }
+}
+
+/// People, by id and by name.
+fn people(replay: &mut Replay) {
+    let cast = Cast::new(replay);
+    replay.about("user-by-id", &cast.alice);
+    let gone = replay.step(|world| {
+        let gone = world.add_user("gone");
+        world.deactivate(&gone);
+        gone
+    });
+    let ids = replay.recording("users-by-ids-deactivated");
+    let ids = ids.expect("a recording")["request"]["body"].take();
+    replay.bind(&ids[0], &gone);
+    let name = replay.recorded("users-by-ids-deactivated")[0]["username"].take();
+    let name = name.as_str().expect("a name");
+    replay.step(|world| world.rename_user(&gone, name));
+    let plain = replay.recorded("users-by-usernames-plain");
+    replay.bind(&plain[1]["id"], &cast.bob);
+    #[rustfmt::skip] // A table.
+    replay.check(&cast.bot.token, &[
+        "user-by-id", "user-by-id-unknown", "user-by-username", "user-by-username-at",
+        "user-by-username-upper", "user-by-username-unknown", "users-by-ids-empty",
+        "users-by-ids-deactivated", "users-by-usernames-at", "users-by-usernames-blank",
+        "users-by-usernames-email", "users-by-usernames-none", "users-by-usernames-upper",
+        "users-by-usernames-plain",
+    ]);
 }
 
 /// Edits of one's own posts.

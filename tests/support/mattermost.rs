@@ -8,7 +8,9 @@
 mod api;
 mod fault;
 mod files;
+mod moves;
 pub mod picture;
+mod reactions;
 mod render;
 mod world;
 
@@ -190,27 +192,28 @@ impl Shared {
             log(&mut world, &request, user, &reply);
             return reply;
         }
-        let waits = fault.as_ref().is_none_or(Fault::needs_answer);
         let answer = match api::serve(&mut world, &request, user.as_deref()) {
-            Served::Answer(answer) => Some(answer),
-            Served::Later(at_ms, answer) if waits => {
-                let time = world.time.clone();
-                drop(world);
-                time.wait_until(at_ms);
-                world = lock(&self.world);
-                world.settle();
-                Some(answer(&mut world))
+            Served::Answer(answer) => answer,
+            Served::Later(..) if fault.as_ref().is_some_and(|fault| !fault.needs_answer()) => {
+                return self.suffer(world, &request, user, fault.expect("one that needs none"));
             }
-            Served::Later(..) => None,
+            Served::Later(at_ms, answer) => {
+                let now = world.elapsed_ms();
+                let patience = world.knobs.client_waits_ms;
+                let gives_up_ms = patience.map(|ms| now + ms).filter(|until| *until < at_ms);
+                world = self.wait_until(world, gives_up_ms.unwrap_or(at_ms));
+                if gives_up_ms.is_some() {
+                    return self.logged(world, &request, user, Reply::Close);
+                }
+                answer(&mut world)
+            }
         };
-        let reply = answer.map(|answer| finish(&world, answer));
-        let Some(fault) = fault else {
-            let reply = rewritten(&world, reply.expect("waited for"));
-            log(&mut world, &request, user, &reply);
-            return reply;
-        };
-        let world = self.wait_out(world, &fault);
-        let reply = rewritten(&world, fault.reply(reply, world.now()));
+        let mut reply = finish(&world, answer);
+        if let Some(fault) = fault {
+            world = self.wait_out(world, &fault);
+            reply = fault.reply(Some(reply), world.now());
+        }
+        let reply = rewritten(&world, reply);
         self.logged(world, &request, user, reply)
     }
 
@@ -244,12 +247,24 @@ impl Shared {
         world: MutexGuard<'a, World>,
         fault: &Fault,
     ) -> MutexGuard<'a, World> {
-        let Fault::Silence(ms) = fault else {
-            return world;
-        };
-        let (time, until) = (world.time.clone(), world.elapsed_ms() + ms);
+        match fault {
+            Fault::Silence(ms) => {
+                let until = world.elapsed_ms() + ms;
+                self.wait_until(world, until)
+            }
+            _ => world,
+        }
+    }
+
+    /// Lets others go on until then.
+    fn wait_until<'a>(
+        &'a self,
+        world: MutexGuard<'a, World>,
+        elapsed_ms: u64,
+    ) -> MutexGuard<'a, World> {
+        let time = world.time.clone();
         drop(world);
-        time.wait_until(until);
+        time.wait_until(elapsed_ms);
         let mut world = lock(&self.world);
         world.settle();
         world

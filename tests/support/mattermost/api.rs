@@ -41,35 +41,6 @@ const SINCE_LIMIT: usize = 1000;
 /// How long a `pending_post_id` is known, from the first attempt.
 const PENDING_MS: u64 = 30_000;
 const POSTS_BY_IDS_MAX: usize = 1000;
-/// Different emoji on a post (11.6).
-const EMOJI_MAX: usize = 50;
-/// Some of the emoji that 11.6 comes with.
-const EMOJI: [&str; 24] = [
-    "+1",
-    "-1",
-    "arrows_counterclockwise",
-    "eyes",
-    "grey_question",
-    "hand",
-    "heart",
-    "hourglass",
-    "hourglass_flowing_sand",
-    "octagonal_sign",
-    "ok",
-    "ok_hand",
-    "robot",
-    "robot_face",
-    "smile",
-    "speech_balloon",
-    "stop_sign",
-    "tada",
-    "thinking",
-    "thumbsup",
-    "warning",
-    "white_check_mark",
-    "wave",
-    "x",
-];
 const PER_PAGE: usize = 60;
 const PER_PAGE_MAX: usize = 200;
 
@@ -153,7 +124,7 @@ fn bad_body(what: &str) -> Answer {
     refusal(400, "api.context.invalid_body_param.app_error", &message)
 }
 
-fn no_such_post() -> Answer {
+pub(super) fn no_such_post() -> Answer {
     refusal(404, "app.post.get.app_error", "Unable to get the post.")
 }
 
@@ -189,11 +160,11 @@ fn bad_root() -> Answer {
     )
 }
 
-fn done() -> Served {
+pub(super) fn done() -> Served {
     Served::Answer(answer(200, &json!({ "status": "OK" })))
 }
 
-fn ok(body: impl Display) -> Result<Served> {
+pub(super) fn ok(body: impl Display) -> Result<Served> {
     Ok(Served::Answer(answer(200, &body)))
 }
 
@@ -244,9 +215,9 @@ impl Call<'_> {
             }
             ("GET", ["users", "me", "teams", team, "channels"]) => self.my_channels(Some(team)),
             ("POST", ["users", user, "typing"]) => self.typing(user),
-            ("POST", ["users", "ids"]) => self.users_by(|user| &user.id),
+            ("POST", ["users", "ids"]) => self.users_by("user_ids", |user| &user.id),
             ("POST", ["roles", "names"]) => self.roles_named(),
-            ("POST", ["users", "usernames"]) => self.users_by(|user| &user.username),
+            ("POST", ["users", "usernames"]) => self.users_by("usernames", |user| &user.username),
             ("GET", ["users", "username", name]) => self.user_named(name),
             ("GET", ["users", id]) => self.user(id),
             ("GET", ["teams", "name", name]) => {
@@ -273,8 +244,14 @@ impl Call<'_> {
 
     fn route_posts(&mut self, method: &str, path: &[&str]) -> Result<Served> {
         match (method, path) {
-            ("GET", ["posts", id]) => self.post(id),
-            ("GET", ["posts", id, "thread"]) => self.thread(id),
+            ("GET", ["posts", id]) => {
+                let served = self.post(id)?;
+                Ok(self.after_fetches(served, |post| post.id == *id))
+            }
+            ("GET", ["posts", id, "thread"]) => {
+                let served = self.thread(id)?;
+                Ok(self.after_fetches(served, |post| post.id == *id || post.root_id == *id))
+            }
             ("POST", ["posts"]) => self.create_post(),
             ("POST", ["posts", "ids"]) if self.world.version == Version::V11_6 => {
                 self.posts_by_ids()
@@ -361,8 +338,18 @@ impl Call<'_> {
         self.number("per_page", PER_PAGE).min(PER_PAGE_MAX)
     }
 
-    fn body(&self, what: &str) -> Result<Value> {
+    pub(super) fn body(&self, what: &str) -> Result<Value> {
         serde_json::from_slice(&self.request.body).map_err(|_| bad_body(what))
+    }
+
+    /// A list of at least one name.
+    pub(super) fn names(&self, what: &str) -> Result<BTreeSet<String>> {
+        let names = serde_json::from_slice(&self.request.body);
+        let names: BTreeSet<String> = names.map_err(|_| bad_body(what))?;
+        match names.is_empty() {
+            true => Err(bad_body(what)),
+            false => Ok(names),
+        }
     }
 
     fn etag(&self, rest: std::fmt::Arguments) -> String {
@@ -430,15 +417,22 @@ impl Call<'_> {
     }
 
     fn user_named(&self, name: &str) -> Result<Served> {
-        match self.world.usernames.get(name) {
-            Some(id) => self.user(id),
-            None => Err(no_such_user()),
+        if name.starts_with('@') {
+            return Err(self.no_such_call());
         }
+        if name.contains(char::is_uppercase) {
+            return Err(bad_body("username"));
+        }
+        let id = self.world.usernames.get(name).ok_or_else(|| {
+            let message = "Unable to find an existing account matching your username for this team. \
+                           This team may require an invite from the team owner to join.";
+            refusal(404, "app.user.get_by_username.app_error", message)
+        })?;
+        self.user(id)
     }
 
-    fn users_by(&self, key: impl Fn(&super::world::User) -> &str) -> Result<Served> {
-        let wanted: BTreeSet<String> =
-            serde_json::from_slice(&self.request.body).map_err(|_| bad_body("user_ids"))?;
+    fn users_by(&self, what: &str, key: impl Fn(&super::world::User) -> &str) -> Result<Served> {
+        let wanted = self.names(what)?;
         let users = self.world.users.values();
         let mut users: Vec<_> = users.filter(|user| wanted.contains(key(user))).collect();
         users.sort_by_key(|user| &user.username);
@@ -450,8 +444,7 @@ impl Call<'_> {
 
     /// Of each role only what a client of ours looks at.
     fn roles_named(&self) -> Result<Served> {
-        let names: BTreeSet<String> =
-            serde_json::from_slice(&self.request.body).map_err(|_| bad_body("rolenames"))?;
+        let names = self.names("rolenames")?;
         let roles = names.iter().map(|name| {
             let permissions = match name.as_str() {
                 "channel_user" if self.world.knobs.no_posting => vec!["read_channel"],
@@ -637,6 +630,23 @@ impl Call<'_> {
             None => 0,
         };
         self.readable(channel)?;
+        let served = self.listed(channel, since)?;
+        Ok(self.after_fetches(served, |post| post.channel_id == channel))
+    }
+
+    /// An answer that waits until the links of the posts in it are fetched.
+    fn after_fetches(&self, served: Served, shows: impl Fn(&Post) -> bool) -> Served {
+        let fetching = self.world.fetching.iter();
+        let shown = fetching.filter(|&&(index, _)| shows(&self.world.posts[index]));
+        match (served, shown.map(|&(_, until)| until).max()) {
+            (Served::Answer(answer), Some(until)) if until > self.world.elapsed_ms() => {
+                Served::Later(until, Box::new(move |_| answer))
+            }
+            (served, _) => served,
+        }
+    }
+
+    fn listed(&mut self, channel: &str, since: u64) -> Result<Served> {
         if since > 0 {
             return ok(self.posts_since(channel, since));
         }
@@ -946,17 +956,15 @@ impl Call<'_> {
         let fetch_ms = self.fetch_ms("", &text("message"), &props);
         let commit_ms = self.world.knobs.commit_delay_ms;
         let delay_ms = commit_ms + fetch_ms;
-        // 5.37 commits first and fetches then.
-        let visible_ms = match self.world.version {
-            Version::V5_37 => commit_ms,
-            Version::V11_6 => delay_ms,
-        };
         let draft = self
             .world
             .draft(self.user, &channel_id, &text("message"))
             .root(&root_id);
         let draft = draft.kind(&text("type")).props(props.into());
-        let index = draft.visible_after_ms(visible_ms).insert();
+        let index = draft
+            .visible_after_ms(commit_ms)
+            .slow_links_ms(fetch_ms)
+            .insert();
         let now = self.world.elapsed_ms();
         if !pending_id.is_empty() {
             self.world
@@ -1044,7 +1052,7 @@ impl Call<'_> {
     }
 
     /// Whether the members' role has a permission.
-    fn role_has(&self, permission: &str) -> bool {
+    pub(super) fn role_has(&self, permission: &str) -> bool {
         !self.world.knobs.role_lacks.contains(&permission)
     }
 
@@ -1077,6 +1085,7 @@ impl Call<'_> {
                 .world
                 .at(ms, move |world| world.write_back(index, former, edited)),
         }
+        self.world.fetch(index, fetch_ms);
         if takes_ms + fetch_ms == 0 {
             return ok(self.world.post_json(index, self.world.reply_count(index)));
         }
@@ -1174,7 +1183,7 @@ impl Call<'_> {
     /// Newest first; unknown ones and those of channels that may not be read are left out, deleted
     /// ones are not.
     fn posts_by_ids(&self) -> Result<Served> {
-        let ids = self.post_ids()?;
+        let ids = self.names("post_ids")?;
         if ids.len() > POSTS_BY_IDS_MAX {
             let id = "api.post.posts_by_ids.invalid_body.request_error";
             let message = format!(
@@ -1194,137 +1203,6 @@ impl Call<'_> {
             .into_iter()
             .map(|index| self.world.post_json(index, self.world.reply_count(index)));
         ok(posts.collect::<Value>())
-    }
-
-    fn post_ids(&self) -> Result<BTreeSet<String>> {
-        let ids = serde_json::from_slice(&self.request.body);
-        let ids: BTreeSet<String> = ids.map_err(|_| bad_body("post_ids"))?;
-        match ids.is_empty() {
-            true => Err(bad_body("post_ids")),
-            false => Ok(ids),
-        }
-    }
-
-    // Reactions.
-
-    /// A post, deleted or not, whose channel passes the check; 403 otherwise, also for unknown ones.
-    fn post_where(&self, id: &str, may: impl Fn(&Channel) -> bool) -> Result<usize> {
-        self.check_id("post_id", id)?;
-        let index = self.world.post_index.get(id).copied().filter(|&index| {
-            let post = &self.world.posts[index];
-            post.committed && may(&self.world.channels[&post.channel_id])
-        });
-        index.ok_or_else(forbidden)
-    }
-
-    /// A post that one may react to: the checks that adding and removing have in common.
-    fn reactable(&self, id: &str, permission: &str, archived: (&str, &str)) -> Result<usize> {
-        let may = |channel: &Channel| channel.members.contains_key(self.user);
-        let index = self.post_where(id, may)?;
-        if !self.role_has(permission) {
-            return Err(forbidden());
-        }
-        let post = &self.world.posts[index];
-        if post.delete_at > 0 {
-            return Err(no_such_post());
-        }
-        match self.world.channels[&post.channel_id].delete_at {
-            0 => Ok(index),
-            _ => Err(refusal(403, archived.0, archived.1)),
-        }
-    }
-
-    fn react(&mut self) -> Result<Served> {
-        let body = self.body("reaction")?;
-        let text = |name: &str| body[name].as_str().unwrap_or_default();
-        let (user, post, name) = (text("user_id"), text("post_id"), text("emoji_name"));
-        if self.check_id("user_id", user).is_err() || name.is_empty() || name.len() > 64 {
-            let id = "api.reaction.save_reaction.invalid.app_error";
-            return Err(refusal(400, id, "Reaction is not valid."));
-        }
-        if user != self.user {
-            let id = "api.reaction.save_reaction.user_id.app_error";
-            let message = "You cannot save reaction for the other user.";
-            return Err(refusal(403, id, message));
-        }
-        let archived = (
-            "api.reaction.save.archived_channel.app_error",
-            "You cannot react in an archived channel.",
-        );
-        let index = self.reactable(post, "add_reaction", archived)?;
-        self.check_emoji(index, name)?;
-        self.world.react(user, post, name);
-        let post = &self.world.posts[index];
-        let mut reactions = post.reactions.iter();
-        let mut made = reactions
-            .find(|reaction| reaction.user_id == user && reaction.emoji_name == name)
-            .expect("the one just made")
-            .clone();
-        made.create_at = made.update_at;
-        ok(self.world.reaction_json(post, &made))
-    }
-
-    /// 5.37 takes every name that is well formed, 11.6 those of its emoji, and 50 different ones.
-    fn check_emoji(&self, index: usize, name: &str) -> Result<()> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_".contains(&byte);
-        if self.world.version == Version::V5_37 {
-            return match name.bytes().all(plain) {
-                true => Ok(()),
-                false => Err(refusal(
-                    400,
-                    "model.reaction.is_valid.emoji_name.app_error",
-                    "Invalid emoji name.",
-                )),
-            };
-        }
-        if !EMOJI.contains(&name) && !self.world.emoji.contains(name) {
-            let id = "app.emoji.get_by_name.no_result";
-            return Err(refusal(404, id, "We couldn’t find the emoji."));
-        }
-        let reactions = self.world.posts[index].reactions.iter();
-        let names: BTreeSet<&str> = reactions.map(|known| known.emoji_name.as_str()).collect();
-        if names.len() >= EMOJI_MAX && !names.contains(name) {
-            let id = "app.reaction.save.save.too_many_reactions";
-            let message = "Reaction limit has been reached for this post.";
-            return Err(refusal(400, id, message));
-        }
-        Ok(())
-    }
-
-    fn unreact(&mut self, user: &str, post: &str, name: &str) -> Result<Served> {
-        let may = |channel: &Channel| channel.members.contains_key(self.user);
-        self.post_where(post, may)?;
-        if user != "me" && user != self.user {
-            return Err(forbidden());
-        }
-        let archived = (
-            "api.reaction.delete.archived_channel.app_error",
-            "You cannot remove a reaction in an archived channel.",
-        );
-        self.reactable(post, "remove_reaction", archived)?;
-        let name = name.replace("%2B", "+");
-        self.world.unreact(self.user, post, &name);
-        Ok(done())
-    }
-
-    fn reactions(&self, post: &str) -> Result<Served> {
-        let index = self.post_where(post, |channel| self.may_read(channel))?;
-        let post = &self.world.posts[index];
-        match (post.reactions.is_empty(), self.world.version) {
-            (true, Version::V11_6) => ok(Value::Null),
-            _ => ok(self.world.reactions_json(post)),
-        }
-    }
-
-    /// One post that may not be read, or is unknown, refuses all.
-    fn reactions_of_many(&self) -> Result<Served> {
-        let mut reactions = Map::new();
-        for id in self.post_ids()? {
-            let index = self.post_where(&id, |channel| self.may_read(channel));
-            let post = &self.world.posts[index.map_err(|_| forbidden())?];
-            reactions.insert(id, self.world.reactions_json(post));
-        }
-        ok(Value::Object(reactions))
     }
 
     /// Only `/me`.

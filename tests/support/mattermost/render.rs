@@ -3,6 +3,7 @@
 use std::cell::Ref;
 use std::collections::HashSet;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Version;
@@ -154,44 +155,43 @@ impl World {
         value
     }
 
-    /// A deleted post's text is gone for those who read it.
     pub(super) fn post_json(&self, index: usize, reply_count: usize) -> Value {
-        let post = &self.posts[index];
-        let mut value = self.post_fields(post, reply_count);
-        value["metadata"] = match post.delete_at {
-            0 => self.metadata(post).into(),
-            _ => json!({}),
-        };
-        value
+        serde_json::to_value(self.post_fields(index, reply_count)).expect("plain fields")
     }
 
-    fn post_fields(&self, post: &Post, reply_count: usize) -> Value {
-        let message = if post.delete_at == 0 {
-            post.message.as_str()
-        } else {
-            ""
-        };
-        let mut value = json!({
-            "id": post.id, "create_at": post.create_at, "update_at": post.update_at,
-            "edit_at": post.edit_at, "delete_at": post.delete_at, "is_pinned": post.is_pinned,
-            "user_id": post.user_id, "channel_id": post.channel_id, "root_id": post.root_id,
-            "original_id": post.original_id, "message": message, "type": post.kind,
-            "props": post.props, "hashtags": "", "pending_post_id": "",
-            "reply_count": reply_count, "last_reply_at": 0, "participants": null,
-        });
-        if self.version == Version::V5_37 {
-            value["parent_id"] = post.root_id.as_str().into();
+    /// A deleted post's text and metadata are gone for those who read it.
+    fn post_fields(&self, index: usize, reply_count: usize) -> PostFields<'_> {
+        let post = &self.posts[index];
+        let (is_new, is_there) = (self.version == Version::V11_6, post.delete_at == 0);
+        let has_remote_id = (is_new && post.by_api) || !post.remote_id.is_empty();
+        PostFields {
+            id: &post.id,
+            create_at: post.create_at,
+            update_at: post.update_at,
+            edit_at: post.edit_at,
+            delete_at: post.delete_at,
+            is_pinned: post.is_pinned,
+            user_id: &post.user_id,
+            channel_id: &post.channel_id,
+            root_id: &post.root_id,
+            parent_id: (!is_new).then_some(&post.root_id),
+            original_id: &post.original_id,
+            message: if is_there { &post.message } else { "" },
+            kind: &post.kind,
+            props: &post.props,
+            hashtags: "",
+            file_ids: (is_new || !post.file_ids.is_empty()).then_some(&post.file_ids),
+            pending_post_id: "",
+            has_reactions: post.has_reactions.then_some(true),
+            remote_id: has_remote_id.then_some(&post.remote_id),
+            reply_count,
+            last_reply_at: 0,
+            participants: (),
+            metadata: match is_there {
+                true => self.metadata(post),
+                false => Map::new(),
+            },
         }
-        if self.version == Version::V11_6 || !post.file_ids.is_empty() {
-            value["file_ids"] = json!(post.file_ids);
-        }
-        if (self.version == Version::V11_6 && post.by_api) || !post.remote_id.is_empty() {
-            value["remote_id"] = post.remote_id.as_str().into();
-        }
-        if post.has_reactions {
-            value["has_reactions"] = true.into();
-        }
-        value
     }
 
     fn metadata(&self, post: &Post) -> Map<String, Value> {
@@ -222,7 +222,7 @@ impl World {
         }
         let team = self.teams.get(&channel.team_id);
         let preview = &self.posts[quoted];
-        let mut shown = self.post_fields(preview, 0);
+        let mut shown = self.post_json(quoted, 0);
         // Quotes within the quote are not shown.
         shown["metadata"] = json!({});
         Some(json!({ "type": "permalink", "data": {
@@ -284,13 +284,47 @@ impl World {
         let kept = &self.posts[index].json;
         let is_kept = matches!(&*kept.borrow(), Some((count, _)) if *count == reply_count);
         if !is_kept || self.quoted(&self.posts[index].message).is_some() {
-            let json = self.post_json(index, reply_count).to_string();
+            let fields = self.post_fields(index, reply_count);
+            let json = serde_json::to_string(&fields).expect("plain fields");
             *kept.borrow_mut() = Some((reply_count, json));
         }
         Ref::map(kept.borrow(), |kept| {
             kept.as_ref().map_or("", |(_, json)| json.as_str())
         })
     }
+}
+
+/// A post as it is sent: as text at once, since lists of a thousand are many.
+#[derive(Serialize)]
+struct PostFields<'a> {
+    id: &'a str,
+    create_at: u64,
+    update_at: u64,
+    edit_at: u64,
+    delete_at: u64,
+    is_pinned: bool,
+    user_id: &'a str,
+    channel_id: &'a str,
+    root_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_id: Option<&'a String>,
+    original_id: &'a str,
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    props: &'a Map<String, Value>,
+    hashtags: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_ids: Option<&'a Vec<String>>,
+    pending_post_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_reactions: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_id: Option<&'a String>,
+    reply_count: usize,
+    last_reply_at: u64,
+    participants: (),
+    metadata: Map<String, Value>,
 }
 
 /// Posts to be listed.

@@ -237,7 +237,8 @@ pub struct Knobs {
     /// Every post that a client creates is committed, and answered for, this much later.
     pub commit_delay_ms: u64,
     /// What each link in a client's post adds to that, unless its `props.unsafe_links` is `"true"`
-    /// (11.6). On 5.37, and in edits, only the answer waits.
+    /// (11.6). On 5.37, and in edits, the post is there at once: only the answer waits, and those
+    /// who read the post meanwhile.
     pub link_delay_ms: u64,
     /// Whether an edit moves the channel's `last_post_at` (and the ETag) in lists of channels.
     pub edits_move_last_post_at: bool,
@@ -254,6 +255,8 @@ pub struct Knobs {
     /// A proxy's clock in the `Date` header.
     pub date_offset_ms: i64,
     pub rate_limit: Option<RateLimit>,
+    /// A client in simulated time ends the connection when it has waited this long for an answer.
+    pub client_waits_ms: Option<u64>,
     /// Each request takes this much (simulated) time.
     pub request_takes_ms: u64,
     /// Each request for a file is answered this much later.
@@ -290,6 +293,7 @@ impl Default for Knobs {
             weaken: Weaken::No,
             date_offset_ms: 0,
             rate_limit: None,
+            client_waits_ms: None,
             request_takes_ms: 0,
             file_takes_ms: 0,
             file_bytes_per_sec: None,
@@ -329,6 +333,8 @@ pub struct World {
     pub(super) emoji: BTreeSet<String>,
     pub(super) pending: HashMap<String, Pending>,
     pub(super) plans: Vec<Plan>,
+    /// Posts whose links are being fetched, and when that ends, in milliseconds since the beginning.
+    pub(super) fetching: Vec<(usize, u64)>,
     /// When the rate limit's bucket is empty again, in milliseconds since the beginning.
     pub(super) bucket_empty_at: u64,
     /// Who asks now: a quoted post is shown to those who may read it.
@@ -371,6 +377,7 @@ impl World {
             emoji: BTreeSet::new(),
             pending: HashMap::new(),
             plans: Vec::new(),
+            fetching: Vec::new(),
             bucket_empty_at: 0,
             viewer: String::new(),
             typing: Vec::new(),
@@ -765,6 +772,7 @@ impl World {
             post,
             created_ms_ago: 0,
             visible_after_ms: 0,
+            slow_links_ms: 0,
         }
     }
 
@@ -855,6 +863,15 @@ impl World {
             let id = self.posts[quoted].id.as_str();
             noted.props.insert("previewed_post".into(), id.into());
             self.write_back(index, former, noted);
+        }
+    }
+
+    /// The links of a post take this long to fetch, from now.
+    pub(super) fn fetch(&mut self, index: usize, ms: u64) {
+        let now = self.elapsed_ms();
+        self.fetching.retain(|&(_, until)| until > now);
+        if ms > 0 {
+            self.fetching.push((index, now + ms));
         }
     }
 
@@ -991,7 +1008,7 @@ impl World {
         self.delete_by(post, &by);
     }
 
-    fn delete_by(&mut self, post: &str, by: &str) {
+    pub(super) fn delete_by(&mut self, post: &str, by: &str) {
         let (now, index) = (self.now(), self.index(post));
         let replies = self.posts[index].replies.clone();
         for index in std::iter::once(index).chain(replies) {
@@ -1035,99 +1052,6 @@ impl World {
             .retain(|reaction| !reaction.is(user, emoji_name));
         post.has_reactions = !post.reactions.is_empty();
         self.touch(index, now);
-    }
-
-    // Worlds that break promises.
-
-    /// Moves a thread as the server does: its posts one by one, as new ones of their authors with
-    /// their old props, then a reply that says so, then the old root is deleted, then a post that
-    /// says where it went. The steps are `apart_ms` apart, so that a poll may come in between; the
-    /// first is done at once. Gives the new ids, the root's first.
-    pub fn move_thread(&mut self, root: &str, to: &str, by: &str, apart_ms: u64) -> Vec<String> {
-        let thread: Vec<String> = std::iter::once(root.to_owned())
-            .chain(self.replies_to(root).into_iter().map(|reply| reply.id))
-            .collect();
-        let copies: Vec<String> = thread.iter().map(|_| self.random.id()).collect();
-        for (step, (original, copy)) in (0..).zip(thread.iter().zip(&copies)) {
-            let (original, copy) = (original.clone(), copy.clone());
-            let (root, to) = (copies[0].clone(), to.to_owned());
-            self.do_in(step * apart_ms, move |world| {
-                world.copy_post(&original, &copy, &root, &to);
-            });
-        }
-        let (old, root, to, by) = (
-            root.to_owned(),
-            copies[0].clone(),
-            to.to_owned(),
-            by.to_owned(),
-        );
-        let (mover, count) = (by.clone(), copies.len());
-        self.do_in(count as u64 * apart_ms, move |world| {
-            let text = "This thread was moved from another channel";
-            let draft = world.draft(&mover, &to, text).root(&root);
-            draft.kind("system_wrangler").not_by_api().post();
-        });
-        let (mover, deleted) = (by.clone(), old.clone());
-        self.do_in((count as u64 + 1) * apart_ms, move |world| {
-            world.delete_by(&deleted, &mover)
-        });
-        let root = copies[0].clone();
-        self.do_in((count as u64 + 2) * apart_ms, move |world| {
-            let from = world.post_by_id(&old).channel_id;
-            let link = world.permalink(&root);
-            let text = format!("A thread with {count} messages has been moved: {link}");
-            let draft = world.draft(&by, &from, &text);
-            draft.kind("system_wrangler").not_by_api().post();
-        });
-        copies
-    }
-
-    /// At once, if there is nothing to wait for.
-    fn do_in(&mut self, ms: u64, action: impl FnOnce(&mut World) + Send + 'static) {
-        match ms {
-            0 => action(self),
-            ms => self.at(ms, action),
-        }
-    }
-
-    fn copy_post(&mut self, original: &str, id: &str, root: &str, channel: &str) {
-        let original = self.post_by_id(original);
-        let mut draft = self.draft(&original.user_id, channel, &original.message);
-        draft.post.id = id.into();
-        draft.post.kind = original.kind;
-        draft.post.props = original.props;
-        if id != root {
-            draft = draft.root(root);
-        }
-        for file in &original.file_ids {
-            let file = draft.world.files[file].clone();
-            draft = draft.file(&file.name, &file.mime_type, &file.bytes);
-        }
-        draft.post();
-        for reaction in original.reactions {
-            self.react(&reaction.user_id, id, &reaction.emoji_name);
-        }
-    }
-
-    /// Connects a channel with another server; its posts come by `remote_post`.
-    pub fn share(&mut self, channel: &str) {
-        self.channel_mut(channel).shared = true;
-    }
-
-    /// A person of a connected server, as this one knows him: `bea:north`.
-    pub fn add_remote_user(&mut self, name: &str, server: &str) -> Account {
-        let account = self.add_user(&format!("{name}:{server}"));
-        let remote_id = self.random.id();
-        self.user_mut(&account).remote_id = remote_id;
-        account
-    }
-
-    /// A post that a connected server sends over now, `ms_ago` after it was written there: all of
-    /// its times lie in the past, and only the channel's count tells of it.
-    pub fn remote_post(&mut self, user: &str, channel: &str, text: &str, ms_ago: u64) -> String {
-        self.draft(user, channel, text)
-            .created_ms_ago(ms_ago)
-            .post()
     }
 
     /// One more emoji that 11.6 takes as a reaction.
@@ -1238,10 +1162,11 @@ fn capitalized(word: &str) -> String {
 
 /// A post that is not there yet.
 pub struct Draft<'w> {
-    world: &'w mut World,
-    post: Post,
+    pub(super) world: &'w mut World,
+    pub(super) post: Post,
     created_ms_ago: u64,
     visible_after_ms: u64,
+    slow_links_ms: u64,
 }
 
 impl Draft<'_> {
@@ -1314,6 +1239,13 @@ impl Draft<'_> {
         self
     }
 
+    /// Its links take the server this long to fetch: until then 11.6 does not commit it, and on
+    /// 5.37 those who read it wait.
+    pub fn slow_links_ms(mut self, ms: u64) -> Self {
+        self.slow_links_ms = ms;
+        self
+    }
+
     /// Its id.
     pub fn post(self) -> String {
         let id = self.post.id.clone();
@@ -1332,7 +1264,12 @@ impl Draft<'_> {
         let index = world.posts.len();
         world.post_index.insert(self.post.id.clone(), index);
         world.posts.push(self.post);
-        match self.visible_after_ms {
+        let mut visible_after_ms = self.visible_after_ms;
+        match world.version {
+            Version::V11_6 => visible_after_ms += self.slow_links_ms,
+            Version::V5_37 => world.fetch(index, self.slow_links_ms),
+        }
+        match visible_after_ms {
             0 => world.commit(index),
             ms => world.at(ms, move |world| world.commit(index)),
         }
