@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
-use prx::commands::Exit;
 use prx::commands::run::Session;
+use prx::exit::Exit;
 use prx::times::{Clock, Step, Times};
 use serde_json::{Value, json};
 

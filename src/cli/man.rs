@@ -13,7 +13,7 @@ const DATE: &str = "2026-11-26";
 /// Longer lines of a page are against its style, by mandoc.
 const WIDTH: usize = 78;
 
-/// The page, for `man -l -`.
+/// The page in roff, as `man -l -` reads it.
 pub(super) fn page() -> String {
     let mut page = format!(
         ".TH PRX 1 {DATE} \"prx {}\" \"User Commands\"\n",

@@ -24,7 +24,7 @@ use crate::times;
 struct Command {
     /// `--config`.
     config: Option<PathBuf>,
-    /// Of this program's own lines in the log.
+    /// The level of this program's own log lines.
     level: LevelFilter,
     action: Action,
 }
@@ -46,7 +46,7 @@ enum Action {
     Init,
     Send(send::Letter),
     Answer(answer::Mode),
-    /// For this shell.
+    /// Of the shell.
     Completions(&'static str),
     Man,
 }

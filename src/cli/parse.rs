@@ -85,7 +85,7 @@ fn unknown_command(words: &[&str]) -> UsageError {
     }
 }
 
-/// Nothing of that name is known, but perhaps a similar one is.
+/// An error about an unknown name, with the nearest known one.
 pub(super) fn unknown(
     what: &str,
     word: &str,

@@ -17,9 +17,9 @@ pub(super) struct Spec {
     /// Besides those of every command.
     pub(super) options: &'static [Opt],
     pub(super) example: &'static str,
-    /// What is said of an operand too many, besides that it is one.
+    /// A hint in the error about an operand too many; empty: none.
     pub(super) hint: &'static str,
-    /// Of the options and the operands.
+    /// Makes the action from the options and the operands.
     pub(super) action: fn(&Given, &[&str]) -> Result<Action, UsageError>,
 }
 

@@ -23,7 +23,7 @@ use place::Place;
 pub(crate) const BELOW: &str = "write below [channels_config.mattermost] in the config file:";
 /// What to do about a line of the config file that nothing better is known of.
 const CORRECT: &str = "correct that line of the config file";
-/// So many names are shown of a list.
+/// Names shown of a list, at most.
 const NAMES: usize = 5;
 
 /// Checks everything in the order in which it is needed.
@@ -295,7 +295,7 @@ fn authority_fix(authority: &str) -> String {
     )
 }
 
-/// What to think of when a server on the same machine is not there.
+/// A hint for when a server on the same machine is not there.
 pub(crate) const LOCALHOST: &str = " (In a container, localhost is the container itself: write the \
                                     host's name, for Docker host.docker.internal, and start it with \
                                     --add-host=host.docker.internal:host-gateway.)";

@@ -14,7 +14,7 @@ use crate::url::http_url;
 
 const PING: &str = "/api/v4/system/ping";
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Paths below which servers are found that are not at the root.
+/// Paths below which servers are often installed.
 const SUB_PATHS: [&str; 2] = ["/mattermost", "/chat"];
 
 /// A Mattermost that answers.
@@ -59,14 +59,14 @@ impl NoPong {
 /// Asks `url` whether it is a Mattermost, without a token.
 pub(crate) fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     let answer = match ping_once(agent, url) {
-        // The first time has the name's lookup and the handshakes in it.
+        // The first call includes the name look-up and the handshakes.
         Ok(_) => ping_once(agent, url),
         answer => answer,
     };
     match answer {
         Ok(pong) => Ok(pong),
         Err(NoPong::Unreachable(obstacle)) => {
-            // Nothing about a certificate means that there may be none.
+            // Without TLS on that port the plain URL may work. After a certificate's error it is not tried.
             let plain = url
                 .strip_prefix("https")
                 .filter(|_| !matches!(obstacle.cause, Cause::Authority | Cause::Tls));
@@ -189,7 +189,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// For people.
+    /// How people are told of it.
     pub(crate) fn title(&self) -> String {
         match self.channel.kind.as_str() {
             "D" => "a direct channel".into(),

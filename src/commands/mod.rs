@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Write};
 
 use std::path::Path;
 
-pub use crate::exit::Exit;
+use crate::exit::Exit;
 
 use crate::config::{self, Config, ConfigError};
 use crate::http::Agent;

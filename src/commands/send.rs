@@ -138,7 +138,7 @@ fn find_channel(client: &Client, text: &str) -> Result<ChannelId, Exit> {
     }
 }
 
-/// That no channel is called so, and which ones the bot is in.
+/// The error that no channel has that name, with those that the bot is in.
 fn no_channel(client: &Client, text: &str) -> Result<Exit, ApiError> {
     let mut found = lookup::channels(client)?;
     found.retain(Found::is_in_team);
@@ -201,8 +201,8 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Posts one part. What fails is repeated for as long as the server is sure to know the repeat
-    /// for one. An error says whether the part may be there.
+    /// Posts one part. A failed request is repeated while the server still recognises the repeat as
+    /// the same post. An error says whether the part may be there.
     fn post(&self, name: &str, part: usize, parts: &[String]) -> Result<PostId, String> {
         let clock = self.clock;
         let prx = PrxProps {

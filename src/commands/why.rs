@@ -325,10 +325,15 @@ impl Why<'_> {
         if channel.handled.contains_key(&post.id) || post.create_at <= below {
             return Some(self.explain_passed());
         }
+        self.explain_age()
+    }
+
+    /// Whether a post that the bot has not read yet will be too old when it is.
+    fn explain_age(&mut self) -> Option<String> {
         let catch_up = self.config.mattermost.catch_up_secs;
         let oldest = self.client.date_ms().unwrap_or_default();
         let oldest = ServerTime(oldest.saturating_sub(catch_up.saturating_mul(1000)));
-        if post.create_at < oldest {
+        if self.post.create_at < oldest {
             self.report.fail(
                 "in time",
                 format!("it is older than {catch_up} s (catch_up_secs)"),
@@ -385,7 +390,7 @@ impl Why<'_> {
         Ok(first.map(|first| format!("{url}/_redirect/pl/{}", first.id)))
     }
 
-    /// The posts of a list that is too large or not there are none.
+    /// The posts of the list; none if it is too large or closed to the bot.
     fn posts(&self, list: Result<PostList, ApiError>) -> Result<Vec<Post>, ApiError> {
         match list {
             Ok(list) => Ok(list.posts),

@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use prx::commands::Exit;
 use prx::commands::run::Session;
 use prx::config;
+use prx::exit::Exit;
 use prx::times::Times;
 use tempfile::TempDir;
 

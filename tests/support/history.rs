@@ -4,8 +4,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use prx::commands::Exit;
 use prx::commands::run::Session;
+use prx::exit::Exit;
 use serde_json::Value;
 
 use super::bot::Stage;

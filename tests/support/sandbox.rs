@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use prx::commands::Exit;
 use prx::commands::run::Session;
 use prx::config::{self, Allowed, Config};
 use prx::desk::Processes;
+use prx::exit::Exit;
 use prx::mattermost::{ChannelId, UserId};
 use prx::provider::{Api, KNOWN, ProviderKind};
 use prx::times::Times;

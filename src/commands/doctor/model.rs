@@ -216,7 +216,7 @@ fn server_of(settings: &ProviderSettings) -> (&str, &str) {
     }
 }
 
-/// What is likely wrong though nothing refused it yet.
+/// Warns of settings that are likely wrong though no server has refused them.
 fn lint(report: &mut Report, settings: &ProviderSettings) {
     let is_anthropic = matches!(
         settings.kind,

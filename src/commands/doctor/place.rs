@@ -333,7 +333,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Sorts in a person whose id is listed, and says what is odd about that.
+    /// Adds a person whose id is listed, and warns if that person cannot write.
     fn check_person<'a>(&mut self, list: &mut List<'a>, id: &'a UserId, user: Option<&User>) {
         let Some(user) = user else {
             return list.unknown.push(id.as_str());

@@ -9,8 +9,8 @@ use crate::exit::Exit;
 /// Choices that are shown of a list, at most.
 const SHOWN: usize = 20;
 
-/// Reads one line without showing it; the question comes once it is hidden. The shell puts the echo
-/// back also when Ctrl-C ends both.
+/// Reads one line without showing it; the question comes once it is hidden. The shell restores
+/// the echo even when Ctrl-C ends both.
 const READ_HIDDEN: &str = "stty -echo 2>/dev/null || exit 99; trap 'stty echo' EXIT; \
                            trap 'exit 130' INT TERM HUP; printf %s \"$1\" >&2; \
                            IFS= read -r line || exit 98; printf %s \"$line\"";
@@ -63,7 +63,7 @@ impl Asker {
         let mut line = String::new();
         let read = io::stdin().lock().read_line(&mut line);
         if !io::stdin().is_terminal() {
-            // The answer's own line end is not on the screen.
+            // A pipe's line ends do not appear on the screen.
             print("\n")?;
         }
         match read {

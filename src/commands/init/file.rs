@@ -64,7 +64,7 @@ fn absolute(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// `text` as a TOML string: Rust's own escapes are others.
+/// `text` as a TOML string, whose escapes differ from Rust's.
 fn toml(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -93,7 +93,7 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&name)?;
-    // It may have been there before.
+    // A file that was left behind keeps its old mode.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

@@ -259,8 +259,8 @@ fn ask_channel(
     }
 }
 
-/// Whether it answers only when it is mentioned, where it is in more than one channel: everybody of a
-/// team is in its default channels.
+/// Asks whether it answers only when it is mentioned. Where it is in every channel this is the
+/// default: everybody of a team is in its default channels.
 fn ask_when(asker: &mut Asker, me: &User) -> Result<bool, Exit> {
     print("\nWhen does it answer?\n")?;
     print(&format!(
