@@ -56,6 +56,9 @@ pub struct Fence {
     pub opening: Range<usize>,
     /// Where the line after its last begins.
     pub end: usize,
+    /// By how many columns the list items that it stands in indent its lines, within the innermost
+    /// quote.
+    pub indent: usize,
     /// Its last line closes it; else it ends with what it stands in, or with the message.
     pub closed: bool,
 }
@@ -172,9 +175,18 @@ impl Document {
                 let opening = matches!(started.last(), Some(Block::Fence { .. }));
                 self.attach(message, open, kept, started);
                 if opening {
+                    let within = open.iter().rev();
+                    let indent = within
+                        .take_while(|block| !matches!(block, Block::Quote))
+                        .map(|block| match block {
+                            Block::Item { indent, .. } => *indent,
+                            _ => 0,
+                        })
+                        .sum();
                     self.fences.push(Fence {
                         opening: self.at..end,
                         end,
+                        indent,
                         closed: false,
                     });
                 }

@@ -27,6 +27,7 @@ impl<'a> Fences<'a> {
         let marks = fence_run(opening);
         Some(Fence {
             prefix,
+            list_indent: fence.indent,
             opening,
             marker: &opening[..marks],
             closing_line: fence.closed.then(|| {
@@ -46,6 +47,8 @@ impl<'a> Fences<'a> {
 pub(super) struct Fence<'a> {
     /// What its first line has before it: a quote's or a list item's marker, indentation.
     prefix: &'a str,
+    /// By how many columns the list items that it stands in indent its lines.
+    list_indent: usize,
     /// The rest of that line: the marker and an info string.
     opening: &'a str,
     /// The backticks or tildes.
@@ -57,9 +60,21 @@ pub(super) struct Fence<'a> {
 impl Fence<'_> {
     /// The line that closes it.
     pub(super) fn closing(&self) -> String {
-        let inside = |c: char| if c == '>' || c == '\t' { c } else { ' ' };
-        let prefix: String = self.prefix.chars().map(inside).collect();
-        prefix + self.marker
+        let quote = self.prefix.rfind('>').map_or(0, |mark| mark + 1);
+        let (quote, indent) = self.prefix.split_at(quote);
+        let mut line: String = quote
+            .chars()
+            .map(|c| if c == '>' { c } else { ' ' })
+            .collect();
+        let gap = usize::from(!quote.is_empty());
+        // Where it closes, it is indented by three columns at most.
+        let own = indent
+            .chars()
+            .count()
+            .saturating_sub(gap + self.list_indent);
+        let own = if own > 3 { 0 } else { own };
+        line += &" ".repeat(gap + self.list_indent + own);
+        line + self.marker
     }
 
     /// Whether the line at `at` closes it.
