@@ -26,8 +26,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that moves to another address may keep its old connections: this long after it is
 /// looked up anew.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
-/// One for the call at hand and one for the heartbeat's.
-const MAX_IDLE_CONNECTIONS: usize = 2;
 /// A longer timeout would overflow the clock's arithmetic.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -91,8 +89,9 @@ impl Agent {
             // A full buffer without the headers' end would be reported as a lost connection.
             .max_response_header_size(INPUT_BYTES - 1)
             .max_idle_age(LIFETIME)
-            .max_idle_connections(MAX_IDLE_CONNECTIONS)
-            .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
+            // One call is made at a time. After a lost one there is none to repeat a GET on.
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
             .build();
         let connector =
             ().chain(Tunnel::default())
@@ -123,14 +122,14 @@ impl Agent {
             }));
         };
         let started = Instant::now();
-        let (mut result, mut progress) = self.attempt(call, &target, call.timeout, LIFETIME);
+        let (mut result, mut progress) = self.attempt(call, &target, call.timeout);
         if call.method == "GET"
             && result
                 .as_ref()
                 .is_err_and(|error| progress.lost_kept(error))
         {
             let left = call.timeout.saturating_sub(started.elapsed());
-            (result, progress) = self.attempt(call, &target, left, Duration::ZERO);
+            (result, progress) = self.attempt(call, &target, left);
         }
         match result {
             Ok(response) => {
@@ -173,22 +172,20 @@ impl Agent {
         }
     }
 
-    /// One try within `timeout`, on a connection that was idle for less than `max_idle`.
+    /// One try within `timeout`.
     fn attempt(
         &self,
         call: &Call,
         target: &Target,
         timeout: Duration,
-        max_idle: Duration,
     ) -> (
         Result<ureq::http::Response<ureq::Body>, ureq::Error>,
         Progress,
     ) {
         READ_UNTIL.set(None);
-        // A heartbeat's call runs inside another one.
-        let outer = PROGRESS.replace(Progress::NONE);
-        let result = self.run(call, target, timeout, max_idle);
-        (result, PROGRESS.replace(outer))
+        PROGRESS.set(Progress::NONE);
+        let result = self.run(call, target, timeout);
+        (result, PROGRESS.get())
     }
 
     fn run(
@@ -196,7 +193,6 @@ impl Agent {
         call: &Call,
         target: &Target,
         timeout: Duration,
-        max_idle: Duration,
     ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
         let mut request = Request::builder().method(call.method).uri(call.url);
         for (name, value) in call.headers {
@@ -231,8 +227,7 @@ impl Agent {
         let mut config = self
             .agent
             .configure_request(request.body(body)?)
-            .timeout_global(Some(timeout.min(LONGEST_TIMEOUT)))
-            .max_idle_age(max_idle);
+            .timeout_global(Some(timeout.min(LONGEST_TIMEOUT)));
         if let Some(proxy) = proxy {
             config = config.proxy(Some(proxy.proxy.clone()));
         }

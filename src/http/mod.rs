@@ -33,7 +33,7 @@ thread_local! {
 }
 
 /// Runs `work`; while an HTTP call inside it blocks, `heartbeat` is called at least every second,
-/// on this same thread. `heartbeat` may make requests of its own: those do not beat again.
+/// on this same thread. It makes no call of its own.
 pub fn with_heartbeat<R>(heartbeat: impl FnMut() + 'static, work: impl FnOnce() -> R) -> R {
     struct Restore(Option<Heartbeat>);
     impl Drop for Restore {
@@ -51,7 +51,7 @@ pub fn with_heartbeat<R>(heartbeat: impl FnMut() + 'static, work: impl FnOnce() 
 
 /// Calls the heartbeat if it is due. For loops that wait for something other than HTTP.
 pub fn beat() {
-    // It is out while it runs, so its own requests find none.
+    // It is out while it runs: one that waits does not beat inside of itself.
     let Some(mut heartbeat) = HEARTBEAT.take() else {
         return;
     };
