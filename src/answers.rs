@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversation::{Feeding, Gathering, Told};
 use crate::desk::WorkerId;
+use crate::growing::Growth;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 
 /// An answer; the state keeps it by the id of its question. What is not skipped is on disk.
@@ -19,11 +20,26 @@ pub struct Answer {
     /// How often a worker or the program died over it.
     #[serde(default)]
     pub attempts: u32,
+    /// The post in which it grows is about to be made, or perhaps was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening: Option<Opening>,
+    /// The post in which it grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<PostId>,
     /// What is to be posted, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<Draft>,
     #[serde(skip)]
     pub live: Live,
+}
+
+/// The first post of an answer that grows, before it is known to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Opening {
+    /// Makes its `pending_post_id`.
+    pub nonce: String,
+    /// The thread that it belongs to; empty: the channel's root.
+    pub root: PostId,
 }
 
 /// An answer that may be on its way to the server.
@@ -58,6 +74,11 @@ pub struct Live {
     pub feeding: Option<Box<Feeding>>,
     /// Their size, in bytes.
     pub enclosed: u64,
+    pub growth: Growth,
+    /// What is known of the opening on the server.
+    pub opening: Progress,
+    /// The worker wrote more than was shown.
+    pub grew: bool,
     /// How often it was asked anew because its question was edited.
     pub edits: u32,
 }
@@ -77,6 +98,11 @@ pub enum Stage {
     AtWork(WorkerId),
     /// There is a draft.
     Deliver(Progress),
+    /// There will be no answer: the post in which it grew is taken away, and looked for once that was
+    /// asked for.
+    Withdraw {
+        asked: bool,
+    },
 }
 
 /// What is known of a draft's parts on the server.
@@ -86,6 +112,8 @@ pub struct Progress {
     pub asked: bool,
     pub posted: BTreeSet<u32>,
     pub unclear: Option<Unclear>,
+    /// A late edit may yet undo the last one: look at the post then.
+    pub verify_at: Option<Duration>,
     /// Foreign posts returned for our `pending_post_id`.
     pub foreign: u32,
     /// The pause after the last failure; it doubles.

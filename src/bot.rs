@@ -2,6 +2,7 @@
 //! for longer than a request to Mattermost.
 
 mod deliver;
+mod grow;
 mod settle;
 mod start;
 mod take_up;
@@ -46,6 +47,8 @@ pub struct Bot {
     /// The longest post, in characters.
     post_limit: usize,
     poll_due: Duration,
+    /// No growing answer is edited before this.
+    edit_due: Duration,
     /// After a failure: no request before this.
     held_until: Duration,
     name_checked: Duration,
@@ -112,6 +115,7 @@ impl Bot {
                 false => Unsaved::BeforeNext,
             },
             poll_due: now,
+            edit_due: Duration::ZERO,
             held_until: Duration::ZERO,
             name_checked: now,
             closing: false,
@@ -157,7 +161,7 @@ impl Bot {
             self.look()?;
             true
         } else {
-            self.deliver()? || self.read()? || self.take_up()? || self.tend()?
+            self.deliver()? || self.grow()? || self.read()? || self.take_up()? || self.tend()?
         };
         if moved {
             return Ok(Pace::Moved);
@@ -251,12 +255,13 @@ impl Bot {
     /// When there is something to do, if no worker reports before.
     fn next_due(&self) -> Duration {
         let now = self.now();
-        let answers = self
-            .store
-            .state
-            .answers
-            .values()
-            .map(|answer| answer.live.due);
+        let answers = self.store.state.answers.values().map(|answer| {
+            let grows = answer.worker().is_some() && answer.live.grew;
+            match grows && answer.live.growth.unsettled_until.is_none() {
+                true => answer.live.growth.due.max(self.edit_due),
+                false => answer.live.due,
+            }
+        });
         let waiting = self.inbox.waiting().map(|waiting| waiting.due);
         let due = answers
             .chain(waiting)
@@ -283,7 +288,7 @@ impl Bot {
     /// Ends with a post that gets no answer though it should have had one.
     fn give_up(&mut self, id: &PostId, why: &str) {
         info!("post {id} gets no answer: {why}");
-        self.handled(id);
+        self.withdraw(id);
     }
 
     /// A request for one answer failed: what may be this answer's trouble alone puts it off.

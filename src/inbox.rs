@@ -20,7 +20,7 @@ use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::state::State;
 use crate::times::Times;
 use look::Lists;
-pub use record::{answered, is_answered, parts_of};
+pub use record::{answered, growing_post, is_answered, parts_of};
 use walk::Behind;
 use watch::Watch;
 

@@ -15,6 +15,7 @@ pub mod desk;
 pub mod exit;
 mod filetext;
 pub mod filter;
+pub mod growing;
 pub mod http;
 pub mod inbox;
 pub mod json;

@@ -11,8 +11,9 @@ use std::time::Duration;
 use log::warn;
 
 use crate::answers::{Answer, Draft, Progress, Unclear};
+use crate::growing::Growth;
 use crate::inbox;
-use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
+use crate::mattermost::client::{ApiError, Client, Mark, NewPost, NewProps, Patch, PatchProps};
 use crate::mattermost::{Post, PostId, PrxProps, ServerTime, UserId};
 use crate::state::Store;
 use crate::times::Times;
@@ -29,6 +30,10 @@ pub enum Delivery {
     More,
     /// The server took a part at this moment; there may be more to do at once.
     Took(ServerTime),
+    /// The server took the last edit of the post in which the answer grew.
+    Edited(ServerTime),
+    /// That post takes no edit.
+    NoEdit,
     /// Nothing is to be done before this.
     Later(Duration),
     /// A request failed that may fail for this answer alone; the next is not to be made before this.
@@ -88,25 +93,36 @@ pub struct Outbox {
 
 /// What a draft needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+pub enum Next {
     /// Ask the server which parts it has.
     Ask,
     /// Post this part.
     Post(u32),
     /// Post this part under a new name: nothing of the last try can be on its way any more.
     PostAnew(u32),
+    /// Edit the post in which the answer grew: it becomes part 0.
+    Edit,
+    /// Look whether that edit was the last one that the server acted upon.
+    Verify,
     Wait(Duration),
     Done,
 }
 
-/// `of`: the number of parts.
-fn next(progress: &Progress, of: u32, now: Duration) -> Next {
+/// `of`: the number of parts. `edits`: part 0 is an edit, which may be repeated at any time.
+pub fn next(progress: &Progress, of: u32, edits: bool, now: Duration) -> Next {
     if !progress.asked {
         return Next::Ask;
     }
     let Some(part) = (0..of).find(|part| !progress.posted.contains(part)) else {
-        return Next::Done;
+        return match progress.verify_at {
+            None => Next::Done,
+            Some(at) if now < at => Next::Wait(at),
+            Some(_) => Next::Verify,
+        };
     };
+    if edits && part == 0 {
+        return Next::Edit;
+    }
     match progress.unclear {
         None => Next::Post(part),
         // A server that was restarted, or another one of a cluster, does not know the pending id, and
@@ -156,6 +172,26 @@ impl Outbox {
         }
     }
 
+    /// What this run knows of a post in which an answer grew in an earlier one: no edit is made before
+    /// those of that run are over, but the last one, and that is looked at afterwards.
+    pub fn found_growing(&self) -> (Progress, Growth) {
+        let settled = self.started + self.times.ask_after;
+        let opening = Progress {
+            unclear: Some(Unclear {
+                part: Some(0),
+                repeat_until: Duration::ZERO,
+                settled,
+                looked: None,
+            }),
+            ..Progress::default()
+        };
+        let growth = Growth {
+            unsettled_until: Some(settled),
+            ..Growth::default()
+        };
+        (opening, growth)
+    }
+
     /// What is known of a draft that this run made. Of several parts some may be there, from a run that
     /// this state knows nothing of.
     pub fn fresh(draft: &Draft) -> Progress {
@@ -177,14 +213,18 @@ impl Outbox {
         let Some(answer) = store.state.answers.get_mut(question) else {
             return Ok(Delivery::Posted);
         };
+        let (shown, refused) = (answer.shown.clone(), answer.live.growth.refused);
         let Some((draft, progress)) = answer.progress() else {
             return Ok(Delivery::Posted);
         };
         let of = draft.parts.len() as u32;
-        match next(progress, of, now) {
+        match next(progress, of, shown.is_some(), now) {
             Next::Done => Ok(Delivery::Posted),
             Next::Wait(until) => Ok(Delivery::Later(until)),
             Next::Ask => self.ask(client, question, answer),
+            Next::Edit if refused => Ok(Delivery::NoEdit),
+            Next::Edit => self.edit(client, store, question, &shown.unwrap_or_default()),
+            Next::Verify => self.verify(client, answer, &shown.unwrap_or_default()),
             Next::Post(part) => self.post(client, store, question, part),
             Next::PostAnew(part) => {
                 renew(draft, progress);
@@ -256,8 +296,8 @@ impl Outbox {
             root_id: &draft.root,
             pending_post_id: &format!("{}:{part}", draft.nonce),
             props: NewProps {
-                prx: Some(&prx),
-                unsafe_links: (!self.allow_unsafe_links).then_some("true"),
+                prx: Some(Mark::Answer(&prx)),
+                ..self.props()
             },
         });
         self.posted(client, store, question, &prx, tried, result)
@@ -317,12 +357,7 @@ impl Outbox {
                 renew(draft, progress);
                 Ok(Delivery::More)
             }
-            // `model.post.is_valid.message_length.app_error`, and its name in old versions.
-            Err(ApiError::Refused { id, .. })
-                if id.contains(".message_length.") || id.contains(".is_valid.msg.") =>
-            {
-                Ok(Delivery::TooLong)
-            }
+            Err(ApiError::Refused { id, .. }) if is_too_long(&id) => Ok(Delivery::TooLong),
             Err(error) => {
                 // Nothing of it is on its way, unless an earlier try of it is: the next run need not
                 // wait for it.
@@ -342,6 +377,90 @@ impl Outbox {
         }
     }
 
+    /// The properties of every post of the bot's.
+    pub fn props(&self) -> NewProps<'static> {
+        NewProps {
+            prx: None,
+            unsafe_links: (!self.allow_unsafe_links).then_some("true"),
+        }
+    }
+
+    /// Makes the post in which the answer grew the answer's part 0.
+    fn edit(
+        &self,
+        client: &Client,
+        store: &mut Store,
+        question: &PostId,
+        shown: &PostId,
+    ) -> Result<Delivery, Trouble> {
+        let Some(prx) = note_unsent(store, question, 0, false) else {
+            return Ok(Delivery::Posted);
+        };
+        store.save()?;
+        let Some(answer) = store.state.answers.get_mut(question) else {
+            return Ok(Delivery::Posted);
+        };
+        let unsettled = answer.live.growth.unsettled_until;
+        let Some((draft, progress)) = answer.progress() else {
+            return Ok(Delivery::Posted);
+        };
+        let patch = Patch {
+            message: draft.parts.first().map_or("", String::as_str),
+            props: PatchProps {
+                new: NewProps {
+                    prx: Some(Mark::Answer(&prx)),
+                    ..self.props()
+                },
+                from_bot: "true",
+            },
+        };
+        match client.patch_post(shown, &patch) {
+            Ok(post) => {
+                progress.posted.insert(0);
+                progress.pause = Duration::ZERO;
+                progress.verify_at = unsettled;
+                Ok(Delivery::Edited(post.update_at))
+            }
+            Err(error) if error.may_last() => {
+                let settled = self.times.clock.now() + self.times.ask_after;
+                answer.live.growth.unsettled_until = Some(settled);
+                Ok(Delivery::Failed(self.back_off(answer), error))
+            }
+            Err(ApiError::Refused { id, .. })
+                if id.contains(".can_not_update_post_in_deleted.") =>
+            {
+                Ok(Delivery::Gone("its channel is archived".to_owned()))
+            }
+            Err(ApiError::Refused { id, .. }) if is_too_long(&id) => Ok(Delivery::TooLong),
+            Err(ApiError::Refused { .. }) => Ok(Delivery::NoEdit),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks whether an edit that came late undid the last one: then that is made again.
+    fn verify(
+        &self,
+        client: &Client,
+        answer: &mut Answer,
+        shown: &PostId,
+    ) -> Result<Delivery, Trouble> {
+        let post = match client.post(shown) {
+            // A person deleted it.
+            Err(error) if error.is_closed() => None,
+            Err(error) if error.may_last() => {
+                return Ok(Delivery::Failed(self.back_off(answer), error));
+            }
+            post => Some(post?),
+        };
+        if let Some((_, progress)) = answer.progress() {
+            progress.verify_at = None;
+            if post.is_some_and(|post| post.props.growing_for.is_some()) {
+                progress.posted.remove(&0);
+            }
+        }
+        Ok(Delivery::More)
+    }
+
     fn unclear(&self, part: u32, repeat_until: Duration) -> Unclear {
         Unclear {
             part: Some(part),
@@ -352,7 +471,7 @@ impl Outbox {
     }
 
     /// When an answer whose request failed is tried again.
-    fn back_off(&self, answer: &mut Answer) -> Duration {
+    pub fn back_off(&self, answer: &mut Answer) -> Duration {
         let longest = self.times.backoff_max;
         let pause = match answer.progress() {
             Some((_, progress)) => {
@@ -397,6 +516,11 @@ fn root_of(client: &Client, post: &PostId) -> Result<Option<PostId>, ApiError> {
         Err(error) if error.is_closed() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// `model.post.is_valid.message_length.app_error`, and its name in old versions.
+fn is_too_long(id: &str) -> bool {
+    id.contains(".message_length.") || id.contains(".is_valid.msg.")
 }
 
 /// What the refusal of a post means.
@@ -470,7 +594,36 @@ mod tests {
                 unclear,
                 ..Progress::default()
             };
-            assert_eq!(next(&progress, 2, secs(now)), expected, "{name}");
+            assert_eq!(next(&progress, 2, false, secs(now)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_grown_post_is_edited_whatever_is_unclear_and_looked_at_once_late_edits_are_over() {
+        let secs = Duration::from_secs;
+        for (name, asked, posted, verify_at, now, expected) in [
+            ("from another run", false, 0, None, 0, Next::Ask),
+            ("not final yet", true, 0, None, 0, Next::Edit),
+            ("final", true, 1, None, 0, Next::Post(1)),
+            ("whole", true, 2, None, 0, Next::Done),
+            (
+                "an edit may be late",
+                true,
+                2,
+                Some(60),
+                59,
+                Next::Wait(secs(60)),
+            ),
+            ("no edit can be late", true, 2, Some(60), 60, Next::Verify),
+            ("undone", true, 0, Some(60), 60, Next::Edit),
+        ] {
+            let progress = Progress {
+                asked,
+                posted: (0..posted).collect(),
+                verify_at: verify_at.map(secs),
+                ..Progress::default()
+            };
+            assert_eq!(next(&progress, 2, true, secs(now)), expected, "{name}");
         }
     }
 }

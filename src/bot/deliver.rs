@@ -4,6 +4,7 @@ use log::{info, warn};
 
 use super::{Bot, Unsaved};
 use crate::answers::Stage;
+use crate::inbox::cursor::Own;
 use crate::mattermost::PostId;
 use crate::outbox::{Delivery, Outbox, Trouble};
 use crate::reply;
@@ -16,8 +17,10 @@ impl Bot {
     pub(super) fn deliver(&mut self) -> Result<bool, Trouble> {
         let (now, state) = (self.now(), &self.store.state);
         let due = state.answers.iter().filter(|(_, answer)| {
-            matches!(answer.live.stage, Stage::Deliver(_))
-                && answer.live.due <= now
+            matches!(
+                answer.live.stage,
+                Stage::Deliver(_) | Stage::Withdraw { .. }
+            ) && answer.live.due <= now
                 && self.inbox.is_open(state, &answer.channel)
         });
         let oldest = due.min_by_key(|(id, answer)| (answer.create_at, *id));
@@ -25,6 +28,15 @@ impl Bot {
             return Ok(false);
         };
         let id = id.clone();
+        if let Stage::Withdraw { asked } = answer.live.stage {
+            self.take_away(&id, asked)?;
+            return Ok(true);
+        }
+        // Whether the post is there in which it grew decides where it goes.
+        if answer.opening.is_some() {
+            self.open_post(&id, None)?;
+            return Ok(true);
+        }
         // Nothing of it is there yet: the question may have been deleted meanwhile.
         let untouched = answer.draft.as_ref().is_some_and(|draft| draft.unsent);
         if untouched && now.saturating_sub(answer.live.seen) > self.times.stale {
@@ -52,11 +64,9 @@ impl Bot {
         let apology = answer.draft.as_ref().is_some_and(|draft| draft.apology);
         match delivery {
             Delivery::More => {}
-            Delivery::Took(at) => {
-                if let Some(cursor) = self.store.state.channels.get_mut(&channel) {
-                    cursor.own_post(at);
-                }
-            }
+            Delivery::Took(at) => self.note_own(&channel, at, Own::Post),
+            Delivery::Edited(at) => self.note_own(&channel, at, Own::Edit),
+            Delivery::NoEdit => self.go_on_without_edits(id)?,
             Delivery::Later(until) => answer.live.due = until,
             Delivery::Failed(until, error) => {
                 answer.live.due = until;
@@ -121,6 +131,28 @@ impl Bot {
         answer.live.stage = Stage::Deliver(Outbox::fresh(&draft));
         answer.live.due = Default::default();
         answer.draft = Some(draft);
+    }
+
+    /// Ends an answer because its author asked for that: what was written stays. The state says so before
+    /// the worker ends.
+    pub(super) fn stop(&mut self, id: &PostId) -> Result<(), Trouble> {
+        let Some(answer) = self.store.state.answers.get(id) else {
+            return Ok(());
+        };
+        if answer.draft.is_some() || matches!(answer.live.stage, Stage::Withdraw { .. }) {
+            return Ok(());
+        }
+        info!("the answer to post {id} is stopped by its author");
+        let worker = answer.worker();
+        let written = worker.map_or("", |worker| self.desk.text(worker));
+        let text = match reply::is_blank(written) {
+            true => "Stopped.".to_owned(),
+            false => written.to_owned() + &reply::stopped_mark(written),
+        };
+        self.draft(id, &text, false);
+        self.store.save()?;
+        worker.into_iter().for_each(|worker| self.desk.stop(worker));
+        Ok(())
     }
 
     /// Has a person told, in one short message, why there is no answer.

@@ -28,7 +28,14 @@ impl Bot {
             answer.live.feeding = None;
         }
         match news {
-            News::Grew => {}
+            News::Grew => {
+                if let Some(answer) = self.store.state.answers.get_mut(id) {
+                    answer.live.grew = true;
+                    if answer.shown.is_none() && answer.opening.is_none() {
+                        answer.live.growth.due = Default::default();
+                    }
+                }
+            }
             News::Done(answer) => {
                 self.desk.stop(worker);
                 self.answered(id, answer);

@@ -4,7 +4,7 @@ use log::{info, warn};
 
 use super::{Bot, Unsaved, tell_ignored};
 use crate::answers::{Answer, Live, Stage};
-use crate::config::Config;
+use crate::config::{Config, StreamMode};
 use crate::conversation::{self, Feeding, Gathering, Place, Told};
 use crate::desk::turn::{self, AtWork, Candidate, Conversation};
 use crate::desk::{Job, WorkerId};
@@ -94,7 +94,7 @@ impl Bot {
                     Stage::Gather(_) => true,
                     Stage::Told(ref told) => may_start && self.has_room(told),
                     Stage::AtWork(_) => answer.live.feeding.is_some(),
-                    Stage::Deliver(_) => false,
+                    Stage::Deliver(_) | Stage::Withdraw { .. } => false,
                 }
         };
         let due = state.answers.iter().filter(|(_, answer)| is_due(answer));
@@ -179,7 +179,7 @@ impl Bot {
         let verdict = filter::verdict(&post, direct, &self.me, &self.config.mattermost);
         if let Verdict::Ignore(reason) = verdict {
             tell_ignored(&post, reason);
-            self.handled(id);
+            self.withdraw(id);
             return Ok(());
         }
         let bot = &self.me.id;
@@ -196,6 +196,9 @@ impl Bot {
                 Some(draft) => Stage::Deliver(self.outbox.found(draft)),
                 None => Stage::Ready,
             };
+            if answer.shown.is_some() || answer.opening.is_some() {
+                (answer.live.opening, answer.live.growth) = self.outbox.found_growing();
+            }
             answer.live.question = Some(post);
             answer.live.seen = now;
         }
@@ -219,7 +222,7 @@ impl Bot {
             let conversation = self.conversation(question);
             let person = &question.user_id;
             let attempts = answer.attempts;
-            if let Stage::Deliver(_) = answer.live.stage {
+            if let Stage::Deliver(_) | Stage::Withdraw { .. } = answer.live.stage {
                 drafts += 1;
                 posting.push(conversation);
             } else if answer.live.began.is_some() {
@@ -391,7 +394,7 @@ impl Bot {
         match verdict {
             Verdict::Ignore(reason) => {
                 tell_ignored(&fresh, reason);
-                self.handled(id);
+                self.withdraw(id);
             }
             // It does not mention the bot any more, and whether its thread is followed is open.
             Verdict::IfFollowed if self.was_addressed(id) => {
@@ -499,7 +502,7 @@ impl Bot {
             bot_name: self.me.username.clone(),
             several_speakers: told.several_speakers,
             time_left: timeout.saturating_sub(now.saturating_sub(began)),
-            grow: false,
+            grow: channel.stream_mode == StreamMode::Partial,
         };
         match self.desk.start(job) {
             Ok(worker) => {

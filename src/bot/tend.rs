@@ -9,7 +9,7 @@ use super::Bot;
 use crate::answers::Stage;
 use crate::filter::{self, Verdict};
 use crate::mattermost::client::ApiError;
-use crate::mattermost::{ChannelId, Post, PostId};
+use crate::mattermost::{ChannelId, Post, PostId, Reaction};
 use crate::outbox::Trouble;
 
 /// Between two "typing" events: at most five a second.
@@ -18,6 +18,16 @@ const APART: Duration = Duration::from_millis(200);
 const PLACES: usize = 16;
 /// How often an answer is made anew because its question was edited.
 const EDITS: u32 = 3;
+
+/// Reactions of an asker that stop an answer.
+const STOP: [&str; 6] = [
+    "octagonal_sign",
+    "stop_sign",
+    "x",
+    "no_entry",
+    "hand",
+    "raised_hand",
+];
 
 /// A channel, and the thread in it, or nothing for the channel itself.
 type Place = (ChannelId, PostId);
@@ -30,6 +40,12 @@ pub struct Tender {
     next_typing: Duration,
     /// Questions to look at.
     questions: Vec<PostId>,
+    /// Posts whose reactions are to be looked at: questions, and what is shown of their answers.
+    reactions: Vec<PostId>,
+    /// In this round the server refused to show the reactions of several posts at once.
+    singly: bool,
+    /// Questions that the server left out of several: their own address tells.
+    missing: Vec<PostId>,
     /// The server has no call for several posts at once.
     one_by_one: bool,
 }
@@ -54,6 +70,14 @@ impl Bot {
         }
         if !self.tender.questions.is_empty() {
             self.look_at_questions()?;
+            return Ok(true);
+        }
+        if let Some(id) = self.tender.missing.pop() {
+            self.look_at_one(&id)?;
+            return Ok(true);
+        }
+        if !self.tender.reactions.is_empty() {
+            self.look_at_reactions()?;
             return Ok(true);
         }
         if now < self.tender.next_typing {
@@ -89,7 +113,10 @@ impl Bot {
                 continue;
             };
             let open = self.inbox.is_open(state, &answer.channel);
-            if matches!(answer.live.stage, Stage::Deliver(_)) {
+            if matches!(
+                answer.live.stage,
+                Stage::Deliver(_) | Stage::Withdraw { .. }
+            ) {
                 continue;
             }
             if answer.live.began.is_some() {
@@ -108,7 +135,17 @@ impl Bot {
         let idle = questions.is_empty() && places.is_empty();
         self.tender.next_round = (!idle).then_some(self.now() + self.times.typing);
         self.tender.places = places.into();
+        self.tender.singly = false;
+        self.tender.reactions = self.posts_to_watch(&questions);
         self.tender.questions = questions;
+    }
+
+    fn posts_to_watch(&self, questions: &[PostId]) -> Vec<PostId> {
+        let answers = &self.store.state.answers;
+        let shown = questions
+            .iter()
+            .filter_map(|id| answers.get(id)?.shown.clone());
+        questions.iter().cloned().chain(shown).collect()
     }
 
     /// Where the author of `post` looks for "typing". A post at a channel's root opens a thread, which
@@ -144,12 +181,9 @@ impl Bot {
                     for id in asked {
                         match posts.iter().find(|post| post.id == id) {
                             Some(post) => self.look_at_question(&id, post.clone()),
-                            // It cannot be read any more, or it has left the server's index for a
-                            // moment: its own address tells.
-                            None => self.tender.questions.push(id),
+                            None => self.tender.missing.push(id),
                         }
                     }
-                    self.tender.one_by_one = !self.tender.questions.is_empty();
                     return Ok(());
                 }
                 // Servers before 6.0.
@@ -160,15 +194,69 @@ impl Bot {
                 Err(error) => return self.not_seen(error),
             }
         }
-        let Some(id) = self.tender.questions.pop() else {
-            return Ok(());
-        };
-        match self.look_again(&id) {
-            Ok(Some(post)) => self.look_at_question(&id, post),
-            Ok(None) => self.give_up(&id, "it was deleted, or cannot be read any more"),
+        match self.tender.questions.pop() {
+            Some(id) => self.look_at_one(&id),
+            None => Ok(()),
+        }
+    }
+
+    fn look_at_one(&mut self, id: &PostId) -> Result<(), Trouble> {
+        match self.look_again(id) {
+            Ok(Some(post)) => self.look_at_question(id, post),
+            Ok(None) => self.give_up(id, "it was deleted, or cannot be read any more"),
             Err(error) => self.not_seen(error)?,
         }
         Ok(())
+    }
+
+    /// Looks whether an asker stops the answer by a reaction. The posts' own metadata do not tell: an
+    /// edit at the same moment hides a reaction there.
+    fn look_at_reactions(&mut self) -> Result<(), Trouble> {
+        let watched = std::mem::take(&mut self.tender.reactions);
+        let several = watched.len() > 1 && !self.tender.one_by_one && !self.tender.singly;
+        let result = if several {
+            self.client.reactions(&watched.iter().collect::<Vec<_>>())
+        } else {
+            let (first, rest) = watched.split_first().unzip();
+            self.tender.reactions = rest.map_or(Vec::new(), <[PostId]>::to_vec);
+            first.map_or(Ok(Vec::new()), |post| self.client.reactions_of(post))
+        };
+        match result {
+            Ok(reactions) => {
+                for reaction in reactions {
+                    if STOP.contains(&reaction.emoji_name.as_str()) {
+                        self.stop_by_reaction(&reaction)?;
+                    }
+                }
+                Ok(())
+            }
+            // Servers before 6.0; and one post that cannot be read has all of them refused.
+            Err(error) if error.is_closed() && several => {
+                self.tender.reactions = watched;
+                self.tender.singly = true;
+                Ok(())
+            }
+            // It is gone, or its channel closed: the look at the questions tells.
+            Err(error) if error.is_closed() => Ok(()),
+            Err(error) => self.not_seen(error),
+        }
+    }
+
+    fn stop_by_reaction(&mut self, reaction: &Reaction) -> Result<(), Trouble> {
+        let mut answers = self.store.state.answers.iter();
+        let stopped = answers.find(|(id, answer)| {
+            let asker = answer
+                .live
+                .question
+                .as_ref()
+                .map(|question| &question.user_id);
+            let on = **id == reaction.post_id || answer.shown.as_ref() == Some(&reaction.post_id);
+            on && asker == Some(&reaction.user_id)
+        });
+        match stopped.map(|(id, _)| id.clone()) {
+            Some(id) => self.stop(&id),
+            None => Ok(()),
+        }
     }
 
     /// A look that fails is made again in the next round.
@@ -203,7 +291,7 @@ impl Bot {
         let verdict = filter::verdict(&post, direct, &self.me, &self.config.mattermost);
         if let Verdict::Ignore(reason) = verdict {
             super::tell_ignored(&post, reason);
-            self.handled(id);
+            self.withdraw(id);
             return;
         }
         self.ask_anew(id, post);

@@ -9,7 +9,7 @@ use super::lookup::{self, Found};
 use super::run::introduce;
 use super::{Exit, connect, print};
 use crate::config::Config;
-use crate::mattermost::client::{ApiError, Client, NewPost, NewProps};
+use crate::mattermost::client::{ApiError, Client, Mark, NewPost, NewProps};
 use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
 use crate::outbox::{Outbox, is_it};
 use crate::reply::{self, ReplyOptions};
@@ -220,7 +220,7 @@ impl Sender<'_> {
                 root_id: &self.root,
                 pending_post_id: &pending,
                 props: NewProps {
-                    prx: Some(&prx),
+                    prx: Some(Mark::Answer(&prx)),
                     unsafe_links: self.links,
                 },
             });

@@ -351,7 +351,7 @@ fn program(post: &Post, input: &Input) -> String {
 /// What the bot said in `post`: the whole answer if that was split and `post` is the first of its
 /// parts; nothing in the others, nor in an apology, an unfinished answer or the server's own words.
 fn bot_text(post: &Post, posts: &[&Post]) -> String {
-    if !post.kind.is_empty() {
+    if !post.kind.is_empty() || post.props.growing_for.is_some() {
         return String::new();
     }
     let Some(prx) = &post.props.prx else {

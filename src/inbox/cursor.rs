@@ -51,8 +51,9 @@ pub struct Progress {
     pub shown: Counters,
     /// The newest change that was read: the mark once nothing is open.
     pub newest: ServerTime,
-    /// When the bot's own newest post was written, if the counters were as they were read until then.
-    own: ServerTime,
+    /// The counters before the bot's own newest change, of which they may not tell yet: `GET
+    /// channels/{id}` does not tell of an edit before the next post.
+    before: Option<Counters>,
     /// Posts the last read returned beyond `total_msg_count`; the next count will include them.
     early: u64,
     /// Whether the channel was read since the bot was last out of touch: nothing was missed since.
@@ -95,17 +96,17 @@ impl Cursor {
     /// Notes the counters that the server shows: whether they differ from those of the last read.
     pub fn show(&mut self, shown: Counters) -> bool {
         self.progress.shown = shown;
-        if is_own(self.progress.read_at, self.progress.own, shown) {
+        if self.progress.is_own(shown) {
             self.progress.read_at = Some(shown);
         }
-        let unchanged = self.progress.read_at == Some(shown);
-        self.progress.live |= unchanged;
-        !unchanged
+        let news = self.progress.has_news();
+        self.progress.live |= !news;
+        news
     }
 
     /// Whether the server shows something that was not read.
     pub fn has_news(&self) -> bool {
-        self.progress.read_at != Some(self.progress.shown)
+        self.progress.has_news()
     }
 
     /// The `since` that the next read asks for: never 0, which is no `since` at all.
@@ -158,6 +159,7 @@ impl Cursor {
         }
         progress.newest = progress.newest.max(read.newest);
         progress.read_at = Some(read.shown);
+        progress.before = None;
         progress.live = true;
         true
     }
@@ -202,22 +204,40 @@ impl Cursor {
         }
     }
 
-    /// A post of the bot's own was taken: when the counters tell of it and of nothing else, that is no
-    /// reason to read. `at`: its `create_at`.
-    pub fn own_post(&mut self, at: ServerTime) {
+    /// A post of the bot's own was taken, or one was edited: when the counters tell of that and of
+    /// nothing else, it is no reason to read. `at`: its `create_at` or `update_at`.
+    pub fn own_change(&mut self, at: ServerTime, change: Own) {
         let progress = &mut self.progress;
-        if let Some((_, count)) = progress.read_at.filter(|known| *known == progress.shown) {
-            progress.shown = (at.max(progress.shown.0), count + 1);
-            progress.read_at = Some(progress.shown);
-            progress.own = at;
+        if !progress.has_news() {
+            let known = progress.read_at.unwrap_or_default();
+            let posts = u64::from(change == Own::Post);
+            progress.before = Some(progress.before.filter(|_| posts == 0).unwrap_or(known));
+            progress.read_at = Some((at.max(known.0), known.1 + posts));
+            progress.shown = (at.max(known.0), known.1 + posts);
         }
     }
 }
 
-/// Whether a list tells of the bot's own newest post, of `known`, and of nothing else: its `last_post_at`
-/// was measured up to 2 ms later than that post.
-fn is_own(known: Option<Counters>, own: ServerTime, shown: Counters) -> bool {
-    known == Some((own, shown.1)) && (own.0..=own.0 + 3).contains(&shown.0.0)
+/// What the bot did in a channel itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    Post,
+    Edit,
+}
+
+impl Progress {
+    fn has_news(&self) -> bool {
+        self.read_at != Some(self.shown) && self.before != Some(self.shown)
+    }
+
+    /// Whether a list tells of the bot's own newest change and of nothing else: its `last_post_at` was
+    /// measured up to 2 ms later.
+    fn is_own(&self, shown: Counters) -> bool {
+        self.before.is_some()
+            && self.read_at.is_some_and(|(at, count)| {
+                count == shown.1 && (at.0..=at.0 + 3).contains(&shown.0.0)
+            })
+    }
 }
 
 #[cfg(test)]
@@ -331,23 +351,36 @@ mod tests {
     }
 
     #[test]
-    fn an_own_post_is_no_reason_to_read_and_anything_beside_it_is() {
+    fn what_the_bot_does_itself_is_no_reason_to_read_and_anything_beside_it_is() {
+        use Own::{Edit, Post};
         for (name, own, shown, has_news) in [
-            ("the own post", 1, (1000, 6), false),
-            ("as a list shows it", 1, (1003, 6), false),
-            ("two of them", 2, (1000, 7), false),
-            ("one of two", 2, (1000, 6), true),
-            ("and another's", 1, (1000, 7), true),
-            ("another's after it", 1, (1200, 7), true),
-            ("another's instead", 1, (950, 6), true),
-            ("a join beside it", 1, (1004, 6), true),
-            ("none", 0, (1000, 6), true),
+            ("its post", &[Post][..], (1000, 6), false),
+            ("as a list shows it", &[Post], (1003, 6), false),
+            ("not shown yet", &[Post], (900, 5), false),
+            ("two posts", &[Post, Post], (1000, 7), false),
+            ("one of two posts", &[Post, Post], (1000, 6), false),
+            ("none of two posts", &[Post, Post], (900, 5), true),
+            ("its edit", &[Edit], (1000, 5), false),
+            ("an edit that is not shown", &[Edit], (900, 5), false),
+            (
+                "two edits that are not shown",
+                &[Edit, Edit],
+                (900, 5),
+                false,
+            ),
+            ("a post and an edit", &[Post, Edit], (1000, 6), false),
+            ("another's post too", &[Post], (1000, 7), true),
+            ("another's post after it", &[Post], (1200, 7), true),
+            ("another's post instead", &[Post], (950, 6), true),
+            ("another's post and an edit", &[Edit], (1000, 6), true),
+            ("a join beside it", &[Post], (1004, 6), true),
+            ("nothing of its own", &[], (1000, 6), true),
         ] {
             let mut cursor = Cursor::starting(ServerTime(0), (ServerTime(900), 5));
             cursor.resume();
             cursor.show((ServerTime(900), 5));
-            for _ in 0..own {
-                cursor.own_post(ServerTime(1000));
+            for change in own {
+                cursor.own_change(ServerTime(1000), *change);
             }
             assert!(!cursor.has_news(), "{name}");
             let (last_post_at, count) = shown;
@@ -361,7 +394,7 @@ mod tests {
         let mut cursor = Cursor::starting(ServerTime(0), (ServerTime(900), 5));
         cursor.resume();
         cursor.show((ServerTime(950), 6));
-        cursor.own_post(ServerTime(1000));
+        cursor.own_change(ServerTime(1000), Own::Post);
         assert!(cursor.has_news());
         cursor.show((ServerTime(1000), 7));
         assert!(cursor.has_news());

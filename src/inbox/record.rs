@@ -26,7 +26,11 @@ pub fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
 
 /// The questions whose every part is there.
 pub fn complete(parts: Parts) -> BTreeSet<PostId> {
-    let whole = |(of, there): &(u32, BTreeSet<u32>)| (0..*of).all(|part| there.contains(&part));
+    // A post that grew and took no last edit does not bear the mark of part 0: a later part tells.
+    let whole = |(of, there): &(u32, BTreeSet<u32>)| {
+        let later = there.last().is_some_and(|last| *last > 0);
+        (0..*of).all(|part| there.contains(&part) || (part == 0 && later))
+    };
     parts
         .into_iter()
         .filter(|(_, parts)| whole(parts))
@@ -54,6 +58,24 @@ pub fn parts_of(
         .remove(question)
         .map(|(_, there)| there)
         .unwrap_or_default())
+}
+
+/// The post in which the answer to `question` grows, the oldest of several.
+pub fn growing_post(
+    client: &Client,
+    bot: &UserId,
+    channel: &ChannelId,
+    question: &PostId,
+    created: ServerTime,
+) -> Result<Option<PostId>, ApiError> {
+    let list = client.posts_since(channel, ServerTime(created.0.saturating_sub(1).max(1)))?;
+    let mine = list.posts.iter().filter(|post| {
+        post.user_id == *bot
+            && post.delete_at.0 == 0
+            && post.props.growing_for.as_ref() == Some(question)
+    });
+    let oldest = mine.min_by_key(|post| (post.create_at, &post.id));
+    Ok(oldest.map(|post| post.id.clone()))
 }
 
 /// Whether the server shows a whole answer to `question`.

@@ -1,6 +1,7 @@
 //! A method per endpoint of the REST API v4, and the classes of its failures. It decides nothing.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -172,10 +173,37 @@ pub struct NewPost<'a> {
 #[derive(Debug, Serialize)]
 pub struct NewProps<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub prx: Option<&'a PrxProps>,
+    pub prx: Option<Mark<'a>>,
     /// `"true"`: the server fetches no preview and clients show links as plain text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsafe_links: Option<&'static str>,
+}
+
+/// What this program puts on its own posts, as `props.prx`.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Mark<'a> {
+    Answer(&'a PrxProps),
+    /// An answer that is being written.
+    Growing {
+        growing_for: &'a PostId,
+    },
+}
+
+/// What `PUT posts/{post}/patch` takes. The server replaces the properties whole.
+#[derive(Debug, Serialize)]
+pub struct Patch<'a> {
+    pub message: &'a str,
+    pub props: PatchProps<'a>,
+}
+
+/// All properties of a post of the bot's.
+#[derive(Debug, Serialize)]
+pub struct PatchProps<'a> {
+    #[serde(flatten)]
+    pub new: NewProps<'a>,
+    /// `"true"`: the server does not put it back.
+    pub from_bot: &'static str,
 }
 
 /// A team's channels, unless they are as they were when the ETag was given.
@@ -409,6 +437,41 @@ impl Client {
             self.send("POST", "posts", Some(&body), &[], self.times.call)?,
             BODY_LIMIT,
         )
+    }
+
+    /// `PUT posts/{post}/patch`: edits one of the bot's own posts.
+    pub fn patch_post(&self, post: &PostId, patch: &Patch) -> Result<Post, ApiError> {
+        let body =
+            serde_json::to_vec(patch).map_err(|error| ApiError::Unclear(error.to_string()))?;
+        let path = format!("posts/{}/patch", encode(post.as_str()));
+        parse(
+            self.send("PUT", &path, Some(&body), &[], self.times.call)?,
+            BODY_LIMIT,
+        )
+    }
+
+    /// `DELETE posts/{post}`: of the bot's own posts. One that is gone already: 403 or 404.
+    pub fn delete_post(&self, post: &PostId) -> Result<(), ApiError> {
+        let path = format!("posts/{}", encode(post.as_str()));
+        let response = self.send("DELETE", &path, None, &[], self.times.call)?;
+        parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
+    }
+
+    /// `POST posts/ids/reactions`: by post, who reacted with which emoji. Posts without any are left
+    /// out. Servers before 6.0 do not have this call: 404.
+    pub fn reactions(&self, posts: &[&PostId]) -> Result<Vec<Reaction>, ApiError> {
+        let body = serde_json::json!(posts).to_string();
+        let path = "posts/ids/reactions";
+        let response = self.send("POST", path, Some(body.as_bytes()), &[], self.times.call)?;
+        let by_post: HashMap<PostId, Option<Vec<Reaction>>> = parse(response, BODY_LIMIT)?;
+        Ok(by_post.into_values().flatten().flatten().collect())
+    }
+
+    /// `GET posts/{post}/reactions`.
+    pub fn reactions_of(&self, post: &PostId) -> Result<Vec<Reaction>, ApiError> {
+        let path = format!("posts/{}/reactions", encode(post.as_str()));
+        let reactions: Option<Vec<Reaction>> = self.get(&path, BODY_LIMIT)?;
+        Ok(reactions.unwrap_or_default())
     }
 
     /// `POST users/me/typing`: clients show "typing" for 5 s. `parent`: a thread's root, or empty.

@@ -126,6 +126,8 @@ pub struct Props {
     pub from: Option<&'static str>,
     /// What this program puts on its own posts.
     pub prx: Option<PrxProps>,
+    /// The question whose answer the post is while it is being written: no answer yet.
+    pub growing_for: Option<PostId>,
     /// Whether there is a `prx` at all, readable or not.
     pub has_prx: bool,
     /// Whom a `system_add_to_channel` post is about.
@@ -215,6 +217,8 @@ impl<'de> Deserialize<'de> for Props {
                     } else if key == "prx" {
                         let value = map.next_value_seed(Shallow { depth: 1 })?;
                         props.has_prx = true;
+                        let growing = value.get("growing_for").and_then(Value::as_str);
+                        props.growing_for = growing.map(PostId::from);
                         if value.is_object() {
                             props.prx = PrxProps::deserialize(value).ok();
                         }
@@ -397,6 +401,18 @@ impl LinkedPost {
             ..Post::default()
         }
     }
+}
+
+/// Somebody's reaction to a post.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Reaction {
+    #[serde(deserialize_with = "nullable")]
+    pub user_id: UserId,
+    #[serde(deserialize_with = "nullable")]
+    pub post_id: PostId,
+    #[serde(deserialize_with = "nullable")]
+    pub emoji_name: String,
 }
 
 /// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).

@@ -145,6 +145,11 @@ pub fn broken_mark(answer: &str) -> String {
     mark(answer, "The connection to the model broke off here.")
 }
 
+/// What to append to an answer that was stopped.
+pub fn stopped_mark(answer: &str) -> String {
+    mark(answer, "Stopped.")
+}
+
 /// A remark under `answer`, whose fence it closes.
 fn mark(answer: &str, remark: &str) -> String {
     let mut mark = String::new();

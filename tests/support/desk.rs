@@ -94,6 +94,13 @@ pub fn question(job: &Job) -> String {
     last.map_or(String::new(), |message| message.content.clone())
 }
 
+/// What a worker wrote, and whether it tells meanwhile.
+#[derive(Default)]
+struct Written {
+    text: String,
+    grows: bool,
+}
+
 /// The desk.
 pub struct TestDesk {
     clock: Rc<dyn Sleep>,
@@ -101,7 +108,7 @@ pub struct TestDesk {
     last: WorkerId,
     /// What is still to happen, by the time at which it does and its number.
     queue: BTreeMap<(Duration, u64), (WorkerId, Play)>,
-    at_work: BTreeMap<WorkerId, String>,
+    at_work: BTreeMap<WorkerId, Written>,
     number: u64,
     /// What the configured provider said, at once.
     said: Vec<(WorkerId, News)>,
@@ -159,12 +166,12 @@ impl TestDesk {
         let written = self.at_work.get_mut(&worker)?;
         match play {
             Play::Text(more) => {
-                written.push_str(&more);
-                Some(News::Grew)
+                written.text.push_str(&more);
+                written.grows.then_some(News::Grew)
             }
             Play::Done => {
                 let answer = Answer {
-                    text: written.clone(),
+                    text: written.text.clone(),
                     by: "a script".into(),
                     ..Answer::default()
                 };
@@ -199,7 +206,9 @@ impl Desk for TestDesk {
         let script = inner.author.as_mut().and_then(|author| author(&job));
         drop(inner);
         self.last += 1;
-        self.at_work.insert(self.last, String::new());
+        let grows = job.grow;
+        let text = String::new();
+        self.at_work.insert(self.last, Written { text, grows });
         match script {
             Some(script) => {
                 for (ms, play) in script {
@@ -217,7 +226,8 @@ impl Desk for TestDesk {
     }
 
     fn text(&self, worker: WorkerId) -> &str {
-        self.at_work.get(&worker).map_or("", String::as_str)
+        let written = self.at_work.get(&worker).filter(|it| it.grows);
+        written.map_or("", |written| &written.text)
     }
 
     fn hear(&mut self) -> Vec<(WorkerId, News)> {

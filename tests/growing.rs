@@ -1,0 +1,486 @@
+//! Answers that grow in their post while they are written, and answers that are stopped, in simulated
+//! time.
+
+mod support;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex};
+
+use prx::commands::run::Session;
+use support::bot::Stage;
+use support::clock;
+use support::desk::{Play, Script, question};
+use support::mattermost::{Act, Fault, Post, Version, api_path};
+
+const ECHO: &str = "default_provider = \"echo\"";
+const SECOND: u64 = 1000;
+
+fn at_work(more: &str) -> (Stage, Session) {
+    let stage = Stage::simulated();
+    start(stage, more)
+}
+
+fn start(stage: Stage, more: &str) -> (Stage, Session) {
+    let settings = format!("allowed_users = [\"*\"]\nstream_mode = \"partial\"\n{more}");
+    stage.configure(ECHO, &settings);
+    stage.clock.advance(5 * SECOND);
+    let mut session = stage.start();
+    stage.run_for(&mut session, 90);
+    stage.world().log.clear();
+    (stage, session)
+}
+
+fn ask(stage: &Stage, text: &str) -> String {
+    stage.clock.advance(1);
+    stage.world().post(&stage.ann.id, &stage.channel, text)
+}
+
+/// A text of so many words, all of one generation.
+fn words(mark: &str, count: usize) -> String {
+    let words: Vec<String> = (0..count).map(|number| format!("{mark}{number}")).collect();
+    words.join(" ")
+}
+
+/// A worker that writes `text` evenly over `secs`.
+fn writes(text: &str, secs: u64) -> Script {
+    let pieces = secs.max(1) * 4;
+    let letters: Vec<char> = text.chars().collect();
+    let each = letters.len().div_ceil(pieces as usize).max(1);
+    let mut script: Script = letters
+        .chunks(each)
+        .enumerate()
+        .map(|(number, piece)| (number as u64 * 250, Play::Text(piece.iter().collect())))
+        .collect();
+    script.push((secs * SECOND, Play::Done));
+    script
+}
+
+/// All that stands there of the bot, oldest first.
+fn own_posts(stage: &Stage) -> Vec<Post> {
+    let world = stage.world();
+    let posts = world.posts_in(&stage.channel);
+    let own =
+        |post: &Post| post.user_id == stage.bot.id && post.kind.is_empty() && post.delete_at == 0;
+    posts.into_iter().filter(|post| own(post)).collect()
+}
+
+/// The texts of one whole answer and of nothing else.
+fn assert_whole(stage: &Stage, question: &str, expected: &str, what: &str) {
+    let posts = own_posts(stage);
+    let texts: Vec<&str> = posts.iter().map(|post| post.message.as_str()).collect();
+    assert_eq!(texts.join(" "), expected, "{what}");
+    for (part, post) in posts.iter().enumerate() {
+        let prx = &post.props["prx"];
+        assert_eq!(prx["in_reply_to"], *question, "{what}: {prx}");
+        assert_eq!(prx["part"], part, "{what}: {prx}");
+        assert_eq!(prx["of"], posts.len(), "{what}: {prx}");
+        assert_eq!(post.props["from_bot"], "true", "{what}");
+    }
+    assert!(
+        !fs::read_to_string(stage.state_path())
+            .expect("a state")
+            .contains("answers"),
+        "{what}"
+    );
+}
+
+fn edits(stage: &Stage) -> usize {
+    let world = stage.world();
+    world
+        .log
+        .iter()
+        .filter(|call| call.target.ends_with("/patch") && call.status == 200)
+        .count()
+}
+
+#[test]
+fn an_answer_of_a_minute_is_seen_to_grow_and_costs_at_most_twelve_edits() {
+    let (stage, mut session) = at_work("");
+    let text = words("w", 600);
+    let told = text.clone();
+    stage.desk.script(move |_| Some(writes(&told, 60)));
+    let question = ask(&stage, "tell me all");
+    let mut seen = Vec::new();
+    for _ in 0..70 {
+        stage.run_for(&mut session, 1);
+        if let Some(post) = own_posts(&stage).first() {
+            seen.push(post.message.clone());
+        }
+    }
+    seen.dedup();
+    assert!(seen.len() >= 8, "{} versions", seen.len());
+    for version in &seen {
+        assert!(
+            text.starts_with(version.as_str()),
+            "half a word: {version:?}"
+        );
+    }
+    let count = edits(&stage);
+    assert!(count <= 12, "{count} edits");
+    assert_whole(&stage, &question, &text, "");
+}
+
+#[test]
+fn without_the_setting_an_answer_is_posted_once_when_it_is_whole() {
+    let (stage, mut session) = at_work("");
+    drop(session);
+    stage.configure(ECHO, "allowed_users = [\"*\"]");
+    session = stage.start();
+    stage.desk.script(|_| Some(writes(&words("w", 300), 20)));
+    let question = ask(&stage, "tell me all");
+    stage.run_for(&mut session, 15);
+    assert!(own_posts(&stage).is_empty());
+    stage.run_for(&mut session, 15);
+    assert_eq!(edits(&stage), 0);
+    assert_whole(&stage, &question, &words("w", 300), "");
+}
+
+#[test]
+fn an_answer_of_several_parts_grows_in_its_first() {
+    for limit in [300, 900] {
+        let (stage, session) = at_work("");
+        drop(session);
+        stage.world().knobs.max_post_size = limit;
+        let mut session = stage.start();
+        let text = words("w", 300);
+        let told = text.clone();
+        stage.desk.script(move |_| Some(writes(&told, 20)));
+        let question = ask(&stage, "tell me all");
+        stage.run_for(&mut session, 60);
+        assert!(own_posts(&stage).len() > 1);
+        assert_whole(&stage, &question, &text, &limit.to_string());
+    }
+}
+
+/// What happens to the requests of one growing answer.
+fn play(what: &str, version: Version, trouble: impl FnOnce(&Stage)) {
+    let time = clock::SimClock::new();
+    let stage = Stage::new(clock::Time::Sim(time.clone()), time, version);
+    let (stage, mut session) = start(stage, "");
+    let text = words("w", 300);
+    let told = text.clone();
+    stage.desk.script(move |_| Some(writes(&told, 20)));
+    trouble(&stage);
+    let question = ask(&stage, "tell me all");
+    stage.run_for(&mut session, 300);
+    assert_whole(&stage, &question, &text, what);
+}
+
+#[test]
+fn whatever_request_of_a_growing_answer_is_lost_there_is_one_whole_answer() {
+    let lost = || Fault::Html(502);
+    for version in [Version::V11_6, Version::V5_37] {
+        for acted in [true, false] {
+            let act = move || {
+                if acted {
+                    Act::ServeThen(lost())
+                } else {
+                    Act::Instead(lost())
+                }
+            };
+            for (name, method, path) in [
+                ("the first post", "POST", "posts$"),
+                ("an edit", "PUT", "posts/"),
+            ] {
+                for count in 1..=4 {
+                    let what = format!("{name}, {count} times, acted {acted}, {version:?}");
+                    play(&what, version, |stage| {
+                        stage.world().plan(count, method, path, act())
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_edit_that_lands_after_the_last_one_is_undone() {
+    for late_ms in [2 * SECOND, 20 * SECOND, 45 * SECOND] {
+        play(&format!("{late_ms} ms late"), Version::V11_6, |stage| {
+            stage.world().plan(
+                1,
+                "PUT",
+                "posts/",
+                Act::ServeLate(late_ms, Fault::Html(504)),
+            );
+        });
+    }
+}
+
+#[test]
+fn where_edits_are_refused_the_rest_follows_in_parts_or_all_of_it_anew() {
+    // From the first on, or when some of it is shown.
+    for from_secs in [0, 8] {
+        let (stage, mut session) = at_work("");
+        let text = words("w", 300);
+        let told = text.clone();
+        stage.desk.script(move |_| Some(writes(&told, 20)));
+        let question = ask(&stage, "tell me all");
+        stage.run_for(&mut session, from_secs);
+        stage.world().knobs.role_lacks = vec!["edit_post"];
+        stage.run_for(&mut session, 120);
+        let posts = own_posts(&stage);
+        let texts: Vec<&str> = posts.iter().map(|post| post.message.as_str()).collect();
+        assert_eq!(texts.join(" "), text, "{from_secs}");
+        let last = &posts[posts.len() - 1].props["prx"];
+        assert_eq!(last["in_reply_to"], question, "{from_secs}");
+        // Nothing of it is answered again without a state.
+        drop(session);
+        fs::remove_file(stage.state_path()).expect("a state file");
+        let mut session = stage.start();
+        stage.run_for(&mut session, 30);
+        assert_eq!(own_posts(&stage).len(), posts.len(), "{from_secs}");
+    }
+}
+
+#[test]
+fn a_person_who_deletes_the_growing_post_stops_it() {
+    let (stage, mut session) = at_work("");
+    stage.desk.script(|_| Some(writes(&words("w", 300), 30)));
+    ask(&stage, "tell me all");
+    stage.run_for(&mut session, 10);
+    let shown = own_posts(&stage)[0].id.clone();
+    stage.world().delete(&shown);
+    stage.run_for(&mut session, 200);
+    assert!(own_posts(&stage).is_empty());
+    assert_eq!(stage.desk.stopped(), 1);
+}
+
+#[test]
+fn a_deleted_question_takes_the_growing_post_along_even_where_an_edit_brings_it_back() {
+    for restarted in [false, true] {
+        let (stage, mut session) = at_work("thread_replies = false");
+        stage.desk.script(|_| Some(writes(&words("w", 300), 60)));
+        let question = ask(&stage, "tell me all");
+        stage.run_for(&mut session, 12);
+        assert_eq!(own_posts(&stage).len(), 1);
+        if restarted {
+            drop(session);
+            stage.world().delete(&question);
+            session = stage.start();
+        } else {
+            stage.world().delete(&question);
+        }
+        stage.run_for(&mut session, 30);
+        assert!(own_posts(&stage).is_empty(), "{restarted}");
+        let state = fs::read_to_string(stage.state_path()).expect("a state");
+        assert!(!state.contains("answers"), "{restarted}: {state}");
+    }
+}
+
+#[test]
+fn a_bot_killed_at_any_moment_finishes_the_post_that_was_growing() {
+    for version in [Version::V11_6, Version::V5_37] {
+        for kill_at in (0..24).chain([30]) {
+            let time = clock::SimClock::new();
+            let stage = Stage::new(clock::Time::Sim(time.clone()), time, version);
+            let (stage, mut session) = start(stage, "");
+            let generation = Arc::new(Mutex::new(0));
+            let texts: Vec<String> = ["first", "second"]
+                .iter()
+                .map(|mark| words(mark, 200))
+                .collect();
+            let told = texts.clone();
+            stage.desk.script(move |_| {
+                let mut generation = generation.lock().expect("a lock");
+                *generation += 1;
+                Some(writes(&told[usize::min(*generation, 2) - 1], 20))
+            });
+            let question = ask(&stage, "tell me all");
+            stage.run_for(&mut session, kill_at);
+            drop(session);
+            let mut session = stage.start();
+            stage.run_for(&mut session, 200);
+            let expected = match stage.desk.starts().len() > 1 {
+                true => &texts[1],
+                false => &texts[0],
+            };
+            assert_whole(
+                &stage,
+                &question,
+                expected,
+                &format!("killed after {kill_at} s, {version:?}"),
+            );
+        }
+    }
+}
+
+/// Lets the bot work until it is killed at the given one of its steps, or for a while.
+fn live(stage: &Stage, steps: u64, secs: u64) -> bool {
+    struct Killed;
+    let mut session = stage.start();
+    let mut left = steps;
+    stage.clock.on_checkpoint(move |_| {
+        if left == 0 {
+            resume_unwind(Box::new(Killed));
+        }
+        left -= 1;
+    });
+    let lived = catch_unwind(AssertUnwindSafe(|| stage.run_for(&mut session, secs)));
+    stage.clock.no_checkpoint();
+    lived.is_err()
+}
+
+#[test]
+fn a_bot_killed_at_any_step_of_growing_answers_leaves_whole_ones_of_one_generation() {
+    let mut steps = 0;
+    loop {
+        let (stage, session) = at_work("");
+        drop(session);
+        stage.world().knobs.max_post_size = 700;
+        let generation = Arc::new(Mutex::new(0));
+        stage.desk.script(move |job| {
+            let mut generation = generation.lock().expect("a lock");
+            *generation += 1;
+            let mark = format!("{}{generation}_", question(job));
+            Some(writes(&words(&mark, 100), 9))
+        });
+        let questions = [ask(&stage, "a"), ask(&stage, "b")];
+        if !live(&stage, steps, 40) {
+            break;
+        }
+        let mut session = stage.start();
+        stage.run_for(&mut session, 200);
+        for question in &questions {
+            let world = stage.world();
+            let answers = world.own_answers(&stage.bot.id, question);
+            let texts: Vec<&str> = answers.iter().map(|post| post.message.as_str()).collect();
+            let text = texts.join(" ");
+            let mark = text.split('_').next().unwrap_or_default();
+            assert_eq!(text, words(&format!("{mark}_"), 100), "killed at {steps}");
+        }
+        let growing = own_posts(&stage);
+        let growing = growing
+            .iter()
+            .filter(|post| post.props["prx"]["growing_for"].is_string());
+        assert_eq!(growing.count(), 0, "killed at {steps}");
+        steps += 1;
+    }
+    assert!(steps > 60, "{steps}");
+}
+
+#[test]
+fn what_is_not_whole_yet_is_not_told_to_the_model() {
+    let (stage, mut session) = at_work("thread_replies = false");
+    stage.desk.script(|job| {
+        let text = question(job);
+        let secs = if text.contains("slow") { 40 } else { 1 };
+        Some(writes(&words("unfinished", 200), secs))
+    });
+    let mut world = stage.world();
+    let root = world.post(&stage.eve.id, &stage.channel, "a root");
+    world
+        .draft(&stage.ann.id, &stage.channel, "slow")
+        .root(&root)
+        .post();
+    drop(world);
+    stage.run_for(&mut session, 15);
+    assert_eq!(own_posts(&stage).len(), 2);
+    let told = Arc::new(Mutex::new(String::new()));
+    let seen = told.clone();
+    stage.desk.script(move |job| {
+        *seen.lock().expect("a lock") = format!("{:?}", job.conversation);
+        None
+    });
+    ask(&stage, "what now?");
+    stage.run_for(&mut session, 10);
+    let told = told.lock().expect("a lock");
+    let mentions = told.matches("unfinished199").count();
+    assert!(told.contains("what now?") && mentions <= 1, "{told}");
+}
+
+fn react(stage: &Stage, person: &str, post: &str, emoji: &str) {
+    stage.world().react(person, post, emoji);
+}
+
+#[test]
+fn an_asker_stops_an_answer_by_a_reaction_and_what_was_written_stays() {
+    for version in [Version::V11_6, Version::V5_37] {
+        for (emoji, on_question) in [("octagonal_sign", true), ("x", false)] {
+            let time = clock::SimClock::new();
+            let stage = Stage::new(clock::Time::Sim(time.clone()), time, version);
+            let (stage, mut session) = start(stage, "");
+            stage.desk.script(|_| Some(writes(&words("w", 600), 60)));
+            let question = ask(&stage, "tell me all");
+            stage.run_for(&mut session, 15);
+            let shown = own_posts(&stage)[0].id.clone();
+            let on = if on_question { &question } else { &shown };
+            // Another's is nothing to it, nor is another one.
+            react(&stage, &stage.eve.id, on, emoji);
+            react(&stage, &stage.ann.id, on, "thumbsup");
+            stage.run_for(&mut session, 6);
+            assert_eq!(stage.desk.stopped(), 0, "{version:?} {emoji}");
+            react(&stage, &stage.ann.id, on, emoji);
+            stage.run_for(&mut session, 20);
+            assert_eq!(stage.desk.stopped(), 1, "{version:?} {emoji}");
+            let posts = own_posts(&stage);
+            assert_eq!(posts.len(), 1);
+            assert!(
+                posts[0].message.starts_with("w0 w1 "),
+                "{}",
+                posts[0].message
+            );
+            assert!(
+                posts[0].message.ends_with("*(Stopped.)*"),
+                "{}",
+                posts[0].message
+            );
+            assert_eq!(posts[0].props["prx"]["in_reply_to"], question);
+            stage.run_for(&mut session, 100);
+            assert_eq!(own_posts(&stage).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn an_answer_stopped_before_any_text_says_so_once_also_across_a_kill() {
+    for killed in [false, true] {
+        let (stage, mut session) = at_work("");
+        stage.desk.script(|_| {
+            Some(vec![
+                (60 * SECOND, Play::Text("late".into())),
+                (61 * SECOND, Play::Done),
+            ])
+        });
+        let question = ask(&stage, "tell me all");
+        stage.run_for(&mut session, 5);
+        react(&stage, &stage.ann.id, &question, "hand");
+        stage.mattermost.on_request(move |request, _| {
+            let refuses = killed && request.method == "POST" && api_path(request) == "posts";
+            if refuses {
+                Act::Instead(Fault::Html(502))
+            } else {
+                Act::Serve
+            }
+        });
+        stage.run_for(&mut session, 6);
+        assert_eq!(stage.desk.stopped(), 1, "{killed}");
+        if killed {
+            drop(session);
+            session = stage.start();
+            stage.mattermost.serve_all();
+        }
+        stage.run_for(&mut session, 130);
+        let texts: Vec<String> = own_posts(&stage)
+            .into_iter()
+            .map(|post| post.message)
+            .collect();
+        assert_eq!(texts, ["Stopped."], "{killed}");
+    }
+}
+
+#[test]
+fn a_growing_answer_costs_few_reads() {
+    let (stage, mut session) = at_work("");
+    stage.desk.script(|_| Some(writes(&words("w", 600), 60)));
+    ask(&stage, "tell me all");
+    stage.run_for(&mut session, 70);
+    let world = stage.world();
+    let reads = world
+        .log
+        .iter()
+        .filter(|call| call.target.contains("/posts?"));
+    let (reads, edits) = (reads.count(), 12);
+    assert!(reads <= 2 * edits, "{reads} reads");
+}
