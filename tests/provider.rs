@@ -3,14 +3,15 @@
 mod support;
 
 use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::rc::Rc;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use prx::http::with_heartbeat;
 use prx::provider::{
-    self, Answer, Class, Fact, KNOWN, Listener, Message, ProviderError, ProviderKind,
-    ProviderSettings, Question, Role,
+    self, Answer, Class, Fact, FactKind, Image, KNOWN, Listener, Message, ProviderError,
+    ProviderKind, ProviderSettings, Question, Role,
 };
 use prx::secret::Secret;
 use serde_json::{Value, json};
@@ -86,9 +87,11 @@ fn question<'a>(conversation: &'a [Message], model: Option<&'a str>) -> Question
 #[derive(Default)]
 struct Ear {
     text: String,
+    taken_back: Vec<String>,
     facts: Vec<Fact>,
     notes: Vec<String>,
     waits: Vec<Duration>,
+    on_wait: Option<Box<dyn Fn(Duration)>>,
 }
 
 impl Listener for Ear {
@@ -96,7 +99,7 @@ impl Listener for Ear {
         self.text += piece;
     }
     fn start_over(&mut self) {
-        self.text.clear();
+        self.taken_back.push(std::mem::take(&mut self.text));
     }
     fn learned(&mut self, fact: Fact) {
         self.facts.push(fact);
@@ -107,6 +110,9 @@ impl Listener for Ear {
     }
     fn wait(&mut self, duration: Duration) {
         self.waits.push(duration);
+        if let Some(on_wait) = &self.on_wait {
+            on_wait(duration);
+        }
     }
 }
 
@@ -296,27 +302,6 @@ fn the_path_is_completed_and_never_doubled() {
 }
 
 #[test]
-fn a_base_without_path_that_is_not_found_gets_v1_once_and_for_all() {
-    let model = Model::start();
-    let asker = Asker::new(&custom(&model.url()));
-    assert_eq!(text(asker.ask(&["u:hi"])), "Hello!");
-    assert_eq!(text(asker.ask(&["u:hi"])), "Hello!");
-    let targets: Vec<_> = model
-        .requests()
-        .into_iter()
-        .map(|request| request.target)
-        .collect();
-    assert_eq!(
-        targets,
-        [
-            "/chat/completions",
-            "/v1/chat/completions",
-            "/v1/chat/completions"
-        ]
-    );
-}
-
-#[test]
 fn a_base_with_a_path_that_is_not_found_is_left_alone() {
     let model = Model::start();
     let result = ask(&custom(&format!("{}/api", model.url())), &["u:hi"]);
@@ -501,152 +486,6 @@ fn finish(reason: &str) -> String {
 
 const DONE: &str = "data: [DONE]\n\n";
 
-/// Asks once for each stream, sent whole and byte by byte.
-fn check_streams(
-    settings: impl Fn(&Model) -> ProviderSettings,
-    cases: &[(&str, &str, Vec<String>)],
-) {
-    let model = Model::start();
-    let once = ProviderSettings {
-        retries: 0,
-        ..settings(&model)
-    };
-    for (name, expected, pieces) in cases {
-        let bytes = pieces.concat().into_bytes();
-        for pieces in [
-            vec![bytes.clone()],
-            bytes.chunks(1).map(<[u8]>::to_vec).collect(),
-        ] {
-            let split = pieces.len() > 1;
-            model.then(ModelReply::Stream(pieces));
-            let result = ask(&once, &["u:hi"]);
-            assert_eq!(
-                &outcome(&result),
-                expected,
-                "{name}, split: {split}, {result:?}"
-            );
-        }
-    }
-}
-
-// A case per line.
-#[rustfmt::skip]
-#[test]
-fn an_openai_stream_is_understood_in_all_its_forms() {
-    let stop = || finish("stop");
-    let usage = || "data: {\"choices\":[],\"usage\":{\"total_tokens\":3}}\n\n".to_owned();
-    let role = || choice(json!({"delta": {"role": "assistant"}}));
-    let parts = json!([
-        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
-        {"type": "text", "text": "a"},
-        {"type": "reference", "reference_ids": [1]},
-        {"type": "text", "text": "b"},
-    ]);
-    let whole = json!({"choices": [{
-        "message": {"role": "assistant", "content": "a", "reasoning": "hm"},
-        "finish_reason": "stop",
-    }]});
-    let own = |text: &str| text.to_owned();
-    let chunks = |texts: &[&str]| texts.iter().map(|text| delta(*text)).collect::<String>();
-    check_streams(
-        openai,
-        &[
-            ("plain", "a b", vec![delta("a "), delta("b"), stop(), own(DONE)]),
-            ("CRLF", "ab", vec![chunks(&["a", "b"]).replace('\n', "\r\n"), stop(), own(DONE)]),
-            ("CR", "ab", vec![chunks(&["a", "b"]).replace('\n', "\r"), own(DONE)]),
-            ("many bytes per character", "日本 🎉", vec![chunks(&["日", "本 ", "🎉"]), own(DONE)]),
-            ("no space after the colon", "a", vec![delta("a").replace(": ", ":"), own(DONE)]),
-            ("[DONE] without blank line", "a", vec![delta("a"), own("data: [DONE]")]),
-            ("[DONE] without finish", "a", vec![delta("a"), own(DONE)]),
-            ("finish without [DONE]", "a", vec![delta("a"), stop()]),
-            ("last event without blank line", "a", vec![delta("a"), own(stop().trim_end())]),
-            ("comments", "ab", vec![own(": OPENROUTER PROCESSING\n\n"), delta("a"), own(": ping\n\n:\n"), delta("b"), stop()]),
-            ("data over two lines", "a", vec![delta("a").replace(",\"fin", ",\ndata: \"fin"), stop()]),
-            ("no choices", "a", vec![usage(), role(), delta("a"), stop(), usage(), own(DONE)]),
-            ("content null, absent, empty", "a", vec![delta(Value::Null), choice(json!({"delta": {}})), delta(""), delta("a"), stop()]),
-            ("content in parts", "ab", vec![delta(parts), stop()]),
-            ("data that is not JSON", "a", vec![own("data: hello\n\n"), delta("a"), stop()]),
-            ("blank lines first", "a", vec![own("\n\n\r\n"), delta("a"), stop()]),
-            ("reasoning fields", "a", vec![choice(json!({"delta": {"reasoning_content": "hm", "content": null}})), choice(json!({"delta": {"reasoning": "hm"}})), delta("a"), stop()]),
-            ("thought inline", "a", vec![chunks(&["<thi", "nk>hm</", "think>\n\na"]), stop()]),
-            ("thought without opening", "a", vec![chunks(&["hm</thin", "k>a"]), stop()]),
-            ("thought without end", "<empty>", vec![chunks(&["<think>", "hm"]), stop()]),
-            ("only reasoning", "<empty>", vec![choice(json!({"delta": {"reasoning": "hm"}})), stop(), own(DONE)]),
-            ("blank", "<empty>", vec![delta(" \n"), stop()]),
-            ("nothing but the end", "<empty>", vec![role(), own(DONE)]),
-            ("length", "a (cut)", vec![delta("a"), finish("length"), own(DONE)]),
-            ("max_tokens", "a (cut)", vec![delta("a"), finish("max_tokens")]),
-            ("length while thinking", "<empty>", vec![delta("<think>hm"), finish("length")]),
-            ("content filter", "<filtered>", vec![delta("a"), finish("content_filter")]),
-            ("refusal", "<refused>", vec![finish("refusal")]),
-            ("refusal as a field", "<refused>", vec![choice(json!({"delta": {"refusal": "No."}})), stop()]),
-            ("finished by an error", "<again>", vec![delta("a"), finish("error")]),
-            ("tool calls after text", "a", vec![delta("a"), finish("tool_calls")]),
-            ("tool calls alone", "<empty>", vec![finish("tool_calls")]),
-            ("unknown finish", "a", vec![delta("a"), finish("eos")]),
-            ("what follows the finish", "a", vec![delta("a"), stop(), own(": ping\n\n"), delta("b")]),
-            ("truncated", "<again>", vec![delta("a")]),
-            ("truncated in an event", "<again>", vec![delta("a"), own("data: {\"choi")]),
-            ("nothing at all", "<again>", vec![]),
-            ("error as data", "<again>", vec![delta("a"), own("data: {\"error\":{\"code\":502,\"message\":\"gone\"}}\n\n")]),
-            ("error as data that will not pass", "<never>", vec![own("data: {\"error\":{\"type\":\"invalid_request_error\",\"message\":\"no\"}}\n\n")]),
-            ("error as object", "<never>", vec![own("data: {\"object\":\"error\",\"message\":\"no\",\"code\":400}\n\n")]),
-            ("error as field", "<too long>", vec![own("error: {\"code\":400,\"message\":\"exceeds the available context size\"}\n\n")]),
-            ("error as bare JSON in the stream", "<again>", vec![delta("a"), own("{\"error\":{\"message\":\"model runner stopped\"}}\n")]),
-            ("error: null is none", "a", vec![delta("a").replace("{\"ch", "{\"error\":null,\"ch"), stop()]),
-            ("a 200 that holds only an error", "<never>", vec![own("{\"error\":{\"code\":\"401\",\"message\":\"no\"}}")]),
-            ("an array with an error", "<again>", vec![own("[{\"error\":{\"code\":503,\"message\":\"no\"}}]")]),
-            ("plain JSON", "a", vec![whole.to_string()]),
-            ("plain JSON over many lines", "a", vec![format!("\n\n{whole:#}\n")]),
-            ("plain JSON of something else", "<again>", vec![own("{\"status\":\"ok\"}")]),
-            ("HTML", "<again>", vec![own("<html><body>Sign in</body></html>")]),
-        ],
-    );
-}
-
-// A case per line.
-#[rustfmt::skip]
-#[test]
-fn an_anthropic_stream_is_understood_in_all_its_forms() {
-    let event = |data: Value| format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap());
-    let delta = |delta: Value| event(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
-    let text = |text: &str| delta(json!({"type": "text_delta", "text": text}));
-    let start = || event(json!({"type": "message_start", "message": {"content": []}}));
-    let block = |kind: &str| {
-        event(json!({"type": "content_block_start", "index": 0, "content_block": {"type": kind}}))
-    };
-    let block_end = || event(json!({"type": "content_block_stop", "index": 0}));
-    let stop = |reason: &str| event(json!({"type": "message_delta", "delta": {"stop_reason": reason}}));
-    let end = || event(json!({"type": "message_stop"}));
-    let ping = || event(json!({"type": "ping"}));
-    let error = |kind: &str| event(json!({"type": "error", "error": {"type": kind, "message": "no"}}));
-    let whole = json!({
-        "type": "message",
-        "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}],
-        "stop_reason": "max_tokens",
-    });
-    check_streams(
-        anthropic,
-        &[
-            ("plain", "a ü", vec![start(), block("text"), ping(), text("a "), text("ü"), block_end(), stop("end_turn"), end()]),
-            ("thinking first", "a", vec![start(), block("thinking"), delta(json!({"type": "thinking_delta", "thinking": "hm", "text": "hm"})), delta(json!({"type": "signature_delta", "signature": "x"})), block_end(), block("text"), text("a"), block_end(), stop("end_turn"), end()]),
-            ("unknown events", "a", vec![event(json!({"type": "news"})), text("a"), stop("end_turn"), end()]),
-            ("cut", "a (cut)", vec![text("a"), stop("max_tokens"), end()]),
-            ("window full", "a (cut)", vec![text("a"), stop("model_context_window_exceeded"), end()]),
-            ("refusal", "<refused>", vec![text("a"), stop("refusal"), end()]),
-            ("empty end of turn", "<empty>", vec![start(), stop("end_turn"), end()]),
-            ("tool use", "<empty>", vec![stop("tool_use"), end()]),
-            ("truncated", "<again>", vec![start(), text("a")]),
-            ("stop reason but no end", "<again>", vec![text("a"), stop("end_turn")]),
-            ("overloaded", "<again>", vec![start(), text("a"), error("overloaded_error")]),
-            ("an error that will not pass", "<never>", vec![error("invalid_request_error")]),
-            ("plain JSON", "a (cut)", vec![format!("{whole:#}")]),
-            ("plain JSON that is an error", "<never>", vec![json!({"type": "error", "error": {"type": "authentication_error", "message": "no"}}) .to_string()]),
-            ("HTML", "<again>", vec!["<html>".into()]),
-        ],
-    );
-}
-
 #[test]
 fn a_paused_turn_is_sent_back_to_go_on() {
     let model = Model::start();
@@ -683,25 +522,217 @@ fn an_endless_answer_is_cut() {
     let piece = delta("x".repeat(100_000)).into_bytes();
     model.then(ModelReply::Stream(vec![piece; 20]));
     let answer = ask(&openai(&model), &["u:hi"]).unwrap();
-    assert_eq!((answer.text.len(), answer.cut), (1 << 20, true));
+    assert_eq!((answer.text.len(), answer.cut), (200_000, true));
+}
+
+/// A server whose every body is what `write` writes; without a length or chunks.
+fn wire(
+    write: impl Fn(&mut dyn Write) -> std::io::Result<()> + Send + Sync + Clone + 'static,
+) -> Wire {
+    Wire::start(move |_| {
+        let write = write.clone();
+        Reply::Raw(Box::new(move |writer| {
+            writer.write_all(b"HTTP/1.1 200 OK\r\n")?;
+            write(writer)?;
+            Ok(false)
+        }))
+    })
+}
+
+/// The same in one piece, which `headers` announce.
+fn wire_with(headers: &'static str, body: impl Into<Vec<u8>>) -> Wire {
+    let body = body.into();
+    wire(move |writer| {
+        write!(writer, "{headers}\r\n")?;
+        writer.write_all(&body)
+    })
 }
 
 #[test]
 fn a_stream_left_open_after_its_answer_keeps_nobody_waiting() {
-    let (release, held) = mpsc::channel::<()>();
-    let held = Mutex::new(Some(held));
-    let bytes = delta("a") + &finish("stop");
-    let wire = Wire::start(move |_| {
-        let (bytes, held) = (bytes.clone(), held.lock().unwrap().take());
-        Reply::Raw(Box::new(move |writer| {
-            write!(writer, "HTTP/1.1 200 OK\r\n\r\n{bytes}")?;
+    for comments in [false, true] {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let stopped = std::sync::Arc::new(Mutex::new(stopped));
+        let bytes = delta("The ") + &delta("answer") + &finish("stop");
+        let wire = wire(move |writer| {
+            write!(writer, "\r\n{bytes}")?;
             writer.flush()?;
-            let _ = held.map(|held| held.recv());
-            Ok(false)
-        }))
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped
+                .lock()
+                .unwrap()
+                .recv_timeout(Duration::from_millis(200))
+            {
+                if comments {
+                    write!(writer, ": ping\n\n")?;
+                    writer.flush()?;
+                }
+            }
+            Ok(())
+        });
+        let begun = Instant::now();
+        assert_eq!(
+            text(ask(&named("deepseek", &wire.url()), &["u:hi"])),
+            "The answer"
+        );
+        let took = begun.elapsed();
+        assert!(
+            took < Duration::from_secs(3),
+            "comments: {comments}: {took:?}"
+        );
+        drop(stop);
+    }
+}
+
+#[test]
+fn how_a_body_ends_decides_where_no_finish_does() {
+    let text = delta("All ") + &delta("is well.");
+    let length = |more: usize| format!("Content-Length: {}\r\n", text.len() + more);
+    for (name, headers, body, broke_off) in [
+        ("the connection's end", String::new(), text.clone(), false),
+        ("the whole length", length(0), text.clone(), false),
+        ("less than the length", length(1), text.clone(), true),
+        (
+            "a last chunk",
+            "Transfer-Encoding: chunked\r\n".into(),
+            format!("{:x}\r\n{text}\r\n0\r\n\r\n", text.len()),
+            false,
+        ),
+        (
+            "no last chunk",
+            "Transfer-Encoding: chunked\r\n".into(),
+            format!("{:x}\r\n{text}\r\n", text.len()),
+            true,
+        ),
+        (
+            "a chunk cut short",
+            "Transfer-Encoding: chunked\r\n".into(),
+            format!("{:x}\r\n{text}", text.len() + 9),
+            true,
+        ),
+    ] {
+        let requests = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = requests.clone();
+        let wire = Wire::start(move |_| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let (headers, body) = (headers.clone(), body.clone());
+            Reply::Raw(Box::new(move |writer| {
+                write!(writer, "HTTP/1.1 200 OK\r\n{headers}\r\n{body}")?;
+                Ok(false)
+            }))
+        });
+        let answer = ask(&custom(&format!("{}/v1", wire.url())), &["u:hi"]).unwrap();
+        assert_eq!(
+            (answer.text.as_str(), answer.broke_off),
+            ("All is well.", broke_off),
+            "{name}"
+        );
+        let tries = if broke_off { 3 } else { 1 };
+        assert_eq!(
+            requests.load(std::sync::atomic::Ordering::SeqCst),
+            tries,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_reset_after_the_finish_is_no_failure() {
+    let model = Model::start();
+    let body = delta("whole") + &finish("stop");
+    model.then(ModelReply::Broken(vec![body.into_bytes()]));
+    assert_eq!(text(ask(&openai(&model), &["u:hi"])), "whole");
+    assert_eq!(model.requests().len(), 1);
+}
+
+#[test]
+fn the_longest_text_that_came_is_the_answer_when_every_try_breaks_off() {
+    let model = Model::start();
+    for text in ["A few", "A few more words", "A"] {
+        model.then(ModelReply::Truncated(text.into()));
+    }
+    let asker = Asker::new(&openai(&model));
+    let answer = asker.ask(&["u:hi"]).unwrap();
+    assert_eq!(answer.text, "A few more words");
+    assert!(answer.broke_off && !answer.cut);
+    assert_eq!(model.requests().len(), 3);
+}
+
+#[test]
+fn what_is_heard_early_is_taken_back_when_a_try_fails() {
+    let model = Model::start();
+    model.then(ModelReply::Truncated("Something else entirely".into()));
+    model.then(ModelReply::text("Hello again!"));
+    let asker = Asker::new(&openai(&model));
+    assert_eq!(text(asker.ask(&["u:hi"])), "Hello again!");
+    assert_eq!(asker.ear.borrow().taken_back, ["Something else entirely"]);
+}
+
+#[test]
+fn a_name_before_the_answer_goes_only_where_several_people_speak() {
+    let model = Model::start();
+    for (said, several, shown) in [
+        ("prxbot: It takes an hour.", true, "It takes an hour."),
+        (
+            "prxbot: It takes an hour.",
+            false,
+            "prxbot: It takes an hour.",
+        ),
+        (
+            "<think>prxbot: hm</think>@prxbot: It takes an hour.",
+            true,
+            "It takes an hour.",
+        ),
+        ("prxbot is my name.", true, "prxbot is my name."),
+        ("Note: fine.", true, "Note: fine."),
+    ] {
+        model.answers(said);
+        let conversation = conversation(&["u:hi"]);
+        let question = Question {
+            several_speakers: several,
+            ..question(&conversation, None)
+        };
+        let answer = Asker::new(&openai(&model)).put(&question);
+        assert_eq!(text(answer), shown, "{said}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_compressed_though_nobody_asked_is_named() {
+    let gzip: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
+    for (headers, body, outcome_expected) in [
+        ("Content-Encoding: gzip\r\n", gzip.to_vec(), "<never>"),
+        ("", gzip.to_vec(), "<never>"),
+        (
+            "Content-Encoding: gzip\r\n",
+            (delta("a") + DONE).into_bytes(),
+            "a",
+        ),
+    ] {
+        let wire = wire_with(headers, body);
+        let result = ask(&custom(&format!("{}/v1", wire.url())), &["u:hi"]);
+        assert_eq!(outcome(&result), outcome_expected, "{result:?}");
+        if let Err(error) = result {
+            assert!(error.to_string().contains("compressed (gzip)"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn sources_stand_under_the_answer() {
+    let model = Model::start();
+    let body = json!({
+        "choices": [{"message": {"content": "It rains [1]."}, "finish_reason": "stop"}],
+        "citations": ["https://weather.example/today?x=1"],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 4},
     });
-    assert_eq!(text(ask(&named("deepseek", &wire.url()), &["u:hi"])), "a");
-    drop(release);
+    model.then(ModelReply::stream(&body.to_string()));
+    let answer = ask(&openai(&model), &["u:hi"]).unwrap();
+    assert_eq!(
+        answer.text,
+        "It rains [1].\n\nSources: [1] weather.example/today"
+    );
+    assert_eq!(answer.tokens, Some((7, 4)));
+    assert_eq!(answer.by, "openai test-model");
 }
 
 // Errors.
@@ -718,9 +749,9 @@ fn each_failure_is_tried_again_or_not_as_it_deserves() {
         (408, "", again, "408"),
         (409, "", again, "409"),
         (429, r#"{"error":{"message":"slow down"}}"#, again, "slow down"),
-        (500, r#"{"type":"error","error":{"type":"api_error","message":"oh"}}"#, again, "oh"),
-        (502, "<html><h1>Bad Gateway</h1></html>", again, "Bad Gateway"),
-        (503, r#"{"error":{"code":503,"message":"Loading model"}}"#, again, "Loading model"),
+        (500, r#"{"type":"error","error":{"type":"api_error","message":"oh"}}"#, "loading", "oh"),
+        (502, "<html><h1>Bad Gateway</h1></html>", "loading", "Bad Gateway"),
+        (503, r#"{"error":{"code":503,"message":"Loading model"}}"#, "loading", "Loading model"),
         (504, "", again, "504"),
         (524, "", again, "524"),
         (529, "", again, "529"),
@@ -754,13 +785,15 @@ fn each_failure_is_tried_again_or_not_as_it_deserves() {
             body: body.clone(),
         });
         let asker = Asker::new(&openai(&model));
-        let error = asker.ask(&["u:hi"]).unwrap_err();
+        let error = asker.ask_within(Duration::from_secs(9), &["u:hi"]).unwrap_err();
         let line = error.to_string();
-        assert_eq!(class(&error), expected, "{status} {line}");
+        assert_eq!(class(&error), expected.replace("loading", again), "{status} {line}");
         assert!(line.contains(in_line) && line.starts_with("openai: "), "{status} {line}");
         assert!(line.chars().count() <= 300 && !line.contains('\n'), "{line}");
         let (requests, slept) = match expected {
             "again" => (3, Duration::from_millis(1500)),
+            // A server of this network may be restarting: as long as there is time.
+            "loading" => (5, Duration::from_secs(8)),
             _ => (1, Duration::ZERO),
         };
         assert_eq!((model.requests().len(), asker.slept()), (requests, slept), "{status} {line}");
@@ -782,8 +815,10 @@ fn a_connection_that_fails_is_tried_again() {
         gone.url()
     };
     let asker = Asker::new(&named("vllm", &format!("{url}/v1")));
-    assert_eq!(outcome(&asker.ask(&["u:hi"])), "<again>");
-    assert_eq!(asker.slept(), Duration::from_millis(1500));
+    let result = asker.ask_within(Duration::from_secs(25), &["u:hi"]);
+    assert_eq!(outcome(&result), "<again>");
+    // Nobody listens at its port: it may be restarting.
+    assert_eq!(asker.slept(), Duration::from_secs(24));
 }
 
 #[test]
@@ -828,7 +863,7 @@ fn retry_after_may_be_a_date_and_its_milliseconds_win() {
         vec![date, after, header("retry-after-ms", "2000")],
     ] {
         model.then(ModelReply::Status {
-            status: 503,
+            status: 429,
             headers,
             body: String::new(),
         });
@@ -941,6 +976,710 @@ fn a_question_that_is_too_long_by_itself_is_said_to_be() {
     let body = "rate limit: maximum context length of your plan";
     model.on_request(move |_| ModelReply::status(429, body));
     assert_eq!(outcome(&ask(&openai(&model), &["u:1", "u:2"])), "<again>");
+}
+
+// What a server turns out not to take.
+
+#[test]
+fn an_address_without_v1_is_found_below_it_whatever_says_no_there() {
+    let unexpected = r#"{"error":"Unexpected endpoint or method. (POST /chat/completions)"}"#;
+    for (name, status, body) in [
+        ("not found", 404, "404 page not found"),
+        ("another method", 405, ""),
+        ("LM Studio", 200, unexpected),
+        (
+            "a page for people",
+            200,
+            "<!doctype html><title>Chat</title>",
+        ),
+        ("something else", 200, r#"{"status":"ok"}"#),
+    ] {
+        let model = Model::start();
+        model.elsewhere(status, body);
+        let asker = Asker::new(&custom(&model.url()));
+        assert_eq!(text(asker.ask(&["u:hi"])), "Hello!", "{name}");
+        assert_eq!(text(asker.ask(&["u:hi"])), "Hello!", "{name}");
+        let targets: Vec<_> = model
+            .requests()
+            .into_iter()
+            .map(|request| request.target)
+            .collect();
+        assert_eq!(
+            targets,
+            [
+                "/chat/completions",
+                "/v1/chat/completions",
+                "/v1/chat/completions"
+            ],
+            "{name}: found out once"
+        );
+        // The doctor goes by the same rule.
+        let models = provider::models::models(&custom(&model.url())).unwrap();
+        assert_eq!(models, ["test-model"], "{name}");
+    }
+}
+
+#[test]
+fn an_address_that_is_wrong_with_and_without_v1_says_what_it_found_last() {
+    let model = Model::start();
+    model.elsewhere(404, "no");
+    model.on_request(|_| ModelReply::status(404, r#"{"error":{"message":"model 'x' not found"}}"#));
+    let error = Asker::new(&custom(&model.url()))
+        .ask(&["u:hi"])
+        .unwrap_err();
+    assert!(error.to_string().contains("model 'x' not found"), "{error}");
+}
+
+#[test]
+fn a_limit_of_the_answer_that_is_too_large_is_lowered_and_remembered() {
+    for (api, status, complaint, most) in [
+        (
+            "anthropic",
+            400,
+            "max_tokens: 16384 > 8192, which is the maximum allowed number of output tokens for claude-x",
+            8192,
+        ),
+        (
+            "anthropic",
+            400,
+            "The maximum tokens you requested exceeds the model limit of 4096. Try again with a maximum tokens value that is lower than 4096.",
+            4096,
+        ),
+        (
+            "openai",
+            400,
+            "max_tokens is too large: 16384. This model supports at most 4,096 completion tokens, whereas you provided 16384.",
+            4096,
+        ),
+        (
+            "openai",
+            400,
+            "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+            8192,
+        ),
+        (
+            "openai",
+            422,
+            "`max_tokens` must be less than or equal to `8192`",
+            8192,
+        ),
+    ] {
+        let model = Model::start();
+        let body = json!({"error": {"message": complaint}}).to_string();
+        model.on_request(move |request| {
+            match support::model::body(request)["max_tokens"].as_u64() {
+                Some(tokens) if tokens > most => ModelReply::status(status, &body),
+                _ => ModelReply::text("fits"),
+            }
+        });
+        let mut settings = match api {
+            "anthropic" => anthropic(&model),
+            _ => openai(&model),
+        };
+        if api == "openai" {
+            settings
+                .parameters
+                .insert("max_tokens".into(), 16384.into());
+        }
+        let asker = Asker::new(&settings);
+        assert_eq!(text(asker.ask(&["u:hi"])), "fits", "{complaint}");
+        assert_eq!(text(asker.ask(&["u:hi"])), "fits", "{complaint}");
+        let sent: Vec<_> = model
+            .bodies()
+            .iter()
+            .map(|body| body["max_tokens"].as_u64().unwrap())
+            .collect();
+        assert_eq!(sent, [16384, most, most], "{complaint}");
+    }
+}
+
+#[test]
+fn a_key_goes_into_the_other_header_where_that_is_asked_for() {
+    for (challenge, body) in [
+        (
+            "",
+            r#"{"error":{"message":"Missing Authorization header"}}"#,
+        ),
+        ("Bearer realm=\"api\"", ""),
+        ("", r#"{"detail":"Not authenticated: send a bearer token"}"#),
+    ] {
+        let model = Model::start();
+        model.on_request(move |request| match request.headers.get("authorization") {
+            Some(_) => ModelReply::text("fine"),
+            None => ModelReply::Status {
+                status: 401,
+                headers: vec![("WWW-Authenticate".into(), challenge.into())],
+                body: body.into(),
+            },
+        });
+        let asker = Asker::new(&anthropic(&model));
+        for _ in 0..2 {
+            assert_eq!(outcome(&asker.ask(&["u:hi"])), "fine", "{challenge} {body}");
+        }
+        assert_eq!(model.requests().len(), 3, "found out once");
+    }
+    let model = Model::start();
+    let body = r#"{"error":{"message":"invalid x-api-key"}}"#;
+    model.on_request(move |_| ModelReply::status(401, body));
+    assert_eq!(outcome(&ask(&anthropic(&model), &["u:hi"])), "<never>");
+    assert_eq!(
+        model.requests().len(),
+        1,
+        "a wrong key is not sent elsewhere"
+    );
+}
+
+/// A question with one picture.
+fn ask_with_picture(asker: &Asker) -> Result<Answer, ProviderError> {
+    let mut conversation = conversation(&["s:S", "u:What is this?"]);
+    conversation[1].images = vec![0];
+    let image = Image {
+        media_type: "image/png",
+        base64: "iVBORw0KGgo=",
+    };
+    asker.put(&Question {
+        images: &[image],
+        ..question(&conversation, None)
+    })
+}
+
+#[test]
+fn pictures_are_sent_in_each_apis_shape() {
+    let model = Model::start();
+    let text_part = json!({"type": "text", "text": "What is this?"});
+    for (settings, turn, picture) in [
+        (
+            openai(&model),
+            1,
+            json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}),
+        ),
+        (
+            anthropic(&model),
+            0,
+            json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}),
+        ),
+    ] {
+        let answer = ask_with_picture(&Asker::new(&settings)).unwrap();
+        assert!(!answer.unseen_images);
+        let sent = model.bodies().pop().unwrap();
+        assert_eq!(
+            sent["messages"][turn]["content"],
+            json!([text_part, picture])
+        );
+        let length = &model.requests().pop().unwrap().headers["content-length"];
+        assert_eq!(
+            length.parse::<usize>().unwrap(),
+            model.requests().pop().unwrap().body.len()
+        );
+    }
+}
+
+#[test]
+fn a_model_that_takes_no_pictures_is_asked_without_them_and_remembered() {
+    for (status, complaint) in [
+        (
+            400,
+            r#"{"error":{"message":"This model does not support image input"}}"#,
+        ),
+        (
+            404,
+            r#"{"error":{"message":"No endpoints found that support image input"}}"#,
+        ),
+        (
+            422,
+            "Failed to deserialize: messages[1]: unknown variant `image_url`, expected `text`",
+        ),
+        (
+            400,
+            r#"{"error":{"message":"messages[1].content must be a string"}}"#,
+        ),
+        (
+            500,
+            r#"{"error":{"message":"image input is not supported - hint: you may need to provide the mmproj"}}"#,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"test-model is not a multimodal model"}}"#,
+        ),
+    ] {
+        let model = Model::start();
+        model.on_request(move |request| {
+            match request.body.windows(5).any(|part| part == b"iVBOR") {
+                true => ModelReply::status(status, complaint),
+                false => ModelReply::text("a cat, I guess"),
+            }
+        });
+        let asker = Asker::new(&openai(&model));
+        for requests in [2, 3] {
+            let answer = ask_with_picture(&asker).unwrap();
+            assert!(
+                answer.unseen_images && answer.text == "a cat, I guess",
+                "{complaint}"
+            );
+            assert_eq!(model.requests().len(), requests, "{complaint}");
+        }
+        assert_eq!(
+            model.bodies().pop().unwrap()["messages"][1]["content"],
+            "What is this?\n\n(A picture that belongs here could not be shown to you.)"
+        );
+    }
+}
+
+#[test]
+fn a_picture_that_is_too_large_says_nothing_about_the_next_one() {
+    let model = Model::start();
+    model.then(ModelReply::status(413, ""));
+    let asker = Asker::new(&openai(&model));
+    assert!(ask_with_picture(&asker).unwrap().unseen_images);
+    assert!(!ask_with_picture(&asker).unwrap().unseen_images);
+}
+
+#[test]
+fn parameters_and_headers_of_the_configuration_go_along() {
+    let model = Model::start();
+    let mut settings = openai(&model);
+    settings
+        .parameters
+        .insert("reasoning_effort".into(), "low".into());
+    settings
+        .headers
+        .push(("X-Gateway".into(), Secret::new("hunter2")));
+    let more = [
+        ("reasoning_effort".to_owned(), json!("high")),
+        ("keep_alive".to_owned(), json!(-1)),
+    ];
+    let channels = settings.with_parameters(&more.into_iter().collect());
+    for (settings, effort) in [(&settings, "low"), (&channels, "high")] {
+        ask(settings, &["u:hi"]).unwrap();
+        assert_eq!(model.bodies().pop().unwrap()["reasoning_effort"], effort);
+        assert_eq!(
+            model.requests().pop().unwrap().headers["x-gateway"],
+            "hunter2"
+        );
+    }
+    assert_eq!(model.bodies().pop().unwrap()["keep_alive"], -1);
+
+    let complaint = r#"{"error":{"message":"Unknown parameter: 'keep_alive'."}}"#;
+    model.on_request(move |_| ModelReply::status(400, complaint));
+    let error = ask(&channels, &["u:hi"]).unwrap_err();
+    let line = error.to_string();
+    assert!(
+        line.contains("refuses keep_alive") && line.contains("[model_parameters]"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_model_that_never_opens_its_reasoning_is_known_from_the_second_question_on() {
+    let model = Model::start();
+    model.answers("plan it well</think>Four.");
+    let asker = Asker::new(&openai(&model));
+    for _ in 0..2 {
+        assert_eq!(text(asker.ask(&["u:hi"])), "Four.");
+        let facts: Vec<_> = asker
+            .ear
+            .borrow()
+            .facts
+            .iter()
+            .map(|fact| fact.kind)
+            .collect();
+        assert_eq!(facts, [FactKind::UnopenedReasoning], "found out once");
+    }
+}
+
+// Waiting.
+
+#[test]
+fn a_model_that_is_loading_is_waited_for() {
+    for (name, replies) in [
+        (
+            "llama.cpp",
+            vec![
+                (
+                    503,
+                    r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#
+                );
+                10
+            ],
+        ),
+        ("a proxy in front of it", vec![(502, "Bad Gateway"); 10]),
+        (
+            "a server that starts",
+            vec![(500, ""), (503, ""), (503, "starting up")],
+        ),
+        (
+            "inside a stream",
+            vec![
+                (
+                    200,
+                    r#"{"error":{"code":503,"message":"The model is loading"}}"#
+                );
+                4
+            ],
+        ),
+    ] {
+        let model = Model::start();
+        for (status, body) in &replies {
+            model.then(ModelReply::status(*status, body));
+        }
+        let asker = Asker::new(&openai(&model));
+        assert_eq!(text(asker.ask(&["u:hi"])), "Hello!", "{name}");
+        assert_eq!(
+            asker.slept(),
+            Duration::from_secs(2) * replies.len() as u32,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_restarts_is_waited_for() {
+    let model = Model::start();
+    model.stop();
+    let asker = Asker::new(&openai(&model));
+    let back = Cell::new(0);
+    asker.ear.borrow_mut().on_wait = Some(Box::new(move |duration| {
+        back.set(back.get() + duration.as_millis());
+        if back.get() == 24_000 {
+            model.restart();
+        }
+    }));
+    assert_eq!(text(asker.ask(&["u:hi"])), "Hello!");
+    assert_eq!(asker.slept(), Duration::from_secs(24));
+}
+
+#[test]
+fn a_wait_in_the_body_is_kept_and_a_quota_of_the_day_is_not_waited_for() {
+    let retry_info = r#"[{"error":{"code":429,"message":"Resource has been exhausted","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"8.5s"}]}}]"#;
+    let per_day = r#"{"error":{"code":429,"details":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"},{"retryDelay":"8.5s"}]}}"#;
+    for (body, slept_ms, requests) in [
+        (retry_info, 8_500, 2),
+        ("Rate limit reached. Please try again in 6s.", 6_000, 2),
+        (
+            r#"{"error":{"message":"Please retry in 26.6s."}}"#,
+            26_600,
+            2,
+        ),
+        ("try again in 10ms", 500, 2),
+        ("Please try again in 7m12s.", 0, 1),
+        (per_day, 0, 1),
+    ] {
+        let model = Model::start();
+        model.then(ModelReply::status(429, body));
+        let asker = Asker::new(&openai(&model));
+        let result = asker.ask(&["u:hi"]);
+        assert_eq!(result.is_ok(), requests == 2, "{body}");
+        assert_eq!(asker.slept(), Duration::from_millis(slept_ms), "{body}");
+        assert_eq!(model.requests().len(), requests, "{body}");
+    }
+}
+
+#[test]
+fn an_empty_answer_is_asked_for_once_more() {
+    let role = choice(json!({"delta": {"role": "assistant"}}));
+    let thought = choice(json!({"delta": {"reasoning_content": "hm"}}));
+    for (name, first, requests) in [
+        ("nothing but the role", role.clone() + &finish("stop"), 2),
+        ("nothing at all", DONE.to_owned(), 2),
+        ("only reasoning", thought.clone() + &finish("stop"), 2),
+        ("a tool", role.clone() + &finish("tool_calls"), 2),
+        ("cut within the reasoning", thought + &finish("length"), 1),
+        (
+            "cut within inline reasoning",
+            delta("<think>hm") + &finish("stop"),
+            1,
+        ),
+        ("a filter", role.clone() + &finish("content_filter"), 1),
+        ("a refusal", role + &finish("refusal"), 1),
+    ] {
+        let model = Model::start();
+        model.then(ModelReply::stream(&first));
+        let asker = Asker::new(&openai(&model));
+        let result = asker.ask(&["u:hi"]);
+        assert_eq!(result.is_ok(), requests == 2, "{name}");
+        assert_eq!(model.requests().len(), requests, "{name}");
+        assert_eq!(asker.slept(), Duration::ZERO, "{name}");
+    }
+    let model = Model::start();
+    model.answers(" ");
+    assert_eq!(outcome(&ask(&openai(&model), &["u:hi"])), "<empty>");
+    assert_eq!(model.requests().len(), 2);
+}
+
+/// A thread whose whole is refused by any model with this complaint.
+#[test]
+fn a_conversation_is_halved_whatever_the_words_for_too_long_are() {
+    let turn = |from: &str| format!("{from}:{}", "word ".repeat(300));
+    let turns: Vec<String> = (0..8)
+        .map(|index| turn(if index % 2 == 0 { "u" } else { "a" }))
+        .collect();
+    let mut said: Vec<&str> = turns.iter().map(String::as_str).collect();
+    said.push("u:And now?");
+    for (status, complaint) in [
+        (
+            400,
+            r#"{"object":"error","message":"The decoder prompt (length 5300) is longer than the maximum model length of 4096.","code":400}"#,
+        ),
+        (
+            400,
+            r#"{"error":{"code":"1261","message":"Prompt too long"}}"#,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"input length and max_tokens exceed context limit: 3000 + 16384 > 16000"}}"#,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"litellm.ContextWindowExceededError: litellm.BadRequestError: Context Window exceeded for given call","type":null,"code":"400"}}"#,
+        ),
+        (
+            400,
+            r#"{"error":"Trying to keep the first 4532 tokens when context the overflows. However, the model is loaded with context length of only 4096 tokens"}"#,
+        ),
+        (
+            400,
+            r#"[{"error":{"code":400,"message":"The input token count (3100) exceeds the maximum number of tokens allowed (2048)."}}]"#,
+        ),
+        (
+            422,
+            r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 3100 `inputs` tokens","error_type":"validation"}"#,
+        ),
+        (
+            400,
+            r#"{"message":"ValidationException: Input is too long for requested model."}"#,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"request has 3,100 tokens; the model takes 2,048"}}"#,
+        ),
+        (200, r#"{"error":{"message":"context_length_exceeded"}}"#),
+    ] {
+        let model = Model::start();
+        model.on_request(move |request| match request.body.len() {
+            ..6000 => ModelReply::text("fits"),
+            _ => ModelReply::status(status, complaint),
+        });
+        let asker = Asker::new(&openai(&model));
+        assert_eq!(text(asker.ask(&said)), "fits", "{complaint}");
+        assert_eq!(model.requests().len(), 3, "{complaint}");
+        let long = format!("u:{}", "word ".repeat(1500));
+        let error = asker.ask(&["u:1", "a:2", &long]).unwrap_err();
+        assert_eq!(class(&error), "too long", "{complaint}");
+    }
+}
+
+#[test]
+fn an_answer_cut_after_a_few_words_is_asked_for_with_less() {
+    let long = format!("u:{}", "word ".repeat(600));
+    let said = [long.as_str(), "a:yes", &long, "a:yes", "u:And now?"];
+    let cut = |text: &str| delta(text) + &finish("length");
+    let whole = |text: &str| delta(text) + &finish("stop");
+    let refusal = ModelReply::status(400, "no");
+    for (name, said, replies, expected, requests) in [
+        (
+            "then whole",
+            &said[..],
+            vec![
+                ModelReply::stream(&cut("It is")),
+                ModelReply::stream(&whole("It is four.")),
+            ],
+            "It is four.",
+            2,
+        ),
+        (
+            "still cut, but longer",
+            &said,
+            vec![
+                ModelReply::stream(&cut("It")),
+                ModelReply::stream(&cut("It is")),
+            ],
+            "It is (cut)",
+            2,
+        ),
+        (
+            "still cut, and shorter",
+            &said,
+            vec![
+                ModelReply::stream(&cut("It is")),
+                ModelReply::stream(&cut("It")),
+            ],
+            "It is (cut)",
+            2,
+        ),
+        (
+            "then an error",
+            &said,
+            vec![ModelReply::stream(&cut("It is")), refusal],
+            "It is (cut)",
+            2,
+        ),
+        (
+            "a short conversation",
+            &["u:1", "a:2", "u:3"],
+            vec![ModelReply::stream(&cut("It is"))],
+            "It is (cut)",
+            1,
+        ),
+        (
+            "a long answer",
+            &said,
+            vec![ModelReply::stream(&cut(&"word ".repeat(300)))],
+            "",
+            1,
+        ),
+    ] {
+        let model = Model::start();
+        replies.into_iter().for_each(|reply| model.then(reply));
+        let asker = Asker::new(&openai(&model));
+        let result = asker.ask(said);
+        if !expected.is_empty() {
+            assert_eq!(outcome(&result), expected, "{name}");
+        }
+        assert_eq!(model.requests().len(), requests, "{name}");
+    }
+    // A limit that the configuration sets is meant.
+    let model = Model::start();
+    model.then(ModelReply::stream(&cut("It is")));
+    let mut settings = openai(&model);
+    settings.parameters.insert("max_tokens".into(), 100.into());
+    assert_eq!(outcome(&ask(&settings, &said)), "It is (cut)");
+    assert_eq!(model.requests().len(), 1);
+}
+
+// Fallbacks.
+
+/// The first provider, and one that is asked after it.
+fn with_fallback(first: &Model, second: &Model) -> ProviderSettings {
+    let fallback = ProviderSettings {
+        model: "other-model".into(),
+        api_key: Some(Secret::new("second-key-0123")),
+        ..custom(&format!("{}/v1", second.url()))
+    };
+    ProviderSettings {
+        fallbacks: vec![fallback],
+        ..openai(first)
+    }
+}
+
+#[test]
+fn the_next_provider_answers_when_the_tries_of_one_are_used_up() {
+    let broke = || ModelReply::Broken(vec![delta("A few").into_bytes()]);
+    for (name, reply, requests) in [
+        ("too many requests", ModelReply::status(429, "slow down"), 3),
+        ("no money", ModelReply::status(402, ""), 1),
+        ("a refused key", ModelReply::status(401, ""), 1),
+        ("an unknown model", ModelReply::status(404, ""), 1),
+        ("a server in trouble", ModelReply::status(504, ""), 3),
+        ("a server that restarts", ModelReply::status(503, ""), 3),
+        (
+            "a long wait",
+            ModelReply::status(429, "try again in 60s"),
+            1,
+        ),
+        (
+            "a quota of the day",
+            ModelReply::status(429, "requests per day"),
+            1,
+        ),
+        ("an empty answer", ModelReply::text(" "), 2),
+        ("a connection that breaks", broke(), 3),
+    ] {
+        let (first, second) = (Model::start(), Model::start());
+        let reply = Mutex::new(reply);
+        first.on_request(move |_| match &*reply.lock().unwrap() {
+            ModelReply::Status { status, body, .. } => ModelReply::status(*status, body),
+            ModelReply::Text(text) => ModelReply::text(text),
+            _ => broke(),
+        });
+        let asker = Asker::new(&with_fallback(&first, &second));
+        let answer = asker.ask(&["u:hi"]).unwrap();
+        assert_eq!(
+            (answer.text.as_str(), answer.broke_off),
+            ("Hello!", false),
+            "{name}"
+        );
+        assert_eq!(answer.by, "custom other-model", "{name}");
+        assert_eq!(first.requests().len(), requests, "{name}");
+        let sent = second.requests().pop().unwrap();
+        assert_eq!(
+            sent.headers["authorization"], "Bearer second-key-0123",
+            "{name}"
+        );
+        assert_eq!(second.bodies()[0]["model"], "other-model", "{name}");
+        let notes = &asker.ear.borrow().notes;
+        assert!(
+            notes
+                .iter()
+                .any(|note| note.contains("asking the next one")),
+            "{notes:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_about_the_question_is_not_asked_elsewhere() {
+    for (status, body, class) in [
+        (400, "context_length_exceeded", "<too long>"),
+        (400, r#"{"error":{"code":"content_filter"}}"#, "<filtered>"),
+    ] {
+        let (first, second) = (Model::start(), Model::start());
+        first.on_request(move |_| ModelReply::status(status, body));
+        let result = ask(&with_fallback(&first, &second), &["u:hi"]);
+        assert_eq!(outcome(&result), class);
+        assert_eq!(second.requests().len(), 0);
+    }
+}
+
+#[test]
+fn when_all_fail_the_log_has_every_reason_and_the_person_one_sentence() {
+    let (first, second) = (Model::start(), Model::start());
+    first.on_request(|_| ModelReply::status(429, "slow down"));
+    second.on_request(|_| ModelReply::status(402, "no money"));
+    let error = ask(&with_fallback(&first, &second), &["u:hi"]).unwrap_err();
+    let line = error.to_string();
+    assert!(
+        line.contains("slow down") && line.contains("no money"),
+        "{line}"
+    );
+    assert_eq!(error.for_person(), Class::Again.for_person());
+}
+
+#[test]
+fn other_models_of_the_server_come_before_other_providers() {
+    let (first, second) = (Model::start(), Model::start());
+    first.on_request(
+        |request| match support::model::body(request)["model"].as_str() {
+            Some("third") => ModelReply::text("third time lucky"),
+            _ => ModelReply::status(404, "no such model"),
+        },
+    );
+    let mut settings = with_fallback(&first, &second);
+    settings
+        .model_fallbacks
+        .insert("test-model".into(), vec!["next".into(), "third".into()]);
+    let answer = ask(&settings, &["u:hi"]).unwrap();
+    assert_eq!(
+        (answer.text.as_str(), answer.by.as_str()),
+        ("third time lucky", "openai third")
+    );
+    assert_eq!(second.requests().len(), 0);
+    // They belong to the model that is asked for, not to the provider.
+    let conversation = conversation(&["u:hi"]);
+    let answer = Asker::new(&settings)
+        .put(&question(&conversation, Some("unknown")))
+        .unwrap();
+    assert_eq!(answer.by, "custom other-model");
+}
+
+#[test]
+fn a_provider_that_says_nothing_leaves_time_for_the_next_one() {
+    let (first, second) = (Model::start(), Model::start());
+    let (release, held) = mpsc::channel();
+    first.then(ModelReply::Held(held, Box::new(ModelReply::Close)));
+    let asker = Asker::new(&with_fallback(&first, &second));
+    let answer = asker.ask_within(Duration::from_secs(2), &["u:hi"]).unwrap();
+    assert_eq!(answer.by, "custom other-model");
+    drop(release);
 }
 
 // Secrets.
@@ -1092,7 +1831,7 @@ fn a_program_reads_the_conversation_and_prints_the_answer() {
 
 #[test]
 fn programs_end_in_every_way_without_harm() {
-    let long = "x".repeat(500_000);
+    let long = "x".repeat(150_000);
     let echoed = format!(r#"{{"messages":[{{"content":"{long}","role":"user"}}]}}"#);
     let large = format!("u:{long}");
     for (script, question, expected) in [
@@ -1134,7 +1873,7 @@ fn programs_end_in_every_way_without_harm() {
 #[test]
 fn a_program_that_prints_without_end_is_stopped_and_its_answer_cut() {
     let answer = ask(&command(&["yes"]), &["u:hi"]).unwrap();
-    assert!(answer.cut && answer.text.len() >= (1 << 20) - 1);
+    assert!(answer.cut && answer.text.len() > 190_000);
 }
 
 #[test]

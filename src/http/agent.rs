@@ -14,9 +14,7 @@ use ureq::{AsSendBody, SendBody, Timeout};
 use super::proxy::{Proxies, Tunnel};
 use super::resolve::Later;
 use super::tls::{self, Tls, roots};
-use super::transport::{
-    Established, INPUT_BYTES, OUTPUT_BYTES, PROGRESS, Progress, READ_UNTIL, Tcp,
-};
+use super::transport::{Established, INPUT_BYTES, OUTPUT_BYTES, PROGRESS, Progress, Tcp};
 use super::{Body, Call, Cause, Failure, Obstacle, Response};
 use crate::text::Problem;
 
@@ -37,6 +35,8 @@ pub struct Agent {
     /// The setting or variable that names the file of the trusted roots.
     roots: Option<&'static str>,
     variables: Vec<&'static str>,
+    /// A body is given also if the server claims that it is compressed.
+    takes_any_encoding: bool,
 }
 
 impl fmt::Debug for Agent {
@@ -103,7 +103,16 @@ impl Agent {
             proxies: Proxies::read(&text, &mut variables),
             roots: roots.setting,
             variables,
+            takes_any_encoding: false,
         })
+    }
+
+    /// Gives bodies also if the server claims that they are compressed: some only claim it.
+    pub fn taking_any_encoding(self) -> Agent {
+        Agent {
+            takes_any_encoding: true,
+            ..self
+        }
     }
 
     /// The environment variables that count: `HTTPS_PROXY`, `SSL_CERT_FILE` and the like.
@@ -165,7 +174,7 @@ impl Agent {
             }));
         }
         match response.compression() {
-            Some(text) if (200..300).contains(&response.status) => {
+            Some(text) if (200..300).contains(&response.status) && !self.takes_any_encoding => {
                 Err(Failure::Unclear(format!("{}: {text}", target.host)))
             }
             _ => Ok(response),
@@ -182,7 +191,6 @@ impl Agent {
         Result<ureq::http::Response<ureq::Body>, ureq::Error>,
         Progress,
     ) {
-        READ_UNTIL.set(None);
         PROGRESS.set(Progress::NONE);
         let result = self.run(call, target, timeout);
         (result, PROGRESS.get())

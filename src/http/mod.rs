@@ -16,9 +16,9 @@ use ureq::http::HeaderMap;
 
 pub use agent::Agent;
 use agent::reason;
+pub use transport::wait_until;
 
 use crate::text::Problem;
-pub use transport::read_until;
 
 /// The longest wait in one system call, and the heartbeat's period: its gaps stay below twice this.
 const SLICE: Duration = Duration::from_millis(450);

@@ -26,13 +26,13 @@ const CIPHERTEXT_BYTES: usize = 4 * 1024;
 
 thread_local! {
     pub(super) static PROGRESS: Cell<Progress> = const { Cell::new(Progress::NONE) };
-    pub(super) static READ_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    static WAIT_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Ends the reading of the body at hand with a failure at `moment`, whatever the call's timeout is.
-/// It holds until the next call begins.
-pub fn read_until(moment: Instant) {
-    READ_UNTIL.set(Some(moment));
+/// Ends every wait for a server with a failure at `moment`, whatever the call's timeout is; `None`:
+/// only that counts.
+pub fn wait_until(moment: Option<Instant>) {
+    WAIT_UNTIL.set(moment);
 }
 
 /// How far the call at hand has come; after a failure it tells what the server may know of it.
@@ -170,7 +170,7 @@ impl Socket {
     /// Makes the next system call return in time, or tells that the time is over.
     fn bound(&mut self, timeout: NextTimeout, started: Instant) -> Result<(), ureq::Error> {
         let mut left = timeout.after.saturating_sub(started.elapsed());
-        if let Some(moment) = READ_UNTIL.get() {
+        if let Some(moment) = WAIT_UNTIL.get() {
             left = left.min(moment.saturating_duration_since(Instant::now()));
         }
         if left.is_zero() {

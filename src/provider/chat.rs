@@ -1,5 +1,4 @@
-//! What every chat API shares: the order of turns that all of them take, and what of an answer is
-//! not for the reader.
+//! The order of turns that every chat API takes.
 
 use super::{Message, Role};
 
@@ -14,7 +13,7 @@ pub fn turns(conversation: &[Message]) -> (Option<String>, Vec<Message>) {
     let mut turns: Vec<Message> = Vec::new();
     for message in conversation
         .iter()
-        .filter(|message| !message.content.trim().is_empty())
+        .filter(|message| !message.content.trim().is_empty() || !message.images.is_empty())
     {
         if message.role == Role::System {
             join(system.get_or_insert_default(), &message.content);
@@ -24,7 +23,10 @@ pub fn turns(conversation: &[Message]) -> (Option<String>, Vec<Message>) {
             turns.push(Message::new(Role::User, BEFORE));
         }
         match turns.last_mut() {
-            Some(last) if last.role == message.role => join(&mut last.content, &message.content),
+            Some(last) if last.role == message.role => {
+                join(&mut last.content, &message.content);
+                last.images.extend(&message.images);
+            }
             _ => turns.push(message.clone()),
         }
     }
@@ -38,35 +40,10 @@ pub fn turns(conversation: &[Message]) -> (Option<String>, Vec<Message>) {
 }
 
 fn join(text: &mut String, more: &str) {
-    if !text.is_empty() {
+    if !text.is_empty() && !more.is_empty() {
         text.push_str("\n\n");
     }
     text.push_str(more);
-}
-
-const OPEN: &str = "<think>";
-const CLOSE: &str = "</think>";
-
-/// `text` without `<think>…</think>`, trimmed. The opening tag may be missing (chat templates put it
-/// into the prompt) or the closing one (the model ran out of tokens). A tag right after a backtick is
-/// one that the answer is about.
-pub fn without_reasoning(text: &str) -> String {
-    let (mut kept, mut rest) = (String::new(), text);
-    while let Some(close) = find_tag(rest, CLOSE) {
-        match find_tag(&rest[..close], OPEN) {
-            Some(open) => kept.push_str(&rest[..open]),
-            None => kept.clear(),
-        }
-        rest = &rest[close + CLOSE.len()..];
-    }
-    kept.push_str(&rest[..find_tag(rest, OPEN).unwrap_or(rest.len())]);
-    kept.trim().to_owned()
-}
-
-fn find_tag(text: &str, tag: &str) -> Option<usize> {
-    text.match_indices(tag)
-        .map(|(at, _)| at)
-        .find(|at| !text[..*at].ends_with('`'))
 }
 
 #[cfg(test)]
@@ -114,29 +91,6 @@ mod tests {
             let (got_system, got) = turns(&messages(conversation));
             assert_eq!(got_system.as_deref(), system, "{conversation:?}");
             assert_eq!(got, messages(expected), "{conversation:?}");
-        }
-    }
-
-    #[test]
-    fn reasoning_is_taken_out_of_the_answer() {
-        for (text, answer) in [
-            ("  plain \n", "plain"),
-            ("<think>hm</think>\n\nyes", "yes"),
-            ("<think></think>yes", "yes"),
-            ("hm, well</think>yes", "yes"),
-            ("<think>hm", ""),
-            ("hm</think>", ""),
-            ("yes <think>or no", "yes"),
-            ("<think>a</think>one<think>b</think> two", "one two"),
-            ("<think>a <think> b</think> c</think>yes", "yes"),
-            ("<think>the tag `</think>` ends it</think>yes", "yes"),
-            (
-                "Use `<think>` and `</think>` there.",
-                "Use `<think>` and `</think>` there.",
-            ),
-            ("a < b <thin", "a < b <thin"),
-        ] {
-            assert_eq!(without_reasoning(text), answer, "{text}");
         }
     }
 }

@@ -1,24 +1,19 @@
 //! Repeats what was said: for trying everything but a model.
 
-use super::{Answer, Class, Provider, ProviderError, Question, Role};
+use super::ask::Ear;
+use super::error::{Class, ProviderError};
+use super::server::{Failed, Said};
+use super::{Message, Role};
 
-pub struct Echo;
-
-impl Provider for Echo {
-    fn answer(&self, question: &Question) -> Result<Answer, ProviderError> {
-        let said = question
-            .conversation
-            .iter()
-            .rfind(|message| message.role == Role::User);
-        match said.map(|message| message.content.trim()) {
-            None | Some("") => Err(ProviderError::new(
-                Class::Empty,
-                "echo: nothing was said".into(),
-            )),
-            Some(said) => Ok(Answer {
-                text: format!("You said: {said}"),
-                ..Answer::default()
-            }),
+/// The last thing that a person said.
+pub(super) fn answer(conversation: &[Message], ear: &mut Ear) -> Result<Said, Failed> {
+    let said = conversation
+        .iter()
+        .rfind(|message| message.role == Role::User);
+    match said.map(|message| message.content.trim()) {
+        None | Some("") => {
+            Err(ProviderError::new(Class::Empty, "echo: nothing was said".into()).into())
         }
+        Some(said) => Ok(ear.say(&format!("You said: {said}"))),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::json;
 
@@ -29,6 +29,11 @@ pub enum Class {
 }
 
 impl Class {
+    /// It is about the question, so no other provider is asked.
+    pub(super) fn is_final(self) -> bool {
+        matches!(self, Class::TooLong | Class::Filtered | Class::Refused)
+    }
+
     /// The short message that takes the answer's place in the channel.
     pub fn for_person(self) -> &'static str {
         match self {
@@ -59,8 +64,23 @@ pub struct ProviderError {
     /// What the caller must do.
     pub class: Class,
     line: String,
-    /// The wait that the server asked for.
-    pub(super) after: Option<Duration>,
+    /// Of `Class::Again`: when a further try may help.
+    pub(super) wait: Wait,
+}
+
+/// When a further try may help.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// After a pause that grows.
+    #[default]
+    Usual,
+    /// The server says how long.
+    For(Duration),
+    /// It is starting, or loading its model: for as long as there is time, perhaps with the pause
+    /// that it asks for.
+    Loading(Option<Duration>),
+    /// Not today.
+    Hopeless,
 }
 
 impl fmt::Display for ProviderError {
@@ -70,12 +90,25 @@ impl fmt::Display for ProviderError {
 }
 
 impl ProviderError {
-    /// An error without a wait. `line` is for the log.
+    /// `line` is for the log.
     pub fn new(class: Class, line: String) -> ProviderError {
         ProviderError {
             class,
             line,
-            after: None,
+            wait: Wait::Usual,
+        }
+    }
+
+    pub(super) fn waiting(self, wait: Wait) -> ProviderError {
+        ProviderError { wait, ..self }
+    }
+
+    /// One error for several providers: the first one's, unless another would not help either.
+    pub(super) fn and(self, later: ProviderError) -> ProviderError {
+        let line = format!("{}; then {}", self.line, later.line);
+        match later.class.is_final() {
+            true => ProviderError { line, ..later },
+            false => ProviderError { line, ..self },
         }
     }
 
@@ -92,17 +125,31 @@ const SAID: usize = 200;
 /// Signs, in lower case, that the conversation is longer than the model takes, whatever the status.
 const TOO_LONG: &[&str] = &[
     "prompt is too long",
+    "prompt too long",
+    "input is too long",
     "context_length_exceeded",
     "maximum context length",
+    "max context length",
     "exceeds the context window",
+    "context window exceeded",
+    "contextwindowexceedederror",
+    "exceed context limit",
     "exceeds the available context size",
     "exceed_context_size_error",
     "maximum prompt length",
     "reduce the length of the messages",
     "greater than the context length",
     "longer than the model's context length",
+    "longer than the maximum model length",
     "too large for model with",
-    "max context length",
+    "trying to keep the first",
+];
+
+/// Signs of which both must be there.
+const TOO_LONG_PAIRS: &[(&str, &str)] = &[
+    ("input token count", "exceeds the maximum"),
+    ("must be <=", "given:"),
+    ("exceeds", "context length"),
 ];
 
 const WRONG_KEY: &[&str] = &[
@@ -128,6 +175,22 @@ const FILTERED: &[&str] = &[
 /// The refusal of a chat template, which comes as a 500.
 const TEMPLATE: &[&str] = &["jinja", "roles must alternate"];
 
+/// The model is not there yet.
+const LOADING: &[&str] = &[
+    "loading model",
+    "model loading",
+    "model is loading",
+    "currently loading",
+    "still loading",
+    "being loaded",
+    "model is not ready",
+    "warming up",
+    "starting up",
+];
+
+/// A quota that comes back tomorrow.
+const DAILY: &[&str] = &["perday", "per day", "per-day", "daily limit", "daily quota"];
+
 /// What a log line must know of the server, and what it must not show.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
@@ -136,8 +199,12 @@ pub struct Asked<'a> {
     pub key: &'a str,
     /// Empty: none.
     pub key_variable: &'a str,
+    /// The server is on this machine or in this network.
+    pub is_local: bool,
     /// What was sent: servers quote it in their errors.
     pub conversation: &'a [super::Message],
+    /// The names of `[model_parameters]`.
+    pub parameters: Option<&'a Map<String, Value>>,
 }
 
 impl Asked<'_> {
@@ -147,72 +214,118 @@ impl Asked<'_> {
         // Written anew: escapes would hide both signs and quotations.
         let body = json.as_ref().map_or(body.to_owned(), Value::to_string);
         let text = body.to_lowercase();
-        let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+        // A model server takes half a minute to restart, and says nothing else meanwhile.
+        let restarts = self.is_local && matches!(status, 500 | 502 | 503);
         let (status, what) = match &json {
             Some(json) if status == 200 => (status_within(json), "an error for an answer".into()),
             None if status == 200 => (500, "an error for an answer".into()),
             _ => (status, format!("HTTP {status}")),
         };
         let said = json.as_ref().and_then(message).unwrap_or(&body);
-        let line = |advice: &str| self.line(&format!("{what}: {advice}"), said);
-        let too_large_at_once = ["request too large", "limit", "requested"];
+        let (class, advice) = self.judge(status, &text, &body);
+        let error = ProviderError::new(class, self.line(&format!("{what}: {advice}"), said));
+        match class {
+            Class::Again => error.waiting(wait(status, restarts, &text, after)),
+            _ => error,
+        }
+    }
 
-        if (any(TOO_LONG) && !text.contains("rate limit"))
-            || (status == 403 && self.name == "together")
-        {
-            ProviderError::new(
-                Class::TooLong,
-                line("the conversation is too long for the model"),
-            )
+    /// The class of an error and what to do about it. `text` is `body` in lower case.
+    fn judge(&self, status: u16, text: &str, body: &str) -> (Class, String) {
+        let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+        let all = |signs: &[&str]| signs.iter().all(|sign| text.contains(sign));
+        let (class, advice) = if self.is_too_long(status, text) {
+            (Class::TooLong, "the conversation is too long for the model")
         } else if any(NO_MONEY) || status == 402 {
-            ProviderError::new(
+            (
                 Class::Never,
-                line("no money or quota is left: look at the account"),
+                "no money or quota is left: look at the account",
             )
         } else if status == 401 || (status < 500 && any(WRONG_KEY)) {
             let variable = match self.key_variable {
                 "" => String::new(),
                 variable => format!(" or {variable}"),
             };
-            ProviderError::new(
+            return (
                 Class::Never,
-                line(&format!("the key is refused: correct api_key{variable}")),
-            )
+                format!("the key is refused: correct api_key{variable}"),
+            );
         } else if status < 500 && any(FILTERED) {
-            ProviderError::new(
-                Class::Filtered,
-                line("a content filter stopped the question"),
-            )
-        } else if too_large_at_once.iter().all(|sign| text.contains(sign)) {
-            ProviderError::new(
+            (Class::Filtered, "a content filter stopped the question")
+        } else if all(&["request too large", "limit", "requested"]) {
+            (
                 Class::Never,
-                line("the request is over the account's limit: lower history_chars"),
+                "the request is over the account's limit: lower history_chars",
             )
         } else if any(TEMPLATE) {
-            ProviderError::new(
+            (
                 Class::Never,
-                line("the model's chat template fails: use another model"),
+                "the model's chat template fails: use another model",
+            )
+        } else if status == 429 && any(DAILY) {
+            (
+                Class::Again,
+                "today's quota is used up: look at the account",
             )
         } else if matches!(status, 408 | 409 | 429) || status >= 500 {
-            ProviderError {
-                after,
-                ..ProviderError::new(
-                    Class::Again,
-                    line("the server cannot answer now: look at its status if this lasts"),
-                )
-            }
-        } else {
-            ProviderError::new(
-                Class::Never,
-                line(match status {
-                    300..400 => "the server has moved: correct the URL",
-                    403 => "the key may not do this: look at its rights and at default_model",
-                    404 => "not found: correct default_model or the URL",
-                    413 => "the request is too large: lower history_chars",
-                    _ => "the request is refused: look at default_model and the provider's page",
-                }),
+            (
+                Class::Again,
+                "the server cannot answer now: look at its status if this lasts",
             )
+        } else if let Some(name) = self.refused_parameter(status, body) {
+            let advice = format!("the server refuses {name}: delete it from [model_parameters]");
+            return (Class::Never, advice);
+        } else {
+            let advice = match status {
+                300..400 => "the server has moved: correct the URL",
+                403 => "the key may not do this: look at its rights and at default_model",
+                404 => "not found: correct default_model or the URL",
+                413 => "the request is too large: lower history_chars",
+                _ => "the request is refused: look at default_model and the provider's page",
+            };
+            (Class::Never, advice)
+        };
+        (class, advice.to_owned())
+    }
+
+    /// `text` is in lower case.
+    fn is_too_long(&self, status: u16, text: &str) -> bool {
+        if text.contains("rate limit") {
+            return false;
         }
+        let pairs = TOO_LONG_PAIRS.iter();
+        TOO_LONG.iter().any(|sign| text.contains(sign))
+            || pairs
+                .into_iter()
+                .any(|(one, other)| text.contains(one) && text.contains(other))
+            || (status == 403 && self.name == "together")
+            || (matches!(status, 400 | 413 | 422) && self.names_our_tokens(text))
+    }
+
+    /// Whether two numbers of tokens are named of which the larger may be that of what was sent.
+    fn names_our_tokens(&self, text: &str) -> bool {
+        let sent: usize = self
+            .conversation
+            .iter()
+            .map(|message| message.content.chars().count())
+            .sum();
+        // A token is one character in some languages, and at most a dozen.
+        let ours = (sent / 12).max(200) as u64..=sent as u64;
+        let is_output = ["max_tokens", "output token", "completion token"];
+        if !text.contains("token") || is_output.iter().any(|sign| text.contains(sign)) {
+            return false;
+        }
+        let numbers = numbers(text);
+        let largest = numbers.iter().copied().max().unwrap_or_default();
+        let is_limit = |number: &u64| (16..largest).contains(number);
+        ours.contains(&largest) && numbers.iter().any(is_limit)
+    }
+
+    /// The parameter that the configuration adds to the request and an error is about.
+    fn refused_parameter(&self, status: u16, body: &str) -> Option<&str> {
+        let mut names = self.parameters?.keys();
+        let name = names.find(|name| matches!(status, 400 | 422) && names_word(body, name))?;
+        Some(name)
     }
 
     /// One line of at most `LINE` characters: the provider, what happened, what it said about it.
@@ -226,34 +339,60 @@ impl Asked<'_> {
         one_line(&line, LINE)
     }
 
-    /// What a server said, without keys, and without anything of the conversation.
-    fn harmless(&self, said: &str) -> String {
+    /// What a server said, without keys, and without what it quotes of the conversation.
+    pub fn harmless(&self, said: &str) -> String {
         // Looked for in more than is shown, so that cutting hides nothing from the search.
-        let said = one_line(said, 2 * SAID);
-        let once = one_line(&unescaped(&said), usize::MAX);
-        let twice = one_line(&unescaped(&once), usize::MAX);
-        let quoted = |content: &str| {
-            let forms = [&said, &once, &twice];
-            forms.into_iter().any(|said| quotes(said, content))
-        };
-        if self
-            .conversation
-            .iter()
-            .any(|message| quoted(&message.content))
-        {
-            return "its message quotes the conversation".into();
+        let mut said = one_line(said, 2 * SAID);
+        // Twice: escapes may hide a quotation, and what is within them may be escaped once more.
+        for depth in [0, 1, 2] {
+            let plain = (0..depth).fold(said.clone(), |text, _| {
+                one_line(&unescaped(&text), usize::MAX)
+            });
+            let (kept, quotes) = self.without_quotes(&plain);
+            if quotes {
+                said = kept;
+            }
         }
-        let said: Vec<_> = said
-            .split(' ')
-            .map(|word| {
-                if looks_like_key(word, self.key) {
-                    "***"
-                } else {
-                    word
-                }
-            })
+        let key = |word: &str| looks_like_key(word, self.key);
+        let mut shown = String::new();
+        let is_break = |c: char| c.is_whitespace() || "=,;\"'`<>(){}[]".contains(c);
+        for piece in said.split_inclusive(is_break) {
+            let word = piece.trim_end_matches(is_break);
+            match key(word) {
+                true => shown += "***",
+                false => shown += word,
+            }
+            shown += &piece[word.len()..];
+        }
+        one_line(&shown, SAID)
+    }
+
+    /// `said` with "…" for each part of at least `QUOTED` characters that the conversation has too;
+    /// whether there was any.
+    fn without_quotes(&self, said: &str) -> (String, bool) {
+        let starts: Vec<usize> = said
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([said.len()])
             .collect();
-        one_line(&said.join(" "), SAID)
+        let mut quoted = vec![false; starts.len()];
+        for message in self.conversation {
+            let content = one_line(&message.content, usize::MAX);
+            for (at, window) in starts.windows(QUOTED + 1).enumerate() {
+                if content.contains(&said[window[0]..window[QUOTED]]) {
+                    quoted[at..at + QUOTED].fill(true);
+                }
+            }
+        }
+        let mut kept = String::new();
+        for (c, (at, is_quoted)) in said.chars().zip(quoted.iter().enumerate()) {
+            match is_quoted {
+                false => kept.push(c),
+                true if at == 0 || !quoted[at - 1] => kept.push('…'),
+                true => {}
+            }
+        }
+        (kept, quoted.contains(&true))
     }
 }
 
@@ -274,12 +413,20 @@ pub fn shown(name: &str) -> String {
 fn message(json: &Value) -> Option<&str> {
     match json {
         Value::Array(items) => items.iter().find_map(message),
-        Value::Object(fields) => ["error", "message", "msg", "detail", "errors"]
-            .iter()
-            .find_map(|name| match fields.get(*name)? {
-                Value::String(text) => Some(text.as_str()),
-                inner => message(inner),
-            }),
+        Value::Object(fields) => [
+            "error",
+            "message",
+            "msg",
+            "detail",
+            "errors",
+            "base_resp",
+            "status_msg",
+        ]
+        .iter()
+        .find_map(|name| match fields.get(*name)? {
+            Value::String(text) => Some(text.as_str()),
+            inner => message(inner),
+        }),
         _ => None,
     }
 }
@@ -309,29 +456,26 @@ fn status_within(json: &Value) -> u16 {
 /// Whether an answer's JSON is an error instead.
 pub fn is_error(json: &Value) -> bool {
     let first = json.get(0).unwrap_or(json);
-    first.get("error").is_some_and(|error| !error.is_null())
+    let is_something = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => true,
+    };
+    let text = |name: &str| first[name].as_str().is_some_and(|text| !text.is_empty());
+    let is_bare = ["choices", "content", "type", "object"]
+        .iter()
+        .all(|name| first.get(*name).is_none());
+    first.get("error").is_some_and(is_something)
         || first["object"] == "error"
         || first["type"] == "error"
+        // MiniMax, Zhipu and their like.
+        || first["base_resp"]["status_code"].as_i64().is_some_and(|code| code != 0)
+        || (is_bare && first.get("code").is_some() && (text("message") || text("msg")))
 }
 
 /// Characters of the conversation in a row that are taken for a quotation.
 const QUOTED: usize = 16;
-
-/// Whether `said` repeats a part of `content`, or all of it when it is short.
-fn quotes(said: &str, content: &str) -> bool {
-    let content = one_line(content, usize::MAX);
-    if content.chars().count() < QUOTED {
-        return content.len() > 3 && said.contains(&content);
-    }
-    let starts: Vec<usize> = said
-        .char_indices()
-        .map(|(at, _)| at)
-        .chain([said.len()])
-        .collect();
-    starts
-        .windows(QUOTED + 1)
-        .any(|window| content.contains(&said[window[0]..window[QUOTED]]))
-}
 
 /// `text` without the escapes of a JSON or Python string: `\n`, `\"`, `\u00fc`, `\xfc`.
 fn unescaped(text: &str) -> String {
@@ -359,21 +503,104 @@ fn unescaped(text: &str) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// Servers quote the key they refuse, whole or with its middle masked.
+/// Servers quote the key they refuse, whole or with its middle masked. Short words are left alone:
+/// they may be anything.
 fn looks_like_key(word: &str, key: &str) -> bool {
+    const LEAST: usize = 8;
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '*');
-    if !key.is_empty() && word.contains(key) {
-        return true;
+    if word.len() < LEAST {
+        return false;
     }
-    let shares_an_end = key.len() > 8
+    let is_masked = ["***", "...", "…", "xxxx", "XXXX"]
+        .iter()
+        .any(|mask| word.contains(mask));
+    let shares_an_end = key.len() >= LEAST
         && key.is_ascii()
         && (word.starts_with(&key[..5]) || word.ends_with(&key[key.len() - 4..]));
-    word.len() >= 8
-        && (shares_an_end
-            || word.contains("***")
-            || ["sk-", "gsk_", "xai-", "AIza"]
-                .iter()
-                .any(|prefix| word.starts_with(prefix)))
+    word == key
+        || word.contains("***")
+        || (is_masked && shares_an_end)
+        || ["sk-", "gsk_", "xai-", "AIza"]
+            .iter()
+            .any(|prefix| word.starts_with(prefix))
+}
+
+/// Whether an error is about this parameter: its name as a word of its own.
+pub fn names_word(said: &str, parameter: &str) -> bool {
+    let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
+    said.match_indices(parameter).any(|(at, _)| {
+        !said[..at].ends_with(part_of_word)
+            && !said[at + parameter.len()..].starts_with(part_of_word)
+    })
+}
+
+/// The whole numbers in `text`, thousands parted or not.
+pub fn numbers(text: &str) -> Vec<u64> {
+    let is_part = |c: char| c.is_ascii_digit() || c == ',' || c == '_';
+    let words = text
+        .split(|c: char| !is_part(c))
+        .map(|word| word.trim_matches([',', '_']));
+    let digits = words.map(|word| word.replace([',', '_'], ""));
+    digits.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// When a further try may help. `text` is in lower case.
+fn wait(status: u16, restarts: bool, text: &str, after: Option<Duration>) -> Wait {
+    let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+    if status == 429 && any(DAILY) {
+        return Wait::Hopeless;
+    }
+    match after.max(hint(text)) {
+        after if restarts || any(LOADING) => Wait::Loading(after),
+        Some(after) => Wait::For(after),
+        None => Wait::Usual,
+    }
+}
+
+/// The wait that an error's text, in lower case, asks for.
+fn hint(text: &str) -> Option<Duration> {
+    const BEFORE: &[&str] = &[
+        "\"retrydelay\":\"",
+        "\"retry_after\":",
+        "\"retry_after_seconds\":",
+        "\"estimated_time\":",
+        "try again in ",
+        "try again after ",
+        "retry in ",
+        "retry after ",
+        "please wait ",
+    ];
+    let mut waits = BEFORE.iter().filter_map(|sign| {
+        let (_, rest) = text.split_once(sign)?;
+        duration(rest)
+    });
+    waits.next()
+}
+
+/// `6s`, `1m2.5s`, `250ms`, `24 seconds`; a number alone is seconds.
+fn duration(text: &str) -> Option<Duration> {
+    let (mut total, mut rest) = (None, text);
+    loop {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let Ok(number) = rest[..end].trim_end_matches('.').parse::<f64>() else {
+            return total;
+        };
+        let after = rest[end..].trim_start();
+        let end = after
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(after.len());
+        let seconds = match &after[..end] {
+            "ms" | "milliseconds" => number / 1000.0,
+            "m" | "min" | "minute" | "minutes" => number * 60.0,
+            "h" | "hour" | "hours" => number * 3600.0,
+            _ => number,
+        };
+        let wait = Duration::try_from_secs_f64(seconds).ok()?;
+        total = Some(total.unwrap_or_default() + wait);
+        rest = &after[end..];
+    }
 }
 
 /// White space and control characters become single spaces; cut to `limit` characters.
@@ -403,41 +630,71 @@ mod tests {
     use super::*;
     use crate::provider::{Message, Role};
 
+    fn asked<'a>(name: &'a str, key: &'a str, conversation: &'a [Message]) -> Asked<'a> {
+        Asked {
+            name,
+            key,
+            key_variable: "",
+            is_local: false,
+            conversation,
+            parameters: None,
+        }
+    }
+
+    fn said(text: impl Into<String>) -> [Message; 1] {
+        [Message::new(Role::User, text)]
+    }
+
     #[test]
     fn words_that_look_like_keys_are_known_and_others_left_alone() {
         let key = "abcde-0123456789";
         for (word, is_key) in [
             ("abcde-0123456789", true),
-            ("key=abcde-0123456789.", true),
             ("'abcde*****'", true),
             ("...........6789", false),
             ("xxxxxxxx6789", true),
+            ("abcde...6789", true),
             ("xa***********zz", true),
             ("sk-proj-something", true),
             ("gsk_something", true),
+            ("abcdefgh", false),
             ("provided", false),
             ("sk-x", false),
             ("", false),
         ] {
             assert_eq!(looks_like_key(word, key), is_key, "{word}");
         }
-        assert!(!looks_like_key("provided:", ""));
-        assert!(
-            looks_like_key("<ab1>", "ab1"),
-            "a short key counts only whole"
-        );
-        assert!(!looks_like_key("abundance", "ab1"));
+        for (word, key) in [
+            ("provided:", ""),
+            ("<ab1>", "ab1"),
+            ("ollama-cloud", "ollama"),
+            ("x", "x"),
+        ] {
+            assert!(!looks_like_key(word, key), "{word}");
+        }
+    }
+
+    // A case per line.
+    #[rustfmt::skip]
+    #[test]
+    fn the_reason_stays_in_the_log_without_the_key() {
+        for (key, text, shown) in [
+            ("x", "request (1103 tokens) exceeds the available context size", "request (1103 tokens) exceeds the available context size"),
+            ("ollama", "model ollama/qwen3 not found", "model ollama/qwen3 not found"),
+            ("a-long-key-1", "the available a-long-key-2 model", "the available a-long-key-2 model"),
+            ("a-long-key-1", "key=a-long-key-1, sorry", "key=***, sorry"),
+            ("a-long-key-1", "{\"key\":\"a-long-key-1\"}", "{\"key\":\"***\"}"),
+            ("a-long-key-1", "Bearer a-long-key-1", "Bearer ***"),
+        ] {
+            assert_eq!(asked("x", key, &[]).harmless(text), shown);
+        }
+        let conversation = said("test");
+        assert_eq!(asked("x", "", &conversation).harmless("model \"latest\" is not there"), "model \"latest\" is not there");
     }
 
     #[test]
     fn a_log_line_is_one_line_of_bounded_length() {
-        let asked = Asked {
-            name: "x",
-            key: "",
-            key_variable: "",
-            conversation: &[],
-        };
-        let line = asked
+        let line = asked("x", "", &[])
             .refused(500, &"ü\r\n\t\u{1b} ".repeat(1000), None)
             .to_string();
         assert!(
@@ -456,41 +713,155 @@ mod tests {
     }
 
     #[test]
-    fn a_quotation_is_noticed_through_escapes() {
-        let content = "pin: 1\npw: \"sesame\"\nGrüße \u{1F600} Пароль: сезам, откройся";
-        let conversation = [Message::new(Role::User, content)];
-        let asked = Asked {
-            name: "x",
-            key: "",
-            key_variable: "",
-            conversation: &conversation,
-        };
+    fn a_quotation_is_left_out_also_behind_escapes() {
+        let conversation = said("pin: 1\npw: \"sesame\"\nGrüße \u{1F600} Пароль: сезам, откройся");
+        let asked = asked("x", "", &conversation);
         for said in [
-            r#"input: 'pin: 1\npw: "sesame"\n'"#,
-            r#"input: {\"content\":\"pin: 1\\npw: \\\"sesame\\\"\\n\"}"#,
-            r"'\n\u041f\u0430\u0440\u043e\u043b\u044c: \u0441\u0435\u0437\u0430\u043c, \u043e'",
-            r"\nGr\xfc\xdfe \ud83d\ude00 \u041f\u0430\u0440\u043e\u043b\u044c: \u0441",
+            r#"input: 'pin: 1\npw: "sesame"\n' is bad"#,
+            r#"input: {\"content\":\"pin: 1\\npw: \\\"sesame\\\"\\n\"} is bad"#,
+            r"'\n\u041f\u0430\u0440\u043e\u043b\u044c: \u0441\u0435\u0437\u0430\u043c, \u043e' is bad",
+            r"\nGr\xfc\xdfe \ud83d\ude00 \u041f\u0430\u0440\u043e\u043b\u044c: \u0441 is bad",
         ] {
-            assert!(asked.line("", said).contains("quotes the"), "{said}");
+            let shown = asked.harmless(said);
+            assert!(shown.contains('…') && shown.ends_with("is bad"), "{shown}");
+            for secret in ["sesame", "0441", "сезам"] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
         }
         let said = r"C:\new\x \u12 \ud83d \";
         assert!(asked.line("", said).contains(said), "left as it is");
     }
 
     #[test]
-    fn a_quotation_of_the_conversation_is_noticed() {
-        for (said, content, quoted) in [
+    fn only_what_is_quoted_is_left_out() {
+        for (text, content, shown) in [
             (
-                "bad: my secret plan is this",
+                "bad: my secret plan is this!",
                 "so my secret plan\nis this one",
+                "bad:…!",
+            ),
+            (
+                "bad: my secret",
+                "so my secret plan is this",
+                "bad: my secret",
+            ),
+            ("cannot read 'ring'", "ring", "cannot read 'ring'"),
+            ("", "some words of a conversation", ""),
+        ] {
+            assert_eq!(asked("x", "", &said(content)).harmless(text), shown);
+        }
+    }
+
+    // A case per line.
+    #[rustfmt::skip]
+    #[test]
+    fn a_wait_is_understood_in_all_its_words() {
+        for (body, wait) in [
+            (r#"{"error":{"details":[{"@type":"RetryInfo","retryDelay":"8.5s"}]}}"#, Wait::For(Duration::from_millis(8500))),
+            ("Rate limit reached. Please try again in 6s.", Wait::For(Duration::from_secs(6))),
+            ("Please try again in 1m2.5s.", Wait::For(Duration::from_millis(62_500))),
+            ("Please try again in 250ms", Wait::For(Duration::from_millis(250))),
+            ("Please retry in 26.6s.", Wait::For(Duration::from_millis(26_600))),
+            ("retry in 5s", Wait::For(Duration::from_secs(5))),
+            ("Please retry after 24 seconds.", Wait::For(Duration::from_secs(24))),
+            ("try again in 2 minutes", Wait::For(Duration::from_secs(120))),
+            (r#"{"error":"busy","retry_after":3}"#, Wait::For(Duration::from_secs(3))),
+            ("try again in a while", Wait::Usual),
+            ("slow down", Wait::Usual),
+            (r#"{"error":{"message":"Quota","details":[{"quotaId":"GenerateRequestsPerDayPerProject"}]}}"#, Wait::Hopeless),
+            ("limit of tokens per day (TPD) reached, try again in 4m", Wait::Hopeless),
+            (r#"{"error":{"message":"Loading model"}}"#, Wait::Loading(None)),
+            (r#"{"error":"Model x is currently loading","estimated_time":20.0}"#, Wait::Loading(Some(Duration::from_secs(20)))),
+        ] {
+            let error = asked("x", "", &[]).refused(429, body, None);
+            assert_eq!((error.class, error.wait), (Class::Again, wait), "{body}");
+        }
+        for (status, is_local, wait) in [
+            (500, true, Wait::Loading(None)),
+            (502, true, Wait::Loading(None)),
+            (503, true, Wait::Loading(None)),
+            (504, true, Wait::Usual),
+            (429, true, Wait::Usual),
+            (503, false, Wait::Usual),
+        ] {
+            let asked = Asked { is_local, ..asked("x", "", &[]) };
+            assert_eq!(asked.refused(status, "", None).wait, wait, "{status} {is_local}");
+        }
+        let longer = asked("x", "", &[]).refused(429, "try again in 6s", Some(Duration::from_secs(9)));
+        assert_eq!(longer.wait, Wait::For(Duration::from_secs(9)));
+    }
+
+    // A case per line.
+    #[rustfmt::skip]
+    #[test]
+    fn too_long_is_known_by_words_or_by_two_numbers() {
+        let conversation = said("word ".repeat(1300));
+        for (status, body, class) in [
+            (400, "The decoder prompt (length 5300) is longer than the maximum model length of 4096.", Class::TooLong),
+            (400, r#"{"error":{"code":"1261","message":"Prompt too long"}}"#, Class::TooLong),
+            (400, "input length and max_tokens exceed context limit: 3000 + 16384 > 16000", Class::TooLong),
+            (400, "litellm.ContextWindowExceededError: litellm.BadRequestError: Context Window exceeded for given call", Class::TooLong),
+            (400, "Trying to keep the first 4532 tokens when context the overflows.", Class::TooLong),
+            (400, "The input token count (1500) exceeds the maximum number of tokens allowed (1000).", Class::TooLong),
+            (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 1024. Given: 1400", Class::TooLong),
+            (400, "ValidationException: Input is too long for requested model.", Class::TooLong),
+            (200, r#"{"error":{"message":"This model's maximum context length is 1024 tokens"}}"#, Class::TooLong),
+            (400, "You passed 1,301 input tokens, and the model takes 1,024.", Class::TooLong),
+            (413, "too many tokens (2048 of 1024)", Class::TooLong),
+            (400, "the request uses 1024 tokens, 2 are free", Class::Never),
+            (400, "tokens 99999999 and 5000", Class::Never),
+            (400, "expected 1301, got 1024", Class::Never),
+            (401, "tokens 1301 of 1024", Class::Never),
+            (429, "rate limit: 1301 tokens of 1024 per minute", Class::Again),
+            (400, "max_tokens: 1301 > 1024 tokens", Class::Never),
+        ] {
+            let error = asked("x", "", &conversation).refused(status, body, None);
+            assert_eq!(error.class, class, "{body}");
+        }
+    }
+
+    #[test]
+    fn errors_that_look_like_answers_are_known() {
+        for (json, error) in [
+            (r#"{"error":null}"#, false),
+            (r#"{"error":""}"#, false),
+            (r#"{"error":{}}"#, false),
+            (r#"{"error":"no"}"#, true),
+            (r#"{"object":"error"}"#, true),
+            (r#"{"type":"error"}"#, true),
+            (r#"[{"error":{"code":1}}]"#, true),
+            (
+                r#"{"base_resp":{"status_code":1004,"status_msg":"login fail"},"choices":null}"#,
                 true,
             ),
-            ("bad: my secret", "so my secret plan is this", false),
-            ("cannot read 'ring'", "ring", true),
-            ("no", "no", false),
-            ("", "some words of a conversation", false),
+            (r#"{"base_resp":{"status_code":0},"choices":[]}"#, false),
+            (r#"{"code":"1261","message":"Prompt too long"}"#, true),
+            (r#"{"code":0,"choices":[]}"#, false),
         ] {
-            assert_eq!(quotes(said, content), quoted, "{said}");
+            let value: Value = serde_json::from_str(json).unwrap();
+            assert_eq!(is_error(&value), error, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_a_parameter_only_as_a_word() {
+        for (said, parameter, named) in [
+            (
+                "Unsupported value: 'temperature' does not support 0.7",
+                "temperature",
+                true,
+            ),
+            (
+                "`temperature` is deprecated for this model",
+                "temperature",
+                true,
+            ),
+            (r#"{"param":"stream"}"#, "stream", true),
+            ("upstream error", "stream", false),
+            ("stream_options is unknown", "stream", false),
+            ("bad request", "temperature", false),
+        ] {
+            assert_eq!(names_word(said, parameter), named, "{said}");
         }
     }
 }

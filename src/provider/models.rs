@@ -1,13 +1,14 @@
 //! What a model server tells without a token being spent: that it is there, that it takes the key,
 //! and which models it has.
 
-use std::io::Read;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::error::{Asked, ProviderError};
-use super::settings::{Api, ProviderKind, ProviderSettings};
+use super::error::{Asked, Class, ProviderError, is_error};
+use super::request::headers;
+use super::server::{compressed_line, read};
+use super::settings::{Api, ProviderKind, ProviderSettings, is_local, second_base};
 use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle};
 use crate::json;
 use crate::secret::Secret;
@@ -37,44 +38,30 @@ pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
     let ProviderKind::Server { api, name, base } = &settings.kind else {
         return Ok(Vec::new());
     };
-    let is_anthropic = *api == Api::Anthropic;
-    let agent = Agent::new(settings.ca_file.as_deref()).map_err(NoModels::Settings)?;
-    let key = settings.api_key.as_ref().map(Secret::reveal);
-    let bearer = key.map(|key| format!("Bearer {key}"));
-    let mut headers = Vec::new();
-    if is_anthropic {
-        headers.push(("anthropic-version", super::anthropic::VERSION));
-        headers.extend(key.map(|key| ("x-api-key", key)));
-    } else {
-        headers.extend(
-            bearer
-                .as_ref()
-                .map(|bearer| ("Authorization", bearer.as_str())),
-        );
-    }
-    let asked = Asked {
+    let server = Server {
+        agent: Agent::new(settings.ca_file.as_deref())
+            .map_err(NoModels::Settings)?
+            .taking_any_encoding(),
+        settings,
+        api: *api,
         name,
-        key: key.unwrap_or_default(),
-        key_variable: &settings.key_variable,
-        conversation: &[],
+        base,
     };
-    let get = |path: &str| get(&agent, &format!("{base}{path}"), &headers, &asked);
-    if is_anthropic {
-        return get("/v1/models").map(|list| ids(&list));
+    if *api == Api::Anthropic {
+        return server.get(base, "/v1/models").map(|list| ids(&list));
     }
     // OpenRouter tells its models to anybody.
     if name == "openrouter"
-        && let Err(refused @ NoModels::Refused(_)) = get("/key")
+        && let Err(refused @ NoModels::Refused(_)) = server.get(base, "/key")
     {
         return Err(refused);
     }
-    let has_path = base
-        .split_once("://")
-        .is_some_and(|(_, rest)| rest.contains('/'));
-    match get("/models") {
-        Err(NoModels::NoList) if !has_path => get("/v1/models").map(|list| ids(&list)),
-        list => list.map(|list| ids(&list)),
-    }
+    // The rule by which questions find their address.
+    let list = match (server.get(base, "/models"), second_base(*api, base)) {
+        (Err(NoModels::NoList), Some(second)) => server.get(&second, "/models"),
+        (list, _) => list,
+    };
+    list.map(|list| ids(&list))
 }
 
 /// Whether `model` is among `models`, under one of the names that servers take for the same.
@@ -85,42 +72,79 @@ pub fn has_model(models: &[String], model: &str) -> bool {
     })
 }
 
-fn get(
-    agent: &Agent,
-    url: &str,
-    headers: &[(&'static str, &str)],
-    asked: &Asked,
-) -> Result<Value, NoModels> {
-    let response = agent.call(&Call {
-        method: "GET",
-        url,
-        headers,
-        body: Body::None,
-        timeout: TIMEOUT,
-    });
-    let response = response.map_err(|failure| match failure {
-        Failure::TooLarge => NoModels::NoList,
-        Failure::Unreachable(obstacle) => NoModels::Unreachable(obstacle),
-        Failure::Unclear(what) => NoModels::Unreachable(Obstacle {
-            cause: Cause::Other,
-            problem: Problem::new(what, ""),
-        }),
-    })?;
-    let (status, after) = (response.status, response.retry_after());
-    let mut body = String::new();
-    let read = response.reader(LIST).read_to_string(&mut body);
-    let list = json::parse_slice(body.as_bytes()).ok();
-    match (status, list) {
-        (200, Some(list)) if read.is_ok() && !super::error::is_error(&list) => Ok(list),
-        (200, None) | (404 | 405 | 501, _) => Err(NoModels::NoList),
-        (401 | 403, _) if body.to_lowercase().contains("missing scopes") => {
-            Err(NoModels::Restricted)
-        }
-        (401, _) if asked.key.is_empty() => {
-            Err(NoModels::WantsKey(asked.refused(status, &body, after)))
-        }
-        _ => Err(NoModels::Refused(asked.refused(status, &body, after))),
+struct Server<'a> {
+    agent: Agent,
+    settings: &'a ProviderSettings,
+    api: Api,
+    name: &'a str,
+    base: &'a str,
+}
+
+impl Server<'_> {
+    fn get(&self, base: &str, path: &str) -> Result<Value, NoModels> {
+        self.get_with(base, path, false)
     }
+
+    /// `bearer`: the key goes into `Authorization` whatever the API.
+    fn get_with(&self, base: &str, path: &str, bearer: bool) -> Result<Value, NoModels> {
+        let headers = headers(self.api, self.settings, bearer);
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let response = self.agent.call(&Call {
+            method: "GET",
+            url: &format!("{base}{path}"),
+            headers: &headers,
+            body: Body::None,
+            timeout: TIMEOUT,
+        });
+        let response = response.map_err(|failure| match failure {
+            Failure::TooLarge => NoModels::NoList,
+            Failure::Unreachable(obstacle) => NoModels::Unreachable(obstacle),
+            Failure::Unclear(what) => NoModels::Unreachable(Obstacle {
+                cause: Cause::Other,
+                problem: Problem::new(what, ""),
+            }),
+        })?;
+        let (status, after) = (response.status, response.retry_after());
+        if status == 401 && self.api == Api::Anthropic && !bearer {
+            // As for questions: some servers with this API want the key elsewhere.
+            return self.get_with(base, path, true);
+        }
+        let asked = Asked {
+            name: self.name,
+            key: self.settings.api_key.as_ref().map_or("", Secret::reveal),
+            key_variable: &self.settings.key_variable,
+            is_local: is_local(self.base),
+            conversation: &[],
+            parameters: None,
+        };
+        let (body, compressed) = read(response, LIST);
+        if let Some(how) = compressed {
+            let line = asked.line(&compressed_line(&how), "");
+            return Err(NoModels::Refused(ProviderError::new(Class::Never, line)));
+        }
+        let list: Option<Value> = json::parse_slice(body.as_bytes()).ok();
+        let text = body.to_lowercase();
+        match (status, list) {
+            (200, Some(list)) if !is_error(&list) && is_list(&list, path) => Ok(list),
+            (200, Some(list)) if is_error(&list) && !text.contains("unexpected endpoint") => {
+                Err(NoModels::Refused(asked.refused(status, &body, after)))
+            }
+            (200 | 404 | 405 | 501, _) => Err(NoModels::NoList),
+            (401 | 403, _) if text.contains("missing scopes") => Err(NoModels::Restricted),
+            (401, _) if asked.key.is_empty() => {
+                Err(NoModels::WantsKey(asked.refused(status, &body, after)))
+            }
+            _ => Err(NoModels::Refused(asked.refused(status, &body, after))),
+        }
+    }
+}
+
+/// Whether this is what was asked for; a key's own page has no list.
+fn is_list(json: &Value, path: &str) -> bool {
+    json.is_array() || json.get("data").is_some() || !path.ends_with("/models")
 }
 
 /// The ids in `{data: [{id}]}` or in a bare array.

@@ -1,20 +1,19 @@
-//! One model server over HTTP: requests without what it is known to refuse, and its event streams.
-//! It knows no API's shapes.
+//! One question to one model server over HTTP: asked again at once where the server names what it
+//! does not take, and its body read into a `Stream`.
 
-use std::cell::RefCell;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::error::{Asked, shown};
-use super::sse::{Decoder, Event};
-use super::{Answer, Class, Fact, FactKind, ProviderError, ProviderSettings, Question, chat};
-use crate::http::{Agent, Body, Call, Failure, Response, failure};
+use super::ask::{Ear, Facts};
+use super::error::{Asked, Class, ProviderError, Wait, names_word, numbers, one_line};
+use super::learned::FactKind;
+use super::request::{Body, LIMITS, Shape, has_images, headers, limit};
+use super::settings::{Api, ProviderSettings, is_local, question_url, second_base};
+use super::stream::{End, Ended, Outcome, Stream};
+use super::{Image, Message};
+use crate::http::{self, Agent, Call, Cause, Failure, Obstacle, Response, failure};
 use crate::secret::Secret;
 
-/// Bytes of an answer; what comes after is cut off.
-pub const ANSWER: usize = 1 << 20;
 /// Bytes of a whole stream. A token costs a stream a few hundred bytes.
 const STREAM: u64 = 64 << 20;
 /// Bytes of an error's body.
@@ -22,419 +21,555 @@ const ERROR: u64 = 64 << 10;
 /// The longest pause in an answer that has begun. Keep-alives do not count: a stream was seen open
 /// on them for 17 minutes after its answer.
 const IDLE: Duration = Duration::from_secs(120);
+/// How long more is waited for once the model said that it stopped.
+const AFTER_FINISH: Duration = Duration::from_secs(2);
+/// How often a model may pause within one answer.
+const PAUSES: usize = 3;
 
-/// A server and what was learnt about it.
-pub struct Server {
-    agent: Agent,
-    /// As configured.
-    name: String,
-    model: String,
-    key: Option<Secret>,
-    key_variable: String,
-    base: String,
-    /// What was known before.
-    facts: Vec<Fact>,
-    /// What was found out.
-    pub learned: RefCell<Vec<Fact>>,
+/// A question, and what it is asked with.
+pub(super) struct Attempt<'a> {
+    pub(super) settings: &'a ProviderSettings,
+    pub(super) api: Api,
+    /// One of the known names, or `custom`.
+    pub(super) name: &'a str,
+    pub(super) base: &'a str,
+    pub(super) model: &'a str,
+    pub(super) conversation: &'a [Message],
+    pub(super) images: &'a [Image<'a>],
+    /// The bot's name, if it may stand before the answer.
+    pub(super) bot_name: &'a str,
+    pub(super) agent: &'a Agent,
+    /// What is left of the time, from `begun` on.
+    pub(super) time_left: Duration,
+    pub(super) begun: Instant,
+    /// The answer must begin by then, as another provider could be asked.
+    pub(super) begin_by: Option<Instant>,
 }
 
-/// A response that is no answer.
-pub struct Rejected {
-    /// 0: there was no response.
-    pub status: u16,
-    pub error: ProviderError,
+/// An answer; the listener has heard its text.
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) cut: bool,
+    pub(super) tokens: Option<(u64, u64)>,
+    pub(super) unseen_images: bool,
 }
 
-impl Server {
-    pub fn new(
-        name: &str,
-        base: &str,
-        settings: &ProviderSettings,
-        facts: &[Fact],
-    ) -> Result<Server, String> {
-        Ok(Server {
-            agent: Agent::new(settings.ca_file.as_deref())
-                .map_err(|problem| problem.to_string())?,
-            name: name.to_owned(),
-            model: settings.model.clone(),
-            key: settings.api_key.clone(),
-            key_variable: settings.key_variable.clone(),
-            base: base.to_owned(),
-            facts: facts.to_vec(),
-            learned: RefCell::default(),
+/// No answer, and as much of one as came.
+pub(super) struct Failed {
+    pub(super) error: ProviderError,
+    pub(super) partial: String,
+}
+
+impl From<ProviderError> for Failed {
+    fn from(error: ProviderError) -> Failed {
+        Failed {
+            error,
+            partial: String::new(),
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// The answer. What the server turns out not to take is left out of a repeated request, and of
+    /// later ones if that helped.
+    pub(super) fn ask(&self, facts: &mut Facts, ear: &mut Ear) -> Result<Said, Failed> {
+        let mut shape = self.shape(facts);
+        let mut found: Vec<FactKind> = Vec::new();
+        let unopened = facts.knows(self.base, self.model, FactKind::UnopenedReasoning);
+        let mut stream = Stream::new(self.bot_name, unopened);
+        let (mut said, mut pauses) = (String::new(), 0);
+        loop {
+            let response = self.post(&shape, &said)?;
+            if !(200..300).contains(&response.status) {
+                self.mend_or_fail(response, &mut shape, &mut found, ear)?;
+                continue;
+            }
+            let (end, broke) = self.read(response, &mut stream, ear)?;
+            let mut ended = stream.end(end);
+            if is_elsewhere(&ended.outcome) && self.go_below_v1(&mut shape, &mut found) {
+                stream = Stream::new(self.bot_name, unopened);
+                continue;
+            }
+            if ended.outcome == Outcome::Paused {
+                ear.news(ended.news);
+                (said, pauses) = (stream.raw().to_owned(), pauses + 1);
+                if pauses <= PAUSES {
+                    continue;
+                }
+                ended = stream.end(End::Clean);
+            }
+            for kind in found {
+                self.learn(kind, facts, ear);
+            }
+            if stream.is_unopened() && !unopened {
+                self.learn(FactKind::UnopenedReasoning, facts, ear);
+            }
+            return self.said(ended, &stream, broke, &shape, ear);
+        }
+    }
+
+    /// What the server is known to take.
+    fn shape(&self, facts: &Facts) -> Shape {
+        let knows = |kind| facts.knows(self.base, self.model, kind);
+        Shape {
+            temperature: !knows(FactKind::NoTemperature),
+            stream: !knows(FactKind::NoStream),
+            images: !knows(FactKind::NoImages),
+            most_tokens: facts.most_tokens(self.base, self.model),
+            below_v1: facts.knows(self.base, "", FactKind::BelowV1),
+            bearer: facts.knows(self.base, "", FactKind::Bearer),
+        }
+    }
+
+    fn learn(&self, kind: FactKind, facts: &mut Facts, ear: &mut Ear) {
+        let model = match kind {
+            FactKind::BelowV1 | FactKind::Bearer => "",
+            _ => self.model,
+        };
+        facts.learn(self.base, model, kind, ear);
+    }
+
+    fn post(&self, shape: &Shape, said: &str) -> Result<Response, Failed> {
+        let second = second_base(self.api, self.base).filter(|_| shape.below_v1);
+        let url = question_url(self.api, second.as_deref().unwrap_or(self.base));
+        let headers = headers(self.api, self.settings, shape.bearer);
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let body = Body::new(
+            self.api,
+            self.settings,
+            self.model,
+            self.conversation,
+            self.images,
+            said,
+            shape,
+        );
+        let timeout = self.time_left.saturating_sub(self.begun.elapsed());
+        if timeout.is_zero() {
+            return Err(self.timed_out().into());
+        }
+        http::wait_until(self.begin_by);
+        let response = self.agent.call(&Call {
+            method: "POST",
+            url: &url,
+            headers: &headers,
+            body: http::Body::Pieces(&body.pieces(self.images)),
+            timeout,
+        });
+        http::wait_until(None);
+        response.map_err(|failure| self.failed(failure).into())
+    }
+
+    /// A status that is no answer: the request is changed so that the next one may work, or this is
+    /// the error.
+    fn mend_or_fail(
+        &self,
+        response: Response,
+        shape: &mut Shape,
+        found: &mut Vec<FactKind>,
+        ear: &mut Ear,
+    ) -> Result<(), Failed> {
+        let (status, after) = (response.status, response.retry_after());
+        let challenge = response
+            .header("www-authenticate")
+            .unwrap_or_default()
+            .to_lowercase();
+        let body = match read(response, ERROR) {
+            (_, Some(how)) => return Err(self.compressed(&how).into()),
+            (body, None) => body,
+        };
+        if matches!(status, 404 | 405) && self.go_below_v1(shape, found) {
+            return Ok(());
+        }
+        let text = body.to_lowercase();
+        if status == 401 && self.takes_bearer(shape, &format!("{challenge} {text}")) {
+            shape.bearer = true;
+            found.push(FactKind::Bearer);
+        } else if let Some(most) = self.takes_fewer_tokens(status, &text, shape) {
+            shape.most_tokens = Some(most);
+            found.retain(|kind| !matches!(kind, FactKind::MaxTokens(_)));
+            found.push(FactKind::MaxTokens(most));
+        } else if shape.images && has_images(self.conversation) && refuses_images(status, &text) {
+            shape.images = false;
+            found.extend(
+                (status != 413 && !is_about_one_image(&text)).then_some(FactKind::NoImages),
+            );
+        } else if let Some(kind) = self.refused_option(status, &body, shape) {
+            found.push(kind);
+        } else {
+            return Err(self.asked().refused(status, &body, after).into());
+        }
+        let said = self
+            .asked()
+            .line(&format!("HTTP {status}: asked again at once"), &body);
+        ear.note(&said);
+        Ok(())
+    }
+
+    /// Something else answered at the base: the API may be below `/v1`.
+    fn go_below_v1(&self, shape: &mut Shape, found: &mut Vec<FactKind>) -> bool {
+        let goes = !shape.below_v1 && second_base(self.api, self.base).is_some();
+        if goes {
+            shape.below_v1 = true;
+            found.push(FactKind::BelowV1);
+        }
+        goes
+    }
+
+    /// `text` is in lower case.
+    fn takes_bearer(&self, shape: &Shape, text: &str) -> bool {
+        let asks = text.contains("authorization") || text.contains("bearer");
+        asks && self.api == Api::Anthropic && !shape.bearer && self.settings.api_key.is_some()
+    }
+
+    /// The limit of the answer's length that the server takes, if it refused a larger one.
+    fn takes_fewer_tokens(&self, status: u16, text: &str, shape: &Shape) -> Option<u32> {
+        let ours = limit(self.api, self.settings, shape)?;
+        let names =
+            LIMITS.iter().any(|name| text.contains(name)) || text.contains("maximum tokens");
+        let is_context = text.contains("context limit") || text.contains("context length");
+        if !matches!(status, 400 | 422) || !names || is_context {
+            return None;
+        }
+        let smaller = numbers(text)
+            .into_iter()
+            .filter(|number| (16..ours).contains(number));
+        smaller.max().and_then(|most| u32::try_from(most).ok())
+    }
+
+    /// The optional part of the request that a refusal names: it is left out from here on.
+    fn refused_option(&self, status: u16, body: &str, shape: &mut Shape) -> Option<FactKind> {
+        if !matches!(status, 400 | 422) {
+            return None;
+        }
+        let is_own = |name: &str| !self.settings.parameters.contains_key(name);
+        let temperature = self.settings.temperature.is_some() && is_own("temperature");
+        if shape.temperature && temperature && names_word(body, "temperature") {
+            shape.temperature = false;
+            return Some(FactKind::NoTemperature);
+        }
+        if shape.stream && names_word(body, "stream") {
+            shape.stream = false;
+            return Some(FactKind::NoStream);
+        }
+        None
+    }
+
+    /// Reads the body to its end; what is certain is heard as it comes. Besides how it ended: why it
+    /// broke.
+    fn read(
+        &self,
+        response: Response,
+        stream: &mut Stream,
+        ear: &mut Ear,
+    ) -> Result<(End, Option<Failure>), Failed> {
+        struct Unbounded;
+        impl Drop for Unbounded {
+            fn drop(&mut self) {
+                http::wait_until(None);
+            }
+        }
+        let _unbounded = Unbounded;
+        http::wait_until(self.begin_by);
+        let encoding = response
+            .header("content-encoding")
+            .unwrap_or_default()
+            .to_owned();
+        let mut reader = response.reader(STREAM);
+        let mut buffer = [0; 8192];
+        let mut first = true;
+        // The last sign of life, and when nothing more is waited for.
+        let (mut alive, mut over) = (None::<Instant>, None::<Instant>);
+        loop {
+            let count = match reader.read(&mut buffer) {
+                Ok(0) => return Ok((End::Clean, None)),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) if over.is_some_and(|over| Instant::now() >= over) => {
+                    return Ok((End::Clean, None));
+                }
+                Err(error) => return Ok((End::Broken, Some(failure(error)))),
+            };
+            if std::mem::take(&mut first)
+                && let Some(how) = compression(&buffer[..count], &encoding)
+            {
+                return Err(self.compressed(&how).into());
+            }
+            let is_content = stream.feed(&buffer[..count]);
+            ear.news(stream.news());
+            if stream.is_over() {
+                return Ok((End::Clean, None));
+            }
+            let now = Instant::now();
+            if is_content {
+                http::wait_until(None);
+                alive = Some(now);
+            }
+            if stream.has_finish() && (is_content || over.is_none()) {
+                over = Some(now + AFTER_FINISH);
+                http::wait_until(over);
+            }
+            if over.is_some_and(|over| now >= over) {
+                return Ok((End::Clean, None));
+            }
+            if alive.is_some_and(|alive| now >= alive + IDLE) {
+                return Ok((End::Broken, None));
+            }
+        }
+    }
+
+    /// What came of a body.
+    fn said(
+        &self,
+        ended: Ended,
+        stream: &Stream,
+        broke: Option<Failure>,
+        shape: &Shape,
+        ear: &mut Ear,
+    ) -> Result<Said, Failed> {
+        ear.news(ended.news);
+        let mut text = ended.text;
+        let Outcome::Answer { cut } = ended.outcome else {
+            let error = self.no_answer(ended.outcome, broke, ear);
+            return Err(Failed {
+                error,
+                partial: text,
+            });
+        };
+        let sources = stream.sources();
+        if !sources.is_empty() {
+            let line = format!("\n\n{sources}");
+            ear.text(&line);
+            text += &line;
+        }
+        Ok(Said {
+            text,
+            cut,
+            tokens: stream.tokens(),
+            unseen_images: !shape.images && has_images(self.conversation),
         })
     }
 
-    /// Whether this is known of `model`; empty: of the whole server.
-    pub fn knows(&self, model: &str, kind: FactKind) -> bool {
-        let learned = self.learned.borrow();
-        let mut facts = self.facts.iter().chain(learned.iter());
-        facts.any(|fact| fact.base == self.base && fact.model == model && fact.kind == kind)
-    }
-
-    pub fn learn(&self, model: &str, kind: FactKind) {
-        let (base, model) = (self.base.clone(), model.to_owned());
-        self.learned.borrow_mut().push(Fact { base, model, kind });
-    }
-
-    pub fn key(&self) -> Option<&str> {
-        self.key.as_ref().map(Secret::reveal)
-    }
-
-    /// What belongs to one answer. Its time begins to run.
-    pub fn exchange<'a>(&'a self, question: &Question<'a>) -> Exchange<'a> {
-        Exchange {
-            server: self,
-            asked: Asked {
-                name: &self.name,
-                key: self.key().unwrap_or_default(),
-                key_variable: &self.key_variable,
-                conversation: question.conversation,
+    /// Why a body holds no answer.
+    fn no_answer(&self, outcome: Outcome, broke: Option<Failure>, ear: &mut Ear) -> ProviderError {
+        let asked = self.asked();
+        let (class, what) = match outcome {
+            Outcome::Error(body) => return asked.refused(200, &body, None),
+            Outcome::Answer { .. } | Outcome::Paused | Outcome::Empty { thought: false } => {
+                (Class::Empty, "the answer was empty")
+            }
+            Outcome::Empty { thought: true } => (
+                Class::Empty,
+                "the answer was empty: all that came is reasoning (reasoning_content)",
+            ),
+            Outcome::EmptyCut => {
+                let what = "the model reached its length limit before it began to answer: raise \
+                            max_tokens or its context size";
+                let error = ProviderError::new(Class::Empty, asked.line(what, ""));
+                return error.waiting(Wait::Hopeless);
+            }
+            Outcome::Filtered => (Class::Filtered, "a content filter stopped the answer"),
+            Outcome::Refused => (Class::Refused, "the model declined to answer"),
+            Outcome::BrokenOff => match broke {
+                Some(failure) => return self.failed(failure),
+                None => (Class::Again, "the answer broke off"),
             },
-            model: question.model.unwrap_or(&self.model),
-            begun: Instant::now(),
-            time_left: question.time_left,
-        }
-    }
-}
-
-/// What an event was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// Nothing that says that the model is at work.
-    Nothing,
-    /// A part of the answer, or of the reasoning before it.
-    Content,
-    /// The end of the answer.
-    End,
-}
-
-/// One question to one server, until its time is up.
-pub struct Exchange<'a> {
-    server: &'a Server,
-    pub asked: Asked<'a>,
-    pub model: &'a str,
-    begun: Instant,
-    time_left: Duration,
-}
-
-impl Exchange<'_> {
-    /// Posts `body`. A parameter of `optional` that a 400 or 422 names is left out of a repeated
-    /// request, and of later ones to this model when that helped.
-    pub fn post(
-        &self,
-        url: &str,
-        headers: &[(&'static str, &str)],
-        mut body: Value,
-        optional: &[&'static str],
-    ) -> Result<Response, Rejected> {
-        let mut left_out = Vec::new();
-        for name in optional {
-            if refusal(name).is_some_and(|kind| self.server.knows(self.model, kind)) {
-                remove(&mut body, name);
+            Outcome::NotJson(text) => {
+                let what = "a part of the answer is not JSON";
+                ear.note(&asked.line(what, &one_line(&text, 100)));
+                (Class::Again, what)
             }
-        }
-        loop {
-            let response = self.send(url, headers, &body)?;
-            let status = response.status;
-            if (200..300).contains(&status) {
-                for kind in left_out {
-                    self.server.learn(self.model, kind);
-                }
-                return Ok(response);
+            Outcome::NotChat => (
+                Class::Again,
+                "the answer is not a chat completion: is the URL right?",
+            ),
+            Outcome::Page(text) => {
+                let what = "the answer is not JSON: is the URL right?";
+                return ProviderError::new(Class::Again, asked.line(what, &text));
             }
-            let after = response.retry_after();
-            let said = beginning(response);
-            let refused = optional.iter().find(|name| {
-                matches!(status, 400 | 422) && body.get(**name).is_some() && names(&said, name)
-            });
-            let Some(name) = refused else {
-                return Err(Rejected {
-                    status,
-                    error: self.asked.refused(status, &said, after),
-                });
-            };
-            log::debug!(
-                "{} refuses {name}; going on without it",
-                shown(self.asked.name)
-            );
-            remove(&mut body, name);
-            left_out.extend(refusal(name));
-        }
-    }
-
-    fn send(
-        &self,
-        url: &str,
-        headers: &[(&'static str, &str)],
-        body: &Value,
-    ) -> Result<Response, Rejected> {
-        let body = body.to_string();
-        let timeout = self.time_left.saturating_sub(self.begun.elapsed());
-        let call = Call {
-            method: "POST",
-            url,
-            headers,
-            body: Body::Json(body.as_bytes()),
-            timeout,
         };
-        let response = match timeout.is_zero() {
-            true => Err(self.timed_out()),
-            false => self
-                .server
-                .agent
-                .call(&call)
-                .map_err(|failure| self.failed(failure)),
-        };
-        response.map_err(|error| Rejected { status: 0, error })
+        ProviderError::new(class, asked.line(what, ""))
     }
 
-    /// Gives each event of the stream to `each` until that says `Seen::End`. What is returned is not
-    /// `None` when the stream ended before: the lines that were no event, perhaps a plain JSON answer.
-    pub fn events(
-        &self,
-        response: Response,
-        each: &mut dyn FnMut(&Event) -> Result<Seen, ProviderError>,
-    ) -> Result<Option<String>, ProviderError> {
-        match read_events(&mut response.reader(STREAM), IDLE, each) {
-            Ok(end) => Ok(end),
-            Err(Stop::Told(error)) => Err(error),
-            Err(Stop::Read(error)) => Err(self.failed(failure(error))),
-            Err(Stop::Idle) => Err(self.again("the answer came to a halt")),
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            name: self.name,
+            key: self.settings.api_key.as_ref().map_or("", Secret::reveal),
+            key_variable: &self.settings.key_variable,
+            is_local: is_local(self.base),
+            conversation: self.conversation,
+            parameters: Some(&self.settings.parameters),
         }
-    }
-
-    /// The answer that `text` is, given why the model stopped (in either API's words).
-    pub fn answer(&self, text: &str, stopped: &str) -> Result<Answer, ProviderError> {
-        let line = |what| self.asked.line(what, "");
-        let cut = match stopped {
-            "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => true,
-            "content_filter" => {
-                return Err(ProviderError::new(
-                    Class::Filtered,
-                    line("a content filter stopped the answer"),
-                ));
-            }
-            "refusal" => {
-                return Err(ProviderError::new(
-                    Class::Refused,
-                    line("the model declined to answer"),
-                ));
-            }
-            "error" | "insufficient_system_resource" => {
-                return Err(self.again("the server broke the answer off"));
-            }
-            _ => false,
-        };
-        let text = chat::without_reasoning(text);
-        match (text.is_empty(), cut) {
-            (false, _) => Ok(Answer {
-                text,
-                cut,
-                ..Answer::default()
-            }),
-            (true, true) => Err(ProviderError::new(
-                Class::Empty,
-                line(
-                    "the model reached its length limit before it began to answer: raise max_tokens \
-                 or its context size",
-                ),
-            )),
-            (true, false) => Err(ProviderError::new(
-                Class::Empty,
-                line("the answer was empty"),
-            )),
-        }
-    }
-
-    /// A failure that may pass.
-    pub fn again(&self, what: &str) -> ProviderError {
-        ProviderError::new(Class::Again, self.asked.line(what, ""))
     }
 
     fn failed(&self, failure: Failure) -> ProviderError {
         // A timeout may be noticed a little before its time.
         let left = self.time_left.saturating_sub(self.begun.elapsed());
+        let asked = self.asked();
+        let line = asked.line("no answer, is the server up?", &failure.to_string());
         match failure {
             Failure::TooLarge => {
-                ProviderError::new(Class::Never, self.asked.line("the answer has no end", ""))
+                ProviderError::new(Class::Never, asked.line("the answer has no end", ""))
             }
             Failure::Unclear(_) if left < Duration::from_millis(100) => self.timed_out(),
-            failure => ProviderError::new(
-                Class::Again,
-                self.asked
-                    .line("no answer, is the server up?", &failure.to_string()),
-            ),
+            Failure::Unclear(_) if self.begin_by.is_some_and(|by| Instant::now() >= by) => {
+                let line = asked.line("the answer did not begin in half of the time", "");
+                ProviderError::new(Class::Again, line).waiting(Wait::Hopeless)
+            }
+            // Nobody listens at its port: a model server that restarts.
+            Failure::Unreachable(Obstacle {
+                cause: Cause::Refused | Cause::Name,
+                ..
+            }) if asked.is_local => {
+                ProviderError::new(Class::Again, line).waiting(Wait::Loading(None))
+            }
+            _ => ProviderError::new(Class::Again, line),
         }
+    }
+
+    fn compressed(&self, how: &str) -> ProviderError {
+        ProviderError::new(Class::Never, self.asked().line(&compressed_line(how), ""))
     }
 
     fn timed_out(&self) -> ProviderError {
-        ProviderError::new(
-            Class::TimedOut,
-            self.asked.line(
-                "no answer in time: raise message_timeout_secs, or use a faster model",
-                "",
-            ),
-        )
+        let what = "no answer in time: raise message_timeout_secs, or use a faster model";
+        ProviderError::new(Class::TimedOut, self.asked().line(what, ""))
     }
 }
 
-/// Appends to an answer; false: it has become too large, the rest is cut off.
-pub fn append(text: &mut String, more: &str) -> bool {
-    let mut room = ANSWER.saturating_sub(text.len()).min(more.len());
-    while !more.is_char_boundary(room) {
-        room -= 1;
-    }
-    text.push_str(&more[..room]);
-    room == more.len()
-}
-
-/// Why the reading of a stream stopped.
-#[derive(Debug)]
-enum Stop {
-    Told(ProviderError),
-    Read(io::Error),
-    Idle,
-}
-
-fn read_events(
-    reader: &mut dyn Read,
-    idle: Duration,
-    each: &mut dyn FnMut(&Event) -> Result<Seen, ProviderError>,
-) -> Result<Option<String>, Stop> {
-    let (mut decoder, mut events) = (Decoder::default(), Vec::new());
-    let mut buffer = [0; 8192];
-    let mut content = None::<Instant>;
-    loop {
-        let count = match reader.read(&mut buffer) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Stop::Read(error)),
-        };
-        decoder.feed(&buffer[..count], &mut events);
-        let mut stray = None;
-        if count == 0 {
-            let (last, rest) = std::mem::take(&mut decoder).end();
-            events.extend(last);
-            stray = Some(rest);
-        }
-        let mut alive = false;
-        for event in events.drain(..) {
-            match each(&event).map_err(Stop::Told)? {
-                Seen::Nothing => {}
-                Seen::Content => alive = true,
-                Seen::End => return Ok(None),
-            }
-        }
-        if stray.is_some() {
-            return Ok(stray);
-        }
-        if alive {
-            content = Some(Instant::now());
-        } else if content.is_some_and(|content| content.elapsed() >= idle) {
-            return Err(Stop::Idle);
-        }
+/// Whether something else than the API answered with a 200.
+fn is_elsewhere(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Page(_) | Outcome::NotChat => true,
+        // LM Studio.
+        Outcome::Error(body) => body.to_lowercase().contains("unexpected endpoint"),
+        _ => false,
     }
 }
 
-/// The beginning of an error's body, as text; what breaks while it is read is left out.
-fn beginning(response: Response) -> String {
-    let (mut reader, mut body, mut buffer) = (response.reader(ERROR), Vec::new(), [0; 4096]);
+/// Whether a server does not take pictures, or not these. `text` is in lower case.
+fn refuses_images(status: u16, text: &str) -> bool {
+    const SIGNS: [&str; 9] = [
+        "image",
+        "vision",
+        "multimodal",
+        "multi-modal",
+        "mmproj",
+        "content must be a string",
+        "valid string",
+        "expected a string",
+        "expected string",
+    ];
+    match status {
+        413 => true,
+        // llama.cpp says it with a 500.
+        400 | 404 | 415 | 422 | 500 | 501 => SIGNS.iter().any(|sign| text.contains(sign)),
+        _ => false,
+    }
+}
+
+/// Whether it is this picture that is refused, not all.
+fn is_about_one_image(text: &str) -> bool {
+    [
+        "too large",
+        "too big",
+        "exceed",
+        "size",
+        "corrupt",
+        "could not process",
+        "decode",
+        "download",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
+}
+
+/// How a body is compressed, by its first bytes. One that only claims to be is read.
+fn compression(start: &[u8], encoding: &str) -> Option<String> {
+    let is_text =
+        |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace() || *byte == 0xEF;
+    match start {
+        [0x1F, 0x8B, ..] => Some("gzip".to_owned()),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("zstd".to_owned()),
+        _ if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") => None,
+        _ if start.iter().take(16).all(is_text) => None,
+        _ => Some(one_line(encoding, 20)),
+    }
+}
+
+/// What a person reads of a body that is compressed.
+pub(super) fn compressed_line(how: &str) -> String {
+    format!(
+        "the answer is compressed ({how}) though prx did not ask for that: \
+         turn compression off in the proxy in front of the server"
+    )
+}
+
+/// The beginning of a body, as text, and how it is compressed; what breaks while it is read is left
+/// out.
+pub(super) fn read(response: Response, limit: u64) -> (String, Option<String>) {
+    let encoding = response
+        .header("content-encoding")
+        .unwrap_or_default()
+        .to_owned();
+    let (mut reader, mut body, mut buffer) = (response.reader(limit), Vec::new(), [0; 4096]);
     while let Ok(count @ 1..) = reader.read(&mut buffer) {
         body.extend_from_slice(&buffer[..count]);
     }
-    String::from_utf8_lossy(&body).into_owned()
-}
-
-/// The fact that a parameter is refused.
-fn refusal(name: &str) -> Option<FactKind> {
-    match name {
-        "temperature" => Some(FactKind::NoTemperature),
-        "stream" => Some(FactKind::NoStream),
-        _ => None,
+    match compression(&body, &encoding) {
+        Some(how) => (String::new(), Some(how)),
+        None => (String::from_utf8_lossy(&body).into_owned(), None),
     }
-}
-
-fn remove(body: &mut Value, name: &str) {
-    if let Some(fields) = body.as_object_mut() {
-        fields.remove(name);
-    }
-}
-
-/// Whether an error is about this parameter: its name as a word of its own.
-fn names(said: &str, parameter: &str) -> bool {
-    let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
-    said.match_indices(parameter).any(|(at, _)| {
-        !said[..at].ends_with(part_of_word)
-            && !said[at + parameter.len()..].starts_with(part_of_word)
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Gives one piece per read.
-    struct Pieces(std::vec::IntoIter<&'static str>);
-
-    impl Read for Pieces {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let piece = self.0.next().unwrap_or_default();
-            buffer[..piece.len()].copy_from_slice(piece.as_bytes());
-            Ok(piece.len())
-        }
-    }
-
     #[test]
-    fn only_content_keeps_a_stream_alive_once_it_has_begun() {
-        let (content, ping) = ("data: content\n\n", ": ping\n\n");
-        for (pieces, goes_on) in [
-            (vec![ping, ping, content], true),
-            (vec![content, content, content], true),
-            (vec![content, ping], false),
-            (vec![content, "data: nothing\n\n"], false),
+    fn a_body_is_compressed_only_if_its_bytes_are() {
+        for (start, encoding, how) in [
+            (&b"\x1f\x8b\x08\0"[..], "gzip", Some("gzip")),
+            (b"\x1f\x8b\x08\0", "", Some("gzip")),
+            (b"\x28\xb5\x2f\xfd\0", "zstd", Some("zstd")),
+            (b"\x0b\x02\x80{\"a\"", "br", Some("br")),
+            (b"\x78\x9c\xab", "deflate", Some("deflate")),
+            (b"data: {\"a\"", "gzip", None),
+            (b"{\"a\":\"\xc3\xbc\"", "", None),
+            (b"\xef\xbb\xbfdata", "", None),
+            (b"", "gzip", None),
         ] {
-            let mut each = |event: &Event| match event.data.as_str() {
-                "content" => Ok(Seen::Content),
-                _ => Ok(Seen::Nothing),
-            };
-            let mut reader = Pieces(pieces.clone().into_iter());
-            let end = read_events(&mut reader, Duration::ZERO, &mut each);
-            match end {
-                Ok(_) => assert!(goes_on, "{pieces:?}"),
-                Err(Stop::Idle) => assert!(!goes_on, "{pieces:?}"),
-                Err(other) => panic!("{other:?}"),
-            }
+            assert_eq!(
+                compression(start, encoding).as_deref(),
+                how,
+                "{start:?} {encoding}"
+            );
         }
     }
 
+    // A case per line.
+    #[rustfmt::skip]
     #[test]
-    fn an_error_names_a_parameter_only_as_a_word() {
-        for (said, parameter, named) in [
-            (
-                "Unsupported value: 'temperature' does not support 0.7",
-                "temperature",
-                true,
-            ),
-            (
-                "`temperature` is deprecated for this model",
-                "temperature",
-                true,
-            ),
-            (r#"{"param":"stream"}"#, "stream", true),
-            ("upstream error", "stream", false),
-            ("stream_options is unknown", "stream", false),
-            ("bad request", "temperature", false),
+    fn refusals_of_pictures_are_known_by_their_words() {
+        for (status, text, refuses) in [
+            (400, "this model does not support image input", true),
+            (404, "no endpoints found that support image input", true),
+            (422, "unknown variant `image_url`, expected `text`", true),
+            (400, "messages[0].content must be a string", true),
+            (422, "input should be a valid string", true),
+            (400, "invalid type: sequence, expected a string", true),
+            (500, "image input is not supported - hint: you may need to provide the mmproj", true),
+            (400, "model is not multimodal", true),
+            (413, "", true),
+            (400, "temperature is out of range", false),
+            (401, "image", false),
+            (503, "image", false),
         ] {
-            assert_eq!(names(said, parameter), named, "{said}");
+            assert_eq!(refuses_images(status, text), refuses, "{status} {text}");
         }
-    }
-
-    #[test]
-    fn an_answer_is_cut_at_its_bound_between_characters() {
-        let mut text = "a".repeat(ANSWER - 1);
-        assert!(!append(&mut text, "ü"));
-        assert_eq!(text.len(), ANSWER - 1);
-        assert!(append(&mut text, "b"));
+        assert!(is_about_one_image("image exceeds 5 mb"));
+        assert!(!is_about_one_image("this model does not support image input"));
     }
 }

@@ -2,6 +2,7 @@
 //! settings of one, as the configuration and a worker's input hold them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -218,6 +219,33 @@ pub(super) fn question_url(api: Api, base: &str) -> String {
 pub(super) fn second_base(api: Api, base: &str) -> Option<String> {
     let path = base.split_once("://")?.1;
     (api == Api::OpenAi && !path.contains('/')).then(|| format!("{base}/v1"))
+}
+
+/// Whether a base is on this machine or in a private network: a model server that somebody restarts.
+pub(super) fn is_local(base: &str) -> bool {
+    let rest = base.split_once("://").map_or(base, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(ip)) => {
+            let [first, second, ..] = ip.octets();
+            // The last one is shared address space, which private overlay networks use.
+            ip.is_loopback()
+                || ip.is_private()
+                || ip.is_link_local()
+                || (first == 100 && second & 0xC0 == 64)
+        }
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
+        }
+        Err(_) => {
+            let ends = [".localhost", ".local", ".lan", ".internal", ".home.arpa"];
+            !host.contains('.') || ends.iter().any(|end| host.ends_with(end))
+        }
+    }
 }
 
 /// The prefix and the URL of `custom:URL` and `anthropic-custom:URL`.
@@ -444,6 +472,29 @@ mod tests {
             (Api::Anthropic, "http://h", None),
         ] {
             assert_eq!(second_base(api, base).as_deref(), second, "{base}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_this_machine_and_network_are_known() {
+        for (base, local) in [
+            ("http://localhost:11434/v1", true),
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]:8080/v1", true),
+            ("http://10.0.0.5/v1", true),
+            ("http://192.168.1.9:8000/v1", true),
+            ("http://172.20.0.3", true),
+            ("http://100.101.102.103:1234", true),
+            ("http://[fd00::1]/v1", true),
+            ("http://ollama:11434/v1", true),
+            ("http://gpu.lan/v1", true),
+            ("https://api.openai.com/v1", false),
+            ("http://8.8.8.8/v1", false),
+            ("http://100.200.0.1/v1", false),
+            ("http://[2001:db8::1]/v1", false),
+            ("https://172.32.0.1", false),
+        ] {
+            assert_eq!(is_local(base), local, "{base}");
         }
     }
 

@@ -17,7 +17,7 @@ use super::wire::{Reply, Request, Wire};
 pub enum ModelReply {
     /// Answers, in the API and the manner (streamed or not) of the request.
     Text(String),
-    /// A 200 with these bytes, each piece written by itself, and the end of the connection.
+    /// A 200 with these bytes, each piece in a chunk of its own, and the end of the body.
     Stream(Vec<Vec<u8>>),
     /// Any response.
     Status {
@@ -25,7 +25,9 @@ pub enum ModelReply {
         headers: Vec<(String, String)>,
         body: String,
     },
-    /// The beginning of a streamed answer, and the end of the connection.
+    /// The same without the end of the body: the connection breaks.
+    Broken(Vec<Vec<u8>>),
+    /// The beginning of a streamed answer, and the end of the connection within the body.
     Truncated(String),
     /// The connection is closed without a byte.
     Close,
@@ -59,6 +61,7 @@ struct Script {
     requests: Vec<Request>,
     next: VecDeque<ModelReply>,
     on_request: Option<OnRequest>,
+    elsewhere: Option<(u16, String)>,
     on_arrival: Option<OnArrival>,
 }
 
@@ -97,6 +100,20 @@ impl Model {
     /// Answers one question, before all else; several are used up in their order.
     pub fn then(&self, reply: ModelReply) {
         lock(&self.script).next.push_back(reply);
+    }
+
+    /// What any other path than the API's answers.
+    pub fn elsewhere(&self, status: u16, body: &str) {
+        lock(&self.script).elsewhere = Some((status, body.to_owned()));
+    }
+
+    /// Refuses connections until `restart`.
+    pub fn stop(&self) {
+        self.wire.stop();
+    }
+
+    pub fn restart(&self) {
+        self.wire.restart();
     }
 
     /// Called when a question has arrived, before anything is answered: a simulated clock goes on
@@ -140,7 +157,14 @@ fn handle(script: &Mutex<Script>, request: Request) -> Reply {
     } else if path.ends_with("/v1/messages") {
         Api::Anthropic
     } else {
-        return Reply::json(404, &json!({"error": {"message": "no such path"}}));
+        return match lock(script).elsewhere.clone() {
+            None => Reply::json(404, &json!({"error": {"message": "no such path"}})),
+            Some((status, body)) => Reply::Full {
+                status,
+                headers: Vec::new(),
+                body: body.into_bytes(),
+            },
+        };
     };
     let reply = {
         let mut script = lock(script);
@@ -168,11 +192,12 @@ fn play(reply: ModelReply, api: Api, streamed: bool) -> Reply {
         ModelReply::Text(text) if streamed => {
             let mut pieces = beginning(api, &text);
             pieces.extend(end(api));
-            stream(pieces)
+            stream(pieces, true)
         }
         ModelReply::Text(text) => Reply::json(200, &whole(api, &text)),
-        ModelReply::Stream(pieces) => stream(pieces),
-        ModelReply::Truncated(text) => stream(beginning(api, &text)),
+        ModelReply::Stream(pieces) => stream(pieces, true),
+        ModelReply::Broken(pieces) => stream(pieces, false),
+        ModelReply::Truncated(text) => stream(beginning(api, &text), false),
         ModelReply::Status {
             status,
             headers,
@@ -190,18 +215,24 @@ fn play(reply: ModelReply, api: Api, streamed: bool) -> Reply {
     }
 }
 
-/// Ends with the connection: neither a length nor chunks say where.
-fn stream(pieces: Vec<Vec<u8>>) -> Reply {
+/// A body in chunks; without its `end` it breaks off.
+fn stream(pieces: Vec<Vec<u8>>, end: bool) -> Reply {
     Reply::Raw(Box::new(
         move |writer: &mut dyn Write| -> io::Result<bool> {
             writer.write_all(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                  Transfer-Encoding: chunked\r\n\r\n",
             )?;
-            for piece in pieces {
-                writer.write_all(&piece)?;
+            for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                write!(writer, "{:x}\r\n", piece.len())?;
+                writer.write_all(piece)?;
+                writer.write_all(b"\r\n")?;
                 writer.flush()?;
             }
-            Ok(false)
+            if end {
+                writer.write_all(b"0\r\n\r\n")?;
+            }
+            Ok(end)
         },
     ))
 }

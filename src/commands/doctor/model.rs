@@ -33,7 +33,21 @@ pub(crate) fn check(report: &mut Report, config: &Config) {
 }
 
 fn check_provider(report: &mut Report, config: &Config) {
-    let settings = &config.provider;
+    let first = &config.provider;
+    let channels = config.mattermost.channels.values();
+    let more = first.model_fallbacks.values().flatten().map(String::as_str);
+    let wanted = channels
+        .filter_map(|channel| channel.model.as_deref())
+        .chain(config.mattermost.models.iter().map(String::as_str))
+        .chain(more);
+    check_one(report, first, &wanted.collect::<Vec<_>>());
+    for fallback in &first.fallbacks {
+        check_one(report, fallback, &[]);
+    }
+}
+
+/// `models`: those that are wanted besides the provider's own.
+fn check_one(report: &mut Report, settings: &ProviderSettings, models: &[&str]) {
     if let Err(error) = provider::check(settings) {
         let fix = "correct the settings of the model in the config file";
         return report.fail("provider", error, fix);
@@ -48,7 +62,7 @@ fn check_provider(report: &mut Report, config: &Config) {
         ProviderKind::Echo => report.ok("provider", "echo: repeats what it is told"),
         ProviderKind::Command(words) => check_program(report, &words[0]),
         _ => {
-            check_models(report, settings, &provider, config);
+            check_models(report, settings, &provider, models);
             lint(report, settings);
         }
     }
@@ -78,7 +92,7 @@ fn check_program(report: &mut Report, program: &str) {
     }
 }
 
-fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str, config: &Config) {
+fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str, more: &[&str]) {
     let name = server_of(settings).0;
     let Listed::Models(models) = list(report, settings, provider) else {
         return;
@@ -91,10 +105,9 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str
             format!("write at the top of the config file:\n  default_model = \"{example}\""),
         );
     }
-    let channels = config.mattermost.channels.values();
-    let wanted: BTreeSet<&str> = channels
-        .filter_map(|channel| channel.model.as_deref())
-        .chain(config.mattermost.models.iter().map(String::as_str))
+    let wanted: BTreeSet<&str> = more
+        .iter()
+        .copied()
         .chain([settings.model.as_str()])
         .collect();
     let missing: Vec<&str> = wanted
@@ -288,7 +301,12 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
         time_left: config.message_timeout,
     };
     let started = Instant::now();
-    match provider::ask(&config.provider, &[], &question, &mut Waiting) {
+    // A person waits at a shell: what fails is told at once.
+    let settings = ProviderSettings {
+        retries: 0,
+        ..config.provider.clone()
+    };
+    match provider::ask(&settings, &[], &question, &mut Waiting) {
         Ok(answer) => {
             let took = started.elapsed().as_millis();
             let text: String = answer.text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,0 +1,366 @@
+//! What a model's server is sent: the body in the shape of its API, with the pictures as pieces of
+//! their own, and the headers.
+
+use serde_json::{Map, Value, json};
+
+use super::chat;
+use super::settings::{Api, ProviderSettings};
+use super::{Image, Message, Role};
+use crate::secret::Secret;
+
+pub(super) const ANTHROPIC_VERSION: &str = "2023-06-01";
+
+/// What of a request depends on what a server takes.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) temperature: bool,
+    pub(super) stream: bool,
+    /// Pictures are sent; else it is said that there were some.
+    pub(super) images: bool,
+    /// The largest `max_tokens` that the server takes.
+    pub(super) most_tokens: Option<u32>,
+    /// The API is below `/v1`.
+    pub(super) below_v1: bool,
+    /// The key goes into `Authorization` whatever the API.
+    pub(super) bearer: bool,
+}
+
+/// A body as pieces of JSON: pictures are not copied into it.
+pub(super) struct Body {
+    text: String,
+    /// What a picture's place begins with in `text`; its index and a quotation mark follow.
+    place: String,
+}
+
+impl Body {
+    /// `said`: the beginning of the answer, from which the model goes on; empty: there is none.
+    pub(super) fn new(
+        api: Api,
+        settings: &ProviderSettings,
+        model: &str,
+        conversation: &[Message],
+        images: &[Image],
+        said: &str,
+        shape: &Shape,
+    ) -> Body {
+        let place = free_place(conversation);
+        let (system, turns) = chat::turns(conversation);
+        let mut messages: Vec<Value> = Vec::new();
+        let mut body = settings.parameters.clone();
+        match (api, system) {
+            (Api::OpenAi, Some(system)) => {
+                messages.push(json!({"role": "system", "content": system}));
+            }
+            (Api::Anthropic, Some(system)) => {
+                body.insert("system".into(), system.into());
+            }
+            (_, None) => {}
+        }
+        for turn in &turns {
+            messages.push(message(api, turn, images, &place, shape.images));
+        }
+        if !said.is_empty() {
+            // A last turn of the assistant's must not end in a space.
+            messages.push(json!({"role": "assistant", "content": said.trim_end()}));
+        }
+        body.insert("messages".into(), messages.into());
+        if !model.is_empty() {
+            body.insert("model".into(), model.into());
+        }
+        if shape.stream {
+            body.insert("stream".into(), true.into());
+        }
+        if api == Api::Anthropic {
+            body.entry("max_tokens")
+                .or_insert(settings.max_tokens.into());
+        }
+        if let Some(temperature) = settings.temperature {
+            body.entry("temperature").or_insert(temperature.into());
+        }
+        if !shape.temperature {
+            body.remove("temperature");
+        }
+        lower(&mut body, shape.most_tokens);
+        let text = Value::Object(body).to_string();
+        Body { text, place }
+    }
+
+    /// The pieces, one after the other.
+    pub(super) fn pieces<'a>(&'a self, images: &[Image<'a>]) -> Vec<&'a [u8]> {
+        let mut parts = self.text.split(self.place.as_str());
+        let mut pieces = vec![parts.next().unwrap_or_default().as_bytes()];
+        for part in parts {
+            let (index, rest) = part.split_once(':').unwrap_or(("", part));
+            let image = index
+                .parse()
+                .ok()
+                .and_then(|index: usize| images.get(index));
+            pieces.push(image.map_or("", |image| image.base64).as_bytes());
+            pieces.push(rest.as_bytes());
+        }
+        pieces
+    }
+}
+
+/// The limits of the answer's length that a body may have.
+pub(super) const LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+
+/// The limit that a request to this provider has, if any.
+pub(super) fn limit(api: Api, settings: &ProviderSettings, shape: &Shape) -> Option<u64> {
+    let set = LIMITS
+        .iter()
+        .find_map(|name| settings.parameters.get(*name)?.as_u64());
+    let own = (api == Api::Anthropic).then_some(u64::from(settings.max_tokens));
+    let limit = set.or(own)?;
+    Some(
+        shape
+            .most_tokens
+            .map_or(limit, |most| limit.min(u64::from(most))),
+    )
+}
+
+fn lower(body: &mut Map<String, Value>, most: Option<u32>) {
+    for name in LIMITS {
+        if let (Some(most), Some(limit)) = (most, body.get_mut(name))
+            && limit.as_u64().is_some_and(|limit| limit > u64::from(most))
+        {
+            *limit = most.into();
+        }
+    }
+}
+
+/// A text that stands nowhere in the conversation.
+fn free_place(conversation: &[Message]) -> String {
+    let mut number = 0;
+    loop {
+        let place = format!("picture-{number}-");
+        if !conversation
+            .iter()
+            .any(|message| message.content.contains(&place))
+        {
+            return place;
+        }
+        number += 1;
+    }
+}
+
+fn message(api: Api, turn: &Message, images: &[Image], place: &str, shown: bool) -> Value {
+    let known: Vec<usize> = turn
+        .images
+        .iter()
+        .copied()
+        .filter(|index| *index < images.len())
+        .collect();
+    if known.is_empty() || !shown {
+        let content = match known.len() {
+            0 => turn.content.clone(),
+            count => without_images(&turn.content, count),
+        };
+        return json!({"role": turn.role, "content": content});
+    }
+    let mut parts = Vec::new();
+    if !turn.content.trim().is_empty() {
+        parts.push(json!({"type": "text", "text": turn.content}));
+    }
+    for index in known {
+        let (media_type, data) = (images[index].media_type, format!("{place}{index}:"));
+        parts.push(match api {
+            Api::OpenAi => {
+                let url = format!("data:{media_type};base64,{data}");
+                json!({"type": "image_url", "image_url": {"url": url}})
+            }
+            Api::Anthropic => {
+                let source = json!({"type": "base64", "media_type": media_type, "data": data});
+                json!({"type": "image", "source": source})
+            }
+        });
+    }
+    json!({"role": turn.role, "content": parts})
+}
+
+/// A turn's text when its pictures are not sent with it.
+pub(super) fn without_images(content: &str, count: usize) -> String {
+    let note = match count {
+        1 => "(A picture that belongs here could not be shown to you.)".to_owned(),
+        count => format!("({count} pictures that belong here could not be shown to you.)"),
+    };
+    match content.trim().is_empty() {
+        true => note,
+        false => format!("{content}\n\n{note}"),
+    }
+}
+
+/// Whether a conversation has pictures.
+pub(super) fn has_images(conversation: &[Message]) -> bool {
+    conversation
+        .iter()
+        .any(|message| message.role == Role::User && !message.images.is_empty())
+}
+
+/// The headers of every request to a provider's server: names and values.
+pub(super) fn headers(
+    api: Api,
+    settings: &ProviderSettings,
+    bearer: bool,
+) -> Vec<(String, String)> {
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for (name, value) in &settings.headers {
+        headers.push((name.clone(), value.reveal().to_owned()));
+    }
+    let mut add = |name: &str, value: String| {
+        if !headers
+            .iter()
+            .any(|(own, _)| own.eq_ignore_ascii_case(name))
+        {
+            headers.push((name.to_owned(), value));
+        }
+    };
+    if api == Api::Anthropic {
+        add("anthropic-version", ANTHROPIC_VERSION.to_owned());
+    }
+    if let Some(key) = settings.api_key.as_ref().map(Secret::reveal) {
+        match api == Api::Anthropic && !bearer {
+            true => add("x-api-key", key.to_owned()),
+            false => add("Authorization", format!("Bearer {key}")),
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Shape = Shape {
+        temperature: true,
+        stream: true,
+        images: true,
+        most_tokens: None,
+        below_v1: false,
+        bearer: false,
+    };
+
+    fn json_of(body: &Body, images: &[Image]) -> Value {
+        serde_json::from_slice(&body.pieces(images).concat()).unwrap()
+    }
+
+    #[test]
+    fn pictures_stand_in_the_body_without_being_copied_into_it() {
+        let images = [
+            Image {
+                media_type: "image/png",
+                base64: "AAAA",
+            },
+            Image {
+                media_type: "image/jpeg",
+                base64: "BBBB",
+            },
+        ];
+        let mut turn = Message::new(Role::User, "What is \"picture-0-1:\"?");
+        turn.images = vec![1, 0, 7];
+        let settings = ProviderSettings::default();
+        let conversation = [Message::new(Role::System, "S"), turn];
+        let body = |api, shape| Body::new(api, &settings, "m", &conversation, &images, "", shape);
+
+        let open = body(Api::OpenAi, &ALL);
+        let pieces = open.pieces(&images);
+        assert!(
+            pieces
+                .iter()
+                .any(|piece| std::ptr::eq(*piece, images[0].base64.as_bytes()))
+        );
+        let text = json!({"type": "text", "text": "What is \"picture-0-1:\"?"});
+        let url = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+        assert_eq!(
+            json_of(&open, &images)["messages"][1]["content"],
+            json!([
+                text,
+                url("data:image/jpeg;base64,BBBB"),
+                url("data:image/png;base64,AAAA")
+            ])
+        );
+        let source = |media_type: &str, data: &str| json!({"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}});
+        assert_eq!(
+            json_of(&body(Api::Anthropic, &ALL), &images)["messages"][0]["content"],
+            json!([
+                text,
+                source("image/jpeg", "BBBB"),
+                source("image/png", "AAAA")
+            ])
+        );
+        let blind = Shape {
+            images: false,
+            ..ALL
+        };
+        assert_eq!(
+            json_of(&body(Api::OpenAi, &blind), &images)["messages"][1]["content"],
+            "What is \"picture-0-1:\"?\n\n(2 pictures that belong here could not be shown to you.)"
+        );
+    }
+
+    #[test]
+    fn parameters_are_merged_as_they_are_and_win_over_the_general_settings() {
+        let mut settings = ProviderSettings {
+            temperature: Some(0.5),
+            ..ProviderSettings::default()
+        };
+        for (name, value) in [
+            ("max_tokens", json!(9000)),
+            ("temperature", json!(1)),
+            ("top_k", json!([1, {"a": null}])),
+        ] {
+            settings.parameters.insert(name.into(), value);
+        }
+        let conversation = [Message::new(Role::User, "hi")];
+        let body = |shape: &Shape| {
+            json_of(
+                &Body::new(
+                    Api::Anthropic,
+                    &settings,
+                    "m",
+                    &conversation,
+                    &[],
+                    "",
+                    shape,
+                ),
+                &[],
+            )
+        };
+        let whole = body(&ALL);
+        assert_eq!(whole["max_tokens"], 9000);
+        assert_eq!(whole["temperature"], 1);
+        assert_eq!(whole["top_k"], json!([1, {"a": null}]));
+        let less = body(&Shape {
+            temperature: false,
+            most_tokens: Some(4096),
+            stream: false,
+            ..ALL
+        });
+        assert_eq!(less["max_tokens"], 4096);
+        assert_eq!((less.get("temperature"), less.get("stream")), (None, None));
+    }
+
+    #[test]
+    fn a_header_of_the_configuration_takes_the_place_of_an_own_one() {
+        let settings = ProviderSettings {
+            api_key: Some(Secret::new("key")),
+            headers: vec![
+                ("authorization".into(), Secret::new("Basic x")),
+                ("X-A".into(), Secret::new("b")),
+            ],
+            ..ProviderSettings::default()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            headers(Api::OpenAi, &settings, false),
+            [pair("authorization", "Basic x"), pair("X-A", "b")]
+        );
+        assert_eq!(
+            headers(Api::Anthropic, &settings, false)[2..],
+            [
+                pair("anthropic-version", ANTHROPIC_VERSION),
+                pair("x-api-key", "key")
+            ]
+        );
+    }
+}
