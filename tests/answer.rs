@@ -212,6 +212,12 @@ fn workers_of(parent: u32) -> Vec<PathBuf> {
         .collect()
 }
 
+fn kill(process: &Path) {
+    let process = process.file_name().expect("a number");
+    let killed = Command::new("kill").arg("-9").arg(process).status();
+    assert!(killed.expect("kill").success());
+}
+
 /// Hears until there is news of any worker.
 fn news(desk: &mut Processes, clock: &SystemClock) -> News {
     let end = Instant::now() + PATIENCE;
@@ -263,9 +269,7 @@ fn a_worker_shows_no_key_and_is_missed_when_it_is_killed() {
     desk.start(job(&model)).expect("a worker");
     wait_until("the question", || model.requests().len() == 2);
     let workers = workers_of(std::process::id());
-    let process = workers[0].file_name().expect("a number");
-    let killed = Command::new("kill").arg("-9").arg(process).status();
-    assert!(killed.expect("kill").success());
+    kill(&workers[0]);
     assert_eq!(news(&mut desk, &clock), News::Died("signal 9".into(), true));
     assert!(workers_of(std::process::id()).is_empty());
 }
@@ -309,6 +313,23 @@ fn a_worker_of_the_bot_never_has_the_mattermost_token() {
     assert!(!environment.contains(&token) && !environment.contains("MATTERMOST"));
     assert!(has_in_memory(&workers[0], "sk-secret"), "what it was told");
     assert!(!has_in_memory(&workers[0], &token));
+}
+
+#[test]
+fn a_killed_worker_is_missed_also_by_a_bot_that_does_not_learn_of_its_children() {
+    let (stage, model) = (Stage::real(), Model::start());
+    let (_release, held) = channel();
+    model.then(ModelReply::Held(held, Box::new(ModelReply::Close)));
+    stage.configure(&server(&model), "");
+    let mut ignoring = Command::new("env");
+    ignoring.arg("--ignore-signal=CHLD").arg(binary_path());
+    let bot = stage.spawn_as(ignoring, |_| {});
+    stage.wait("the first look", |_| stage.state_path().exists());
+    let (ann, channel) = (&stage.ann.id, &stage.channel);
+    let question = stage.world().post(ann, channel, "hi");
+    wait_until("the question", || !model.requests().is_empty());
+    kill(&workers_of(bot.child.id())[0]);
+    assert_eq!(stage.wait_for_answer(&question), "Hello!");
 }
 
 /// A loop that starts a worker, and is no more than a shell: killed when dropped.

@@ -21,7 +21,7 @@ pub use self::input::{FileReader, Piece};
 use self::input::{Input, PictureWriter};
 use self::report::{End, Report, Transcript};
 use crate::mattermost::PostId;
-use crate::provider::{Answer, Class, Learned, Message, ProviderKind, ProviderSettings};
+use crate::provider::{Answer, Class, DEPTH, Learned, Message, ProviderKind, ProviderSettings};
 use crate::times::Clock;
 
 /// An answer to be made.
@@ -122,7 +122,7 @@ const VARIABLES: [&str; 15] = [
     "http_proxy",
     "NO_PROXY",
     "no_proxy",
-    "PRX_DEPTH",
+    DEPTH,
 ];
 
 /// Workers as processes.
@@ -147,7 +147,8 @@ struct Worker {
     until: Duration,
     transcript: Transcript,
     grew: bool,
-    ended: Option<ExitStatus>,
+    /// What is told if it ended without a word.
+    ended: Option<News>,
     /// Open while its answer is wanted.
     input: UnixStream,
     pictures: PictureWriter,
@@ -328,7 +329,11 @@ impl Desk for Processes {
         }
         // In this order: what a worker said before it ended is in the socket by now.
         for worker in self.at_work.values_mut() {
-            worker.ended = worker.child.try_wait().ok().flatten();
+            worker.ended = match worker.child.try_wait() {
+                Ok(status) => status.map(died),
+                // Whoever started us ignores SIGCHLD, and so do we: nobody knows how it ended.
+                Err(error) => Some(News::Died(error.to_string(), true)),
+            };
         }
         self.drain();
         let now = self.clock.now();
@@ -437,8 +442,8 @@ impl Worker {
             }
             None => {}
         }
-        if let Some(status) = self.ended {
-            return Some(died(status));
+        if let Some(died) = self.ended.take() {
+            return Some(died);
         }
         if let Some(error) = &self.unread {
             return Some(News::Died(
