@@ -16,7 +16,7 @@ use prx::times::Times;
 use serde_json::{Value, json};
 
 use support::bot::{Bot, Stage};
-use support::mattermost::picture::{gif, jpeg, jpeg_turned, png, webp};
+use support::mattermost::picture::{base64, gif, jpeg, jpeg_turned, png, webp};
 use support::mattermost::{Act, Fault, Joining, Kind, api_path};
 use support::model::Model;
 
@@ -689,4 +689,44 @@ fn what_programs_make_of_files_reaches_the_model_without_secrets() {
         "{}",
         bot.log()
     );
+}
+
+#[test]
+fn pictures_reach_the_model_and_the_loop_holds_none_of_them() {
+    let (stage, model, bot) = spawn("");
+    let ask = |files: &[(&str, &[u8])]| {
+        let mut world = stage.world();
+        let mut draft = world.draft(&stage.ann.id, &stage.channel, "what is this?");
+        for (name, bytes) in files {
+            draft = draft.attach(name, bytes);
+        }
+        let question = draft.post();
+        drop(world);
+        stage.wait_for_answer(&question);
+        asked(&model).pop().expect("a question")["content"].clone()
+    };
+    let small = png(40, 30);
+    ask(&[("small.png", &small)]);
+    let before = bot.peak_memory();
+    // Of what has no picture's name the server makes no copy.
+    let large = [png(40, 30), vec![7; 4 << 20]].concat();
+    let files = ["one", "two", "three", "small.png"];
+    let told = ask(&files.map(|name| match name {
+        "small.png" => (name, small.as_slice()),
+        _ => (name, large.as_slice()),
+    }));
+    let grown = bot.peak_memory() - before;
+    let parts = told
+        .as_array()
+        .unwrap_or_else(|| panic!("no pictures: {told}"));
+    let pictures = parts.iter().filter(|part| part["type"] == "image_url");
+    let pictures: Vec<_> = pictures.map(|part| &part["image_url"]["url"]).collect();
+    let url = |bytes: &[u8]| Value::from(format!("data:image/png;base64,{}", base64(bytes)));
+    let (large, small) = (url(&large), url(&small));
+    assert!(pictures == [&large, &large, &large, &small]);
+    let text = parts.iter().find(|part| part["type"] == "text");
+    let text = text.expect("a text")["text"].as_str().expect("a text");
+    assert!(text.contains("[one: picture 1]"), "{text}");
+    assert!(text.contains("[small.png: picture 4]"), "{text}");
+    assert!(grown < 4 << 20, "the loop's memory grew by {grown} bytes");
 }

@@ -263,6 +263,19 @@ impl Bot {
         }
     }
 
+    /// The most memory that was its own and in use, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        kilobytes
+            .expect("a peak")
+            .parse::<usize>()
+            .expect("a number")
+            << 10
+    }
+
     /// The number of its threads.
     pub fn threads(&self) -> usize {
         let tasks = Path::new("/proc")
