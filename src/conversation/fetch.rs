@@ -22,10 +22,13 @@ const PAGE: usize = 200;
 /// The post to answer, and where it stands.
 #[derive(Clone, Debug)]
 pub struct Place {
+    /// The post.
     pub post: Post,
+    /// The bot's own account.
     pub bot: User,
     /// Its channel is a direct one.
     pub direct: bool,
+    /// As people see it; empty: it is not told.
     pub channel_name: String,
     /// What was said before cannot be read: the question is told alone.
     pub alone: bool,
@@ -64,6 +67,7 @@ enum Next {
 }
 
 impl Gathering {
+    /// Begins; nothing is asked for yet.
     pub fn new(place: Place) -> Gathering {
         Gathering {
             place,

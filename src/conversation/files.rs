@@ -46,12 +46,15 @@ pub(super) struct Limits {
 /// A file that the worker is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enclosure {
+    /// Its id.
     pub file: String,
+    /// Its name, as the sender gave it.
     pub name: String,
     /// The server's smaller copy is given, not the file itself.
     pub is_preview: bool,
     /// In bytes.
     pub size: u64,
+    /// What is done with it.
     pub purpose: Purpose,
 }
 

@@ -567,7 +567,7 @@ impl Client {
         let mut reader = response
             .reader(skipped + limit as u64 + 1)
             .take(skipped + limit as u64);
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(limit);
         io::copy(&mut reader.by_ref().take(skipped), &mut io::sink())
             .and_then(|_| reader.read_to_end(&mut bytes))
             .map_err(|error| ApiError::from(http::failure(error)))?;
