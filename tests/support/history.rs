@@ -5,11 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use prx::commands::run::Session;
+use prx::desk::Job;
 use prx::exit::Exit;
 use serde_json::Value;
 
 use super::bot::Stage;
 use super::clock::EPOCH_MS;
+use super::desk::{self, Script};
 use super::mattermost::{Account, Act, Fault, Joining, Kind, World};
 use super::random::Random;
 use super::wire::lock;
@@ -34,6 +36,12 @@ pub struct Knobs {
     pub edits_move_last_post_at: bool,
     /// The channel of the first configuration; `None`: all.
     pub scope: Option<usize>,
+    /// `answers_at_once`.
+    pub at_once: u64,
+    /// Answers grow in their post.
+    pub grows: bool,
+    /// Workers take their time, and die; else each answers at once.
+    pub slow_workers: bool,
 }
 
 impl Default for Knobs {
@@ -47,6 +55,9 @@ impl Default for Knobs {
             max_post_size: 16383,
             edits_move_last_post_at: true,
             scope: None,
+            at_once: 4,
+            grows: false,
+            slow_workers: false,
         }
     }
 }
@@ -507,6 +518,42 @@ struct Play<'a> {
     rounds: Vec<u64>,
 }
 
+/// Workers that write for up to half a minute, and of which some die. Every word names its worker.
+fn workers(seed: u64) -> impl FnMut(&Job) -> Option<Script> + Send + 'static {
+    let mut random = Random(seed.wrapping_mul(31) | 1);
+    let mut generation = 0;
+    move |_| {
+        generation += 1;
+        let secs = random.pick(&[0, 0, 1, 3, 8, 30]);
+        let pieces = random.pick(&[1, 2, 8]);
+        let each = random.pick(&[5, 40]);
+        let mut script: Script = (0..pieces)
+            .map(|piece| {
+                let text = format!("g{generation} ").repeat(each);
+                (secs * 1000 * piece / pieces, desk::Play::Text(text))
+            })
+            .collect();
+        let end = random.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
+        script.push((
+            secs * 1000,
+            match end {
+                1 => desk::Play::Dies(true),
+                2 => desk::Play::Dies(false),
+                3 => desk::Play::TimesOut,
+                _ => desk::Play::Done,
+            },
+        ));
+        Some(script)
+    }
+}
+
+/// Whether all of an answer was written by one worker.
+fn is_of_one_generation<'a>(mut answers: impl Iterator<Item = &'a str>) -> bool {
+    let mut words = answers.by_ref().flat_map(str::split_whitespace);
+    let first = words.next();
+    words.all(|word| Some(word) == first) || first.is_none_or(|first| !first.starts_with('g'))
+}
+
 /// Plays a history: what it came to, or what the bot did wrong.
 pub fn play(knobs: &Knobs, events: &[Event]) -> Result<Score, String> {
     let mut play = Play::new(knobs, events);
@@ -572,6 +619,9 @@ impl Play<'_> {
             },
             place("", None),
         ];
+        if knobs.slow_workers {
+            stage.desk.script(workers(knobs.seed));
+        }
         // History that must stay history.
         world.post(&ann, &stage.channel, "@prxbot before everything");
         world.post(&ann, &side, "@prxbot before everything");
@@ -947,8 +997,13 @@ impl Play<'_> {
         );
         drop((world, truth));
         let more = format!(
-            "{scope}{allowed}thread_replies = {}\nmention_only = {}\npoll_interval_secs = {}\n",
-            self.thread_replies, self.knobs.mention_only, self.knobs.poll_secs
+            "{scope}{allowed}thread_replies = {}\nmention_only = {}\npoll_interval_secs = {}\n\
+             answers_at_once = {}\nstream_mode = \"{}\"\n",
+            self.thread_replies,
+            self.knobs.mention_only,
+            self.knobs.poll_secs,
+            self.knobs.at_once,
+            if self.knobs.grows { "partial" } else { "off" },
         );
         self.stage.configure("default_provider = \"echo\"", &more);
         match catch_unwind(AssertUnwindSafe(|| self.stage.try_start())) {
@@ -1084,6 +1139,10 @@ impl Play<'_> {
                     describe(post)
                 ));
             }
+            let texts = answers.iter().map(|answer| answer.message.as_str());
+            if self.knobs.slow_workers && !is_of_one_generation(texts) {
+                return Err(format!("of several generations: {}", describe(post)));
+            }
             let root = post.root.map_or(&post.id, |root| &truth.posts[root].id);
             if answers.iter().any(|answer| {
                 answer.channel_id != truth.places[post.place].id
@@ -1126,7 +1185,7 @@ impl Play<'_> {
         let own = truth.places.iter().filter(|place| !place.id.is_empty());
         let own = own.flat_map(|place| world.posts_in(&place.id));
         let own = own
-            .filter(|post| post.user_id == truth.bot && post.kind.is_empty())
+            .filter(|post| post.user_id == truth.bot && post.kind.is_empty() && post.delete_at == 0)
             .count();
         if own > of_posts {
             return Err(format!(
@@ -1282,6 +1341,9 @@ pub fn generate(seed: u64, count: usize) -> (Knobs, Vec<Event>) {
         max_post_size: r.pick(&[16383, 200]),
         edits_move_last_post_at: r.one_in(2),
         scope: r.pick(&[None, None, None, None, Some(0), Some(1)]),
+        at_once: r.pick(&[1, 2, 4, 8]),
+        grows: r.one_in(3),
+        slow_workers: r.one_in(2),
     };
     let mut events = Vec::new();
     if !r.one_in(4) {
