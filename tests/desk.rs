@@ -4,19 +4,24 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use prx::desk::report::{self, Done, Report};
 use prx::desk::{Desk, Job, News, Piece, Processes, WorkerId};
-use prx::provider::{Answer, Class, Fact, FactKind, Message, ProviderKind, ProviderSettings, Role};
+use prx::provider::{
+    Answer, Api, Class, Fact, FactKind, Message, ProviderKind, ProviderSettings, Role,
+};
 use prx::times::{Clock, SystemClock};
 use support::bot::binary_path;
+use support::wire::{Reply, Wire};
 use tempfile::TempDir;
 
 /// Longer than any machine is slow.
@@ -250,6 +255,59 @@ fn text_that_grows_is_told_before_the_end() {
     }
     assert_eq!(text_of(&news), "two");
     assert_eq!(stage.desk.text(worker), "", "there is no such worker now");
+}
+
+#[test]
+fn text_of_a_model_that_streams_grows_a_few_times_a_second() {
+    let (release, held) = channel::<()>();
+    let held = Mutex::new(Some(held));
+    let server = Wire::start(move |_| {
+        let held = held.lock().expect("a gate").take();
+        Reply::Raw(Box::new(move |writer: &mut dyn Write| {
+            writer.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n",
+            )?;
+            for number in 0..50 {
+                let piece = serde_json::json!({"choices": [{"delta": {"content": format!("word {number} ")}}]});
+                writer.write_all(format!("data: {piece}\n\n").as_bytes())?;
+                writer.flush()?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = held.map(|held| held.recv());
+            writer.write_all(b"data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")?;
+            Ok(false)
+        }))
+    });
+    let mut job = job(
+        ProviderKind::Server {
+            api: Api::OpenAi,
+            name: "custom".into(),
+            base: format!("{}/v1", server.url()),
+        },
+        "Hi",
+    );
+    job.grow = true;
+    let mut stage = Stage::new();
+    let (worker, begun) = (stage.start(job), Instant::now());
+    let whole: String = (0..50).map(|number| format!("word {number} ")).collect();
+    let mut grown = 0;
+    while !stage.desk.text(worker).contains("word 48") {
+        assert_eq!(stage.news(worker), News::Grew);
+        assert!(whole.starts_with(stage.desk.text(worker)));
+        grown += 1;
+    }
+    // What is held back is a mark that is not whole, or white space.
+    let seconds = begun.elapsed().as_secs_f64();
+    assert!(
+        grown >= 2 && f64::from(grown) <= seconds * 4.0 + 1.0,
+        "{grown} in {seconds} s"
+    );
+    drop(release);
+    let mut news = stage.news(worker);
+    while news == News::Grew {
+        news = stage.news(worker);
+    }
+    assert_eq!(text_of(&news), whole.trim_end());
 }
 
 #[test]
