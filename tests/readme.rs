@@ -5,11 +5,13 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use prx::config::table::{SECTIONS, VARIABLES};
 use prx::config::{self, Config};
 use prx::exit::CODES;
 use prx::provider::KNOWN;
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use support::bot::binary;
@@ -244,9 +246,11 @@ fn the_ranges_are_the_ones_in_it() {
 /// Every call of prx in code, as words after the program's name.
 fn calls() -> Vec<Vec<&'static str>> {
     let code = README.split('`').skip(1).step_by(2);
-    // Blocks lie between pairs of empty spans; in both, a call begins a line.
-    let lines = code.flat_map(str::lines).map(str::trim);
-    let calls = lines.filter(|line| *line == "prx" || line.starts_with("prx "));
+    // Blocks lie between pairs of empty spans; in both, a call begins a line or stands behind a pipe.
+    let commands = code.flat_map(str::lines).flat_map(|line| line.split(" | "));
+    let calls = commands
+        .map(str::trim)
+        .filter(|line| *line == "prx" || line.starts_with("prx "));
     calls
         .map(|call| call.split_whitespace().skip(1).collect())
         .collect()
@@ -345,5 +349,198 @@ fn its_links_lead_somewhere() {
                 assert!(path.exists(), "{target}");
             }
         }
+    }
+}
+
+#[test]
+fn it_is_read_in_a_quarter_of_an_hour() {
+    let lines = README.lines().filter(|line| !line.starts_with('|'));
+    let words: usize = lines.map(|line| line.split_whitespace().count()).sum();
+    assert!(words <= 3200, "{words}");
+}
+
+/// The value of a YAML text in the part of YAML that the README uses: blocks, and plain scalars.
+fn yaml(text: &str) -> Value {
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let lines: Vec<_> = text
+        .lines()
+        .map(|line| (indent(line), line.trim()))
+        .collect();
+    block(&lines)
+}
+
+fn block(lines: &[(usize, &str)]) -> Value {
+    let (level, first) = lines[0];
+    let is_list = first.starts_with("- ");
+    let (mut list, mut map) = (Vec::new(), Map::new());
+    let mut rest = lines;
+    while let [(indent, line), below @ ..] = rest {
+        assert_eq!(*indent, level, "{line}");
+        let end = below.iter().position(|(indent, _)| *indent <= level);
+        let (inner, next) = below.split_at(end.unwrap_or(below.len()));
+        rest = next;
+        if is_list {
+            let item = line.strip_prefix("- ").expect(line);
+            list.push(match item.contains(": ") || item.ends_with(':') {
+                true => block(&[&[(level + 2, item)], inner].concat()),
+                false => scalar(item),
+            });
+            continue;
+        }
+        let (key, value) = line.split_once(':').expect(line);
+        assert!(!key.contains([' ', '"', '#']), "{line}");
+        assert_eq!(value.is_empty(), !inner.is_empty(), "{line}");
+        let value = match inner {
+            [] => scalar(value.strip_prefix(' ').expect(line)),
+            inner => block(inner),
+        };
+        assert!(map.insert(key.to_owned(), value).is_none(), "{line}");
+    }
+    match is_list {
+        true => list.into(),
+        false => map.into(),
+    }
+}
+
+fn scalar(text: &str) -> Value {
+    let special = text.starts_with(|c: char| "[]{}&*!|>%@`'\"#,?".contains(c));
+    assert!(
+        !special && !text.contains(": ") && !text.contains(" #"),
+        "{text}"
+    );
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+/// The config file that the image of the Dockerfile reads.
+fn config_in_the_image() -> String {
+    let [dockerfile] = &blocks("dockerfile")[..] else {
+        panic!("one Dockerfile");
+    };
+    let known = ["FROM", "COPY", "USER", "ENTRYPOINT"];
+    let instructions: Vec<_> = dockerfile
+        .lines()
+        .map(|line| line.split_once(' ').expect(line))
+        .collect();
+    let names = instructions.iter().map(|(name, _)| *name);
+    assert!(names.eq(known), "{dockerfile}");
+    let words: Vec<String> = serde_json::from_str(instructions[3].1).expect("a list of words");
+    assert_eq!(words[..2], ["/prx", "--config"]);
+    words[2].clone()
+}
+
+#[test]
+fn its_compose_file_keeps_the_state_and_starts_an_init() {
+    let file = yaml(&blocks("yaml")[0]);
+    let service = &file["services"]["prx"];
+    assert_eq!(service["init"], true);
+    assert_eq!(service["restart"], "on-failure");
+    let volume = service["volumes"][0].as_str().expect("a volume");
+    let (_, folder) = volume.split_once(':').expect("two paths");
+    assert_eq!(format!("{folder}/config.toml"), config_in_the_image());
+}
+
+#[test]
+fn its_kubernetes_manifest_never_runs_two_and_keeps_the_state() {
+    let manifest = yaml(&blocks("yaml")[1]);
+    assert_eq!(manifest["kind"], "Deployment");
+    let spec = &manifest["spec"];
+    assert_eq!(spec["replicas"], 1);
+    assert_eq!(spec["strategy"]["type"], "Recreate");
+    let pod = &spec["template"];
+    assert_eq!(spec["selector"]["matchLabels"], pod["metadata"]["labels"]);
+    let pod = &pod["spec"];
+    // What kills it is then not the first process, which the kernel shields from signals.
+    assert_eq!(pod["shareProcessNamespace"], true);
+    let list = |value: &Value| value.as_array().cloned().expect("a list");
+    let (volumes, container) = (list(&pod["volumes"]), &pod["containers"][0]);
+    for mount in list(&container["volumeMounts"]) {
+        let volume = volumes
+            .iter()
+            .find(|volume| volume["name"] == mount["name"]);
+        let volume = volume.unwrap_or_else(|| panic!("{mount}"));
+        let folder = mount["mountPath"].as_str().expect("a folder");
+        match folder {
+            "/state" => assert!(volume["persistentVolumeClaim"]["claimName"].is_string()),
+            _ => assert_eq!(format!("{folder}/config.toml"), config_in_the_image()),
+        }
+    }
+    assert!(README.contains("`state_dir = \"/state\"`"));
+}
+
+#[test]
+fn its_systemd_unit_is_one_and_stops_at_errors_that_stay() {
+    let [unit] = &blocks("ini")[..] else {
+        panic!("one unit");
+    };
+    let mut section = "";
+    let mut lines = Vec::new();
+    for line in unit.lines().filter(|line| !line.is_empty()) {
+        match line.strip_prefix('[') {
+            Some(header) => section = header.trim_end_matches(']'),
+            None => {
+                let (key, value) = line.split_once('=').expect(line);
+                assert!(key.chars().all(|c| c.is_ascii_alphabetic()), "{line}");
+                lines.push((section, key, value));
+            }
+        }
+    }
+    let value = |section: &str, key: &str| {
+        let mut found = lines
+            .iter()
+            .filter(|line| line.0 == section && line.1 == key);
+        let value = found.next().unwrap_or_else(|| panic!("{key}")).2;
+        assert!(found.next().is_none(), "{key}");
+        value
+    };
+    let stays = CODES.iter().filter(|(code, _)| *code > 1);
+    let stays: Vec<String> = stays.map(|(code, _)| code.to_string()).collect();
+    assert_eq!(
+        value("Service", "RestartPreventExitStatus"),
+        stays.join(" ")
+    );
+    assert_eq!(value("Service", "StateDirectory"), "prx");
+    assert!(value("Service", "ExecStart").starts_with("/usr/local/bin/prx --config /etc/prx/"));
+    assert_eq!(value("Install", "WantedBy"), "multi-user.target");
+    judged_by_systemd(unit);
+}
+
+/// systemd's own opinion, where it is: the unit is right, and its exposure level at most 2.0.
+fn judged_by_systemd(unit: &str) {
+    let folder = folder();
+    let path = folder.path().join("prx.service");
+    // The program has to be there.
+    let unit = unit.replace(
+        "/usr/local/bin/prx",
+        &binary().get_program().to_string_lossy(),
+    );
+    fs::write(&path, unit).expect("a file");
+    for words in [
+        &["verify"][..],
+        &["security", "--offline=yes", "--threshold=20"],
+    ] {
+        let mut command = Command::new("systemd-analyze");
+        let Ok(output) = command.args(words).arg(&path).output() else {
+            println!("SKIPPED: there is no systemd-analyze to judge the unit");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        // What it cannot read it leaves out, and says so.
+        let is_fine = output.status.success() && !said.contains("prx.service:");
+        assert!(is_fine, "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn its_lines_for_cron_have_five_fields_and_a_command() {
+    let is_time =
+        |field: &str| !field.is_empty() && field.chars().all(|c| "0123456789*-/,".contains(c));
+    let begins_with_one = |line: &&str| line.contains(' ') && line.split(' ').take(2).all(is_time);
+    let lines: Vec<&str> = README.lines().filter(begins_with_one).collect();
+    assert!(lines.len() >= 3, "{lines:?}");
+    for line in lines {
+        let fields: Vec<&str> = line.splitn(6, ' ').collect();
+        assert!(fields[..5].iter().all(|field| is_time(field)), "{line}");
+        // cron takes a percent sign for a line's end.
+        assert!(fields[5].contains("prx") && !line.contains('%'), "{line}");
     }
 }
