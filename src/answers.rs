@@ -50,7 +50,7 @@ pub struct Draft {
     pub parts: Vec<String>,
     /// Makes the parts' `pending_post_id`.
     pub nonce: String,
-    /// Whether it says why there is no answer.
+    /// Whether it is no model's answer: it says why there is none, or what a command asked for.
     pub apology: bool,
     /// Whether it is sure that nothing of it is on its way to the server.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -103,6 +103,17 @@ pub enum Stage {
     Withdraw {
         asked: bool,
     },
+    /// All it gets is a reaction.
+    React(Reaction),
+}
+
+/// A reaction that is to be added to the question.
+#[derive(Clone, Copy, Debug)]
+pub struct Reaction {
+    /// The emoji's name.
+    pub emoji: &'static str,
+    /// How often it was tried.
+    pub tries: u32,
 }
 
 /// What is known of a draft's parts on the server.

@@ -7,6 +7,7 @@ mod settle;
 mod start;
 mod take_up;
 mod tend;
+mod words;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -200,6 +201,7 @@ impl Bot {
         let wanted = |post: &Post, direct| match filter::verdict(post, direct, bot, settings) {
             Verdict::Answer => Wish::Answer,
             Verdict::IfFollowed => Wish::IfFollowed,
+            Verdict::Word(word) => Wish::Word(word),
             Verdict::Ignore(reason) => {
                 tell_ignored(post, reason);
                 Wish::Drop

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::config::{Allowed, ChannelSettings, MattermostSettings};
 use crate::mattermost::{Post, User, mention};
+use crate::words::{self, Word};
 
 /// What is to happen with a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub enum Verdict {
     Answer,
     /// Answer if the bot already wrote in the post's thread (`follow_threads`).
     IfFollowed,
+    /// It is a command (`chat_commands`), not a question.
+    Word(Word),
     Ignore(Reason),
 }
 
@@ -43,7 +46,26 @@ impl fmt::Display for Reason {
 /// Decides on one post. `direct`: its channel is a direct one, where no mention is needed.
 pub fn verdict(post: &Post, direct: bool, bot: &User, settings: &MattermostSettings) -> Verdict {
     let channel = settings.channel(&post.channel_id);
-    decide(post, direct, bot, channel, settings.follow_threads)
+    match decide(post, direct, bot, channel, settings.follow_threads) {
+        Verdict::Answer if settings.chat_commands => {
+            let word = words::word(post, direct, bot);
+            word.map_or(Verdict::Answer, Verdict::Word)
+        }
+        verdict => verdict,
+    }
+}
+
+/// The word that an earlier post was, for what was said before a question.
+pub fn earlier_word(
+    post: &Post,
+    direct: bool,
+    bot: &User,
+    settings: &MattermostSettings,
+) -> Option<Word> {
+    let allowed = &settings.channel(&post.channel_id).allowed_users;
+    let may_speak = || refuse(post, bot, allowed).is_none();
+    let word = words::word(post, direct, bot).filter(|_| settings.chat_commands);
+    word.filter(|_| may_speak())
 }
 
 fn decide(

@@ -19,6 +19,7 @@ use crate::answers::Patience;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::state::State;
 use crate::times::Times;
+use crate::words::Word;
 use look::Lists;
 pub use record::{answered, growing_post, is_answered, parts_of};
 use walk::Behind;
@@ -44,6 +45,8 @@ pub enum Wish {
     Answer,
     /// It is answered if the bot wrote in its thread before: that is found out later.
     IfFollowed,
+    /// It is a command.
+    Word(Word),
 }
 
 /// Says of a new post what is to become of it. The flag: whether its channel is a direct one.
@@ -56,6 +59,8 @@ pub struct Waiting {
     pub since: Duration,
     /// Whether it is sure that it is to be answered.
     pub decided: bool,
+    /// The command that it is: it waits for no turn.
+    pub word: Option<Word>,
     /// How requests about it failed, and until when it is left alone for that.
     pub patience: Patience,
     pub due: Duration,
@@ -68,8 +73,21 @@ impl Waiting {
             post,
             since,
             decided: true,
+            word: None,
             patience: Patience::default(),
             due: Duration::ZERO,
+        }
+    }
+
+    /// A post that was read.
+    fn wished(post: Post, since: Duration, wish: Wish) -> Waiting {
+        match wish {
+            Wish::IfFollowed => Waiting::undecided(post, since),
+            Wish::Word(word) => Waiting {
+                word: Some(word),
+                ..Waiting::decided(post, since)
+            },
+            Wish::Answer | Wish::Drop => Waiting::decided(post, since),
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod bot;
+pub mod choices;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -32,4 +33,5 @@ pub mod state;
 pub mod text;
 pub mod times;
 pub(crate) mod url;
+pub mod words;
 pub mod worker;

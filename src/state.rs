@@ -16,6 +16,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 
 use crate::answers::{Answer, Draft};
+use crate::choices::Choices;
 use crate::inbox::cursor::Cursor;
 use crate::json;
 use crate::mattermost::{ChannelId, PostId, ServerTime, UserId};
@@ -45,6 +46,9 @@ pub struct State {
     /// The posts that were taken up and are not handled.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<PostId, Answer>,
+    /// The models that people chose in the chat.
+    #[serde(default, skip_serializing_if = "Choices::is_empty")]
+    pub models: Choices,
     /// The last run ended on purpose: what it had begun counts as no death.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub orderly: bool,

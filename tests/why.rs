@@ -76,6 +76,18 @@ fn each_situation_has_the_line_that_decides() {
         ),
         (
             "mention_only = true",
+            |s| says(s, "@prxbot help"),
+            "Would be answered",
+            "✓ command       it is the command `help` (chat_commands), which gets a post that no model",
+        ),
+        (
+            "mention_only = true",
+            |s| says(s, "@prxbot stop"),
+            "Not answered: it is the command `stop` (chat_commands), which gets a reaction alone",
+            "✓ command       it is the command `stop`",
+        ),
+        (
+            "mention_only = true",
             |s| says(s, "hey @PrxBot."),
             "Would be answered",
             "✓ mentioned     by \"@PrxBot\"",

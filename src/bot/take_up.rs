@@ -29,7 +29,7 @@ impl Bot {
             self.prepare(&id)?;
             return Ok(true);
         }
-        match self.next_turn() {
+        match self.next_word().or_else(|| self.next_turn()) {
             Some(id) => {
                 self.begin(&id);
                 Ok(true)
@@ -94,6 +94,7 @@ impl Bot {
                     Stage::Gather(_) => true,
                     Stage::Told(ref told) => may_start && self.has_room(told),
                     Stage::AtWork(_) => answer.live.feeding.is_some(),
+                    Stage::React(_) => self.inbox.is_open(state, &answer.channel),
                     Stage::Deliver(_) | Stage::Withdraw { .. } => false,
                 }
         };
@@ -118,6 +119,7 @@ impl Bot {
                 self.start(id, told);
                 Ok(())
             }
+            Stage::React(reaction) => self.react(id, reaction),
             Stage::AtWork(worker) => {
                 answer.live.stage = Stage::AtWork(worker);
                 self.feed(id, worker);
@@ -225,6 +227,8 @@ impl Bot {
             if let Stage::Deliver(_) | Stage::Withdraw { .. } = answer.live.stage {
                 drafts += 1;
                 posting.push(conversation);
+            } else if let Stage::React(_) = answer.live.stage {
+                continue;
             } else if answer.live.began.is_some() {
                 at_work.push(AtWork {
                     conversation,
@@ -245,7 +249,8 @@ impl Bot {
             }
         }
         let open = |it: &&Waiting| {
-            it.decided && it.due <= now && self.inbox.is_open(state, &it.post.channel_id)
+            let is_question = it.decided && it.word.is_none();
+            is_question && it.due <= now && self.inbox.is_open(state, &it.post.channel_id)
         };
         candidates.extend(self.inbox.waiting().filter(open).map(|waiting| Candidate {
             conversation: self.conversation(&waiting.post),
@@ -263,7 +268,7 @@ impl Bot {
         Some(candidates[next].post.clone())
     }
 
-    fn conversation(&self, post: &Post) -> Conversation {
+    pub(super) fn conversation(&self, post: &Post) -> Conversation {
         let direct = self.inbox.is_direct(&self.store.state, &post.channel_id);
         let settings = self.config.mattermost.channel(&post.channel_id);
         Conversation::of(post, direct, settings.thread_replies)
@@ -327,6 +332,9 @@ impl Bot {
         let Some(question) = answer.live.question.clone() else {
             return Ok(());
         };
+        if let Some(word) = self.word_of(&question) {
+            return self.answer_word(id, word);
+        }
         if let Err(error) = self.type_for(&question) {
             return match error {
                 ApiError::Refused { status: 403, .. } => {
@@ -402,7 +410,12 @@ impl Bot {
                 self.store.state.answers.remove(id);
                 self.inbox.put_back(Waiting::undecided(fresh, since));
             }
-            Verdict::Answer | Verdict::IfFollowed => self.saw(id, Some(fresh)),
+            // It was edited into a question, which waits for its turn.
+            Verdict::Answer | Verdict::IfFollowed if self.was_word(id) => {
+                self.saw(id, Some(fresh));
+                self.wait_for_turn(id);
+            }
+            Verdict::Answer | Verdict::IfFollowed | Verdict::Word(_) => self.saw(id, Some(fresh)),
         }
         Ok(())
     }
@@ -416,8 +429,21 @@ impl Bot {
                 .inbox
                 .is_direct(&self.store.state, &question.channel_id);
             let verdict = filter::verdict(question, direct, &self.me, &self.config.mattermost);
-            verdict == Verdict::Answer
+            matches!(verdict, Verdict::Answer | Verdict::Word(_))
         })
+    }
+
+    /// Whether a question was a command when it was read.
+    fn was_word(&self, id: &PostId) -> bool {
+        let answer = self.store.state.answers.get(id);
+        let question = answer.and_then(|answer| answer.live.question.as_ref());
+        question.is_some_and(|question| self.word_of(question).is_some())
+    }
+
+    fn wait_for_turn(&mut self, id: &PostId) {
+        if let Some(answer) = self.store.state.answers.get_mut(id) {
+            answer.live.began = None;
+        }
     }
 
     pub(super) fn patience_is_over(&self, id: &PostId) -> bool {
@@ -485,6 +511,7 @@ impl Bot {
     /// Starts a worker.
     fn start(&mut self, id: &PostId, told: Box<Told>) {
         let now = self.now();
+        let model = self.model_of(id);
         let Some(answer) = self.store.state.answers.get_mut(id) else {
             return;
         };
@@ -497,7 +524,7 @@ impl Bot {
                 .config
                 .provider
                 .with_parameters(&channel.model_parameters),
-            model: channel.model.clone(),
+            model,
             conversation: told.messages.clone(),
             bot_name: self.me.username.clone(),
             several_speakers: told.several_speakers,

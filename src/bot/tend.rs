@@ -115,7 +115,7 @@ impl Bot {
             let open = self.inbox.is_open(state, &answer.channel);
             if matches!(
                 answer.live.stage,
-                Stage::Deliver(_) | Stage::Withdraw { .. }
+                Stage::Deliver(_) | Stage::Withdraw { .. } | Stage::React(_)
             ) {
                 continue;
             }
@@ -131,6 +131,7 @@ impl Bot {
             .inbox
             .waiting()
             .filter(|it| it.decided && open(&it.post));
+        let waiting = waiting.filter(|it| it.word.is_none());
         waiting.take(PLACES).for_each(|waiting| add(&waiting.post));
         let idle = questions.is_empty() && places.is_empty();
         self.tender.next_round = (!idle).then_some(self.now() + self.times.typing);

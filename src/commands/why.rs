@@ -14,6 +14,7 @@ use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostList, ServerTime, User, mention};
 use crate::state::{self, Lock};
 use crate::times::Times;
+use crate::words::Word;
 
 /// Explains what becomes of the post that `text` names, by id or link.
 pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
@@ -180,7 +181,23 @@ impl Why<'_> {
                 _ => self.report.ok(name, passed),
             }
         }
-        Ok(None)
+        Ok(self.explain_word(verdict))
+    }
+
+    /// What becomes of a command, if the post is one. Where that is no more than a reaction, this is
+    /// why there is no answer.
+    fn explain_word(&mut self, verdict: Verdict) -> Option<String> {
+        let Verdict::Word(word) = verdict else {
+            return None;
+        };
+        let name = word.name();
+        let said = match word {
+            Word::Help | Word::Model => "a post that no model writes",
+            Word::New | Word::Stop => "a reaction alone",
+        };
+        let what = format!("it is the command `{name}` (chat_commands), which gets {said}");
+        self.report.ok("command", what.clone());
+        matches!(word, Word::New | Word::Stop).then_some(what)
     }
 
     /// The filter's decisions in its order: their names, which reason each gives, and what is said of

@@ -8,6 +8,7 @@ use log::debug;
 
 use super::files::{Limits, Reader};
 use super::quote::{self, Author};
+use super::words::without_words;
 use super::{Conversation, Enclosure, Input, Scene, date};
 use crate::config::MattermostSettings;
 use crate::filter;
@@ -231,6 +232,8 @@ impl Gathering {
 
     fn choose(&mut self, settings: &MattermostSettings, names: &Names) -> Next {
         let (place, posts) = (&self.place, std::mem::take(&mut self.posts));
+        let word = |post: &Post| filter::earlier_word(post, place.direct, &place.bot, settings);
+        let posts = without_words(posts, &place.post, &place.bot.id, &word);
         let channel = settings.channel(&place.post.channel_id);
         let author = |post: &Post| -> Author {
             quote::author(post, &place.bot, &channel.allowed_users, &|id| {

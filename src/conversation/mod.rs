@@ -7,6 +7,7 @@ mod fetch;
 mod files;
 mod quote;
 mod text;
+mod words;
 
 pub use feeding::Feeding;
 pub use fetch::{Gathering, Names, Place, Told, wrote_in_thread};

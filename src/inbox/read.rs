@@ -193,11 +193,7 @@ impl Inbox {
             if wish != Wish::Drop && !cursor.progress.live && post.create_at < cutoff {
                 too_old += 1;
             } else if wish != Wish::Drop {
-                let waiting = match wish {
-                    Wish::IfFollowed => Waiting::undecided(post, now),
-                    _ => Waiting::decided(post, now),
-                };
-                self.waiting.insert(key, waiting);
+                self.waiting.insert(key, Waiting::wished(post, now, wish));
                 continue;
             }
             cursor.handled(&key.1, key.0);

@@ -487,6 +487,15 @@ impl Client {
         parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
     }
 
+    /// `POST reactions`: adds one of the bot's to a post. Again: no second one.
+    pub fn react(&self, bot: &UserId, post: &PostId, emoji: &str) -> Result<(), ApiError> {
+        let body = serde_json::json!({ "user_id": bot, "post_id": post, "emoji_name": emoji });
+        let body = body.to_string();
+        let timeout = self.times.call;
+        let response = self.send("POST", "reactions", Some(body.as_bytes()), &[], timeout)?;
+        parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
+    }
+
     /// `POST posts/ids`: those of the posts that the bot may read, deleted ones among them. Servers
     /// before 6.0 do not have this call: 404.
     pub fn posts_by_ids(&self, ids: &[&PostId]) -> Result<Vec<Post>, ApiError> {

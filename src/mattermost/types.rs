@@ -185,7 +185,8 @@ pub struct PrxProps {
     pub part: u32,
     #[serde(default = "one")]
     pub of: u32,
-    /// Set on a message that says why there is no answer.
+    /// Set on a message that is no model's: it says why there is no answer, or what a command asked
+    /// for. It is never told to a model.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub apology: bool,
 }

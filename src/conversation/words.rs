@@ -1,0 +1,161 @@
+//! What the chat's commands leave of what was said before a question: neither they nor what stands
+//! before the newest `new` is told.
+
+use std::collections::BTreeSet;
+
+use super::place;
+use crate::mattermost::{Post, PostId, UserId};
+use crate::words::Word;
+
+/// Those of `posts` that may be told before `question`. `word`: the command that a post is, if it is
+/// one.
+pub fn without_words(
+    posts: Vec<Post>,
+    question: &Post,
+    bot: &UserId,
+    word: &dyn Fn(&Post) -> Option<Word>,
+) -> Vec<Post> {
+    let mut words: BTreeSet<PostId> = BTreeSet::new();
+    let mut cut = None;
+    for post in posts.iter().filter(|post| place(post) < place(question)) {
+        let Some(word) = word(post) else {
+            continue;
+        };
+        words.insert(post.id.clone());
+        if word == Word::New {
+            let at = (post.create_at, post.id.clone());
+            cut = cut.max(Some(at));
+        }
+    }
+    if words.is_empty() {
+        return posts;
+    }
+    let is_kept = |post: &Post| {
+        let is_later = cut.as_ref().is_none_or(|(at, id)| place(post) > (*at, id));
+        is_later && !words.contains(&post.id)
+    };
+    let kept: BTreeSet<PostId> = posts
+        .iter()
+        .filter(|post| is_kept(post))
+        .map(|post| post.id.clone())
+        .collect();
+    // An answer belongs to its question, also one that came after the `new`.
+    let is_told = |post: &Post| match &post.props.prx {
+        Some(prx) if post.user_id == *bot => {
+            let is_of_question = prx.in_reply_to == question.id;
+            let is_known = posts.iter().any(|other| other.id == prx.in_reply_to);
+            kept.contains(&prx.in_reply_to) || is_of_question || (cut.is_none() && !is_known)
+        }
+        _ => kept.contains(&post.id),
+    };
+    let told: BTreeSet<PostId> = posts
+        .iter()
+        .filter(|post| is_told(post))
+        .map(|post| post.id.clone())
+        .collect();
+    let mut posts = posts;
+    posts.retain(|post| told.contains(&post.id));
+    posts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mattermost::{PrxProps, ServerTime};
+
+    fn post(id: &str, text: &str) -> Post {
+        Post {
+            id: id.into(),
+            create_at: ServerTime(id.bytes().map(u64::from).sum()),
+            user_id: "ann".into(),
+            message: text.into(),
+            ..Post::default()
+        }
+    }
+
+    fn answer(id: &str, question: &str) -> Post {
+        let mut post = post(id, "an answer");
+        post.user_id = "bot".into();
+        post.props.prx = Some(PrxProps {
+            in_reply_to: question.into(),
+            part: 0,
+            of: 1,
+            apology: false,
+        });
+        post
+    }
+
+    #[test]
+    fn the_conversation_begins_after_the_newest_new() {
+        let word = |post: &Post| match post.message.as_str() {
+            "new" => Some(Word::New),
+            "help" => Some(Word::Help),
+            _ => None,
+        };
+        let told = |posts: Vec<Post>| {
+            let told = without_words(posts, &post("q", "and?"), &"bot".into(), &word);
+            told.iter().map(|post| post.id.as_str()).collect::<String>()
+        };
+        let cases = [
+            ("no word", vec![post("a", "hi"), answer("b", "a")], "ab"),
+            (
+                "another word",
+                vec![
+                    post("a", "hi"),
+                    post("b", "help"),
+                    answer("c", "b"),
+                    post("d", "so"),
+                ],
+                "ad",
+            ),
+            (
+                "new",
+                vec![
+                    post("a", "hi"),
+                    answer("b", "a"),
+                    post("c", "new"),
+                    post("d", "so"),
+                ],
+                "d",
+            ),
+            (
+                "two of them",
+                vec![
+                    post("a", "new"),
+                    post("b", "hi"),
+                    post("c", "new"),
+                    post("d", "so"),
+                ],
+                "d",
+            ),
+            (
+                "an answer that came after it",
+                vec![
+                    post("a", "hi"),
+                    post("b", "new"),
+                    answer("c", "a"),
+                    answer("d", "unknown"),
+                ],
+                "",
+            ),
+            (
+                "an answer to what was asked after it",
+                vec![post("b", "new"), post("c", "so"), answer("d", "c")],
+                "cd",
+            ),
+            (
+                "one after the question",
+                vec![post("a", "hi"), post("x", "new")],
+                "ax",
+            ),
+            (
+                "an answer to what is not there",
+                vec![post("b", "help"), answer("d", "z")],
+                "d",
+            ),
+        ];
+        for (name, posts, expected) in cases {
+            assert_eq!(told(posts), expected, "{name}");
+        }
+    }
+}
