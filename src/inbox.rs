@@ -120,6 +120,9 @@ pub struct Inbox {
     quiet: bool,
     behind: BTreeMap<ChannelId, Behind>,
     waiting: Queue,
+    /// By question, the post in which an answer to it was growing in a run that this state knows
+    /// nothing of.
+    growing: BTreeMap<PostId, PostId>,
 }
 
 impl Inbox {
@@ -133,6 +136,7 @@ impl Inbox {
             quiet: false,
             behind: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            growing: BTreeMap::new(),
             scope,
         }
     }
@@ -158,6 +162,11 @@ impl Inbox {
         self.waiting.insert(key, waiting);
     }
 
+    /// The post in which an answer to `question` was growing in a run that this state knows nothing of.
+    pub fn take_growing(&mut self, question: &PostId) -> Option<PostId> {
+        self.growing.remove(question)
+    }
+
     /// Notes that `post` needs nothing more.
     pub fn done(
         &mut self,
@@ -167,6 +176,7 @@ impl Inbox {
         created: ServerTime,
     ) {
         self.waiting.remove(&(created, post.clone()));
+        self.growing.remove(post);
         if let Some(cursor) = state.channels.get_mut(channel) {
             cursor.handled(post, created);
         }

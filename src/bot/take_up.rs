@@ -297,7 +297,7 @@ impl Bot {
             else {
                 return;
             };
-            let answer = Answer {
+            let mut answer = Answer {
                 channel: post.channel_id.clone(),
                 create_at: post.create_at,
                 live: Live {
@@ -309,6 +309,10 @@ impl Bot {
                 },
                 ..Answer::default()
             };
+            if let Some(shown) = self.inbox.take_growing(id) {
+                answer.shown = Some(shown);
+                (answer.live.opening, answer.live.growth) = self.outbox.found_growing();
+            }
             self.store.state.answers.insert(id.clone(), answer);
             self.changed(Unsaved::BeforeNext);
         }

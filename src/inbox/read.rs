@@ -173,6 +173,15 @@ impl Inbox {
             self.waiting
                 .retain(|(created, _), waiting| waiting.post.channel_id != *id || *created > entry);
         }
+        for post in posts.iter().filter(|post| post.user_id == self.scope.bot) {
+            if let Some(question) = &post.props.growing_for
+                && post.delete_at == ServerTime(0)
+                && !cursor.handled.contains_key(question)
+                && !state.answers.contains_key(question)
+            {
+                self.growing.insert(question.clone(), post.id.clone());
+            }
+        }
         let direct = cursor.watch.as_ref().is_some_and(|watch| watch.direct);
         posts.sort_by(|a, b| (a.create_at, &a.id).cmp(&(b.create_at, &b.id)));
         let (mut found, mut too_old) = (0, 0);

@@ -33,13 +33,14 @@ fn main() {
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let parts: [(&str, Part); 10] = [
+    let parts: [(&str, Part); 11] = [
         ("size", || vec![size()]),
         ("memory", memory),
         ("processor", processor),
         ("calls", system_calls),
         ("counts", counts),
         ("latency", latency),
+        ("workers", workers),
         ("backlog", backlog),
         ("growth", growth),
         ("soak", soak),
@@ -148,7 +149,7 @@ fn memory() -> Vec<Row> {
     };
     vec![
         after_answers("resident, TLS, after 1000 answers, 10 a minute", 2.0, 1),
-        after_answers("the same in 200 channels", 2.5, 200),
+        after_answers("the same in 200 channels", 2.3, 200),
         peak(),
     ]
 }
@@ -275,7 +276,7 @@ fn system_calls() -> Vec<Row> {
     let strace = Command::new("strace")
         .args(["-c", "-f", "-o"])
         .arg(&table)
-        .args(["-p", &process.0.id().to_string()])
+        .args(["-p", &process.id().to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
@@ -366,10 +367,123 @@ fn latency() -> Vec<Row> {
             .beside(format!("a bare socket's exchange takes {round_trip:.0?}")),
     );
     rows.push(
-        milliseconds("model's last byte to the post", 1.0, to_post)
+        milliseconds("model's last byte to the post", 2.0, to_post)
             .beside(format!("a bare socket's exchange takes {round_trip:.0?}")),
     );
     rows
+}
+
+/// How long the model takes where several ask at once.
+const MODEL_TAKES: Duration = Duration::from_secs(5);
+
+/// Several answers at once: how long the last person waits, and what a worker costs.
+fn workers() -> Vec<Row> {
+    vec![
+        last_of_eight("8 ask at once, 8 answered at once: last to one", 1.3, 8),
+        last_of_eight("8 ask at once, 4 answered at once: last to one", 2.2, 4),
+        worker_start(),
+        worker_memory(),
+        loop_peak(),
+    ]
+}
+
+fn last_of_eight(what: &'static str, goal: f64, at_once: usize) -> Row {
+    let rig = Rig::new(&Setup {
+        model: true,
+        at_once,
+        ..Setup::default()
+    });
+    *lock(&rig.model_takes) = MODEL_TAKES;
+    let _process = rig.spawn();
+    rig.settle();
+    let answered = |questions: &[String]| {
+        let begun = Instant::now();
+        for question in questions {
+            rig.stage.wait_for_answer(question);
+        }
+        begun.elapsed().as_secs_f64()
+    };
+    let one = answered(&[rig.ask(None)]);
+    let questions: Vec<String> = (0..8).map(|_| rig.ask(None)).collect();
+    Row::at_most(what, "", goal, answered(&questions) / one).beside(format!("one takes {one:.1} s"))
+}
+
+/// From the request that shows "typing", before which the conversation is known, to the model.
+fn worker_start() -> Row {
+    let rig = Rig::new(&Setup {
+        model: true,
+        poll: POLL / 2,
+        ..Setup::default()
+    });
+    let _process = rig.spawn();
+    rig.settle();
+    let times = (0..20).map(|_| {
+        rig.server.take();
+        rig.model.take();
+        let question = rig.ask(None);
+        rig.stage.wait_for_answer(&question);
+        let seen = rig.server.take();
+        let typing = seen
+            .iter()
+            .rfind(|seen| seen.is("POST", "/users/me/typing"));
+        let asked = rig.model.take();
+        let arrived = asked.first().expect("a question").arrived;
+        arrived.saturating_duration_since(typing.expect("typing is shown").answered)
+    });
+    milliseconds(
+        "typing to the worker's request at the model, http",
+        5.0,
+        times.collect(),
+    )
+}
+
+fn worker_memory() -> Row {
+    const WHAT: &str = "a worker at work, TLS: memory of its own";
+    let rig = Rig::new(&Setup {
+        tls: true,
+        model: true,
+        ..Setup::default()
+    });
+    *lock(&rig.model_takes) = MODEL_TAKES;
+    let process = rig.spawn();
+    rig.settle();
+    let question = rig.ask(None);
+    let end = Instant::now() + MODEL_TAKES;
+    while rig.model.is_silent() && Instant::now() < end {
+        std::thread::sleep(POLL / 10);
+    }
+    let private = process
+        .children()
+        .first()
+        .and_then(support::footprint::Process::private);
+    rig.stage.wait_for_answer(&question);
+    let kb = private.map(|bytes| bytes / 1000.0);
+    Row {
+        measured: kb.ok_or_else(|| "/proc does not tell".into()),
+        ..Row::at_most(WHAT, "kB", 700.0, 0.0)
+    }
+}
+
+fn loop_peak() -> Row {
+    let rig = Rig::new(&Setup {
+        tls: true,
+        model: true,
+        answer_chars: 100_000,
+        at_once: 8,
+        ..Setup::default()
+    });
+    let process = rig.spawn();
+    rig.settle();
+    let questions: Vec<String> = (0..8).map(|_| rig.ask(None)).collect();
+    for question in &questions {
+        rig.stage.wait_for_answer(question);
+    }
+    rig.wait_polls(20);
+    megabytes(
+        "peak, 8 answers of 100,000 characters at once",
+        5.0,
+        process.peak(),
+    )
 }
 
 fn first_request(what: &'static str, tls: bool) -> Row {
@@ -738,8 +852,7 @@ fn second_instance() -> Vec<Row> {
     rig.settle();
     let times = (0..21).map(|_| {
         let started = Instant::now();
-        let status = rig.spawn().0.wait();
-        assert!(status.is_ok_and(|status| status.success()));
+        assert!(rig.spawn().succeeds());
         started.elapsed()
     });
     let times = times.collect();

@@ -514,6 +514,8 @@ struct Play<'a> {
     copies: Vec<(Vec<u8>, u64)>,
     kills: u64,
     restless: bool,
+    /// A state was lost: what it knew of growing posts is not known.
+    forgot: bool,
     /// When each round began.
     rounds: Vec<u64>,
 }
@@ -673,6 +675,7 @@ impl Play<'_> {
             copies: Vec::new(),
             kills: 0,
             restless,
+            forgot: false,
             rounds: Vec::new(),
         }
     }
@@ -930,6 +933,7 @@ impl Play<'_> {
         };
         self.start_at = world.now() + down_ms.max(settle_ms);
         self.thread_replies = thread_replies;
+        self.forgot |= kept == Kept::Nothing;
         if let Some(scope) = scope
             && scope != truth.scope
         {
@@ -1184,7 +1188,9 @@ impl Play<'_> {
         let of_posts: usize = of_posts.sum();
         let own = truth.places.iter().filter(|place| !place.id.is_empty());
         let own = own.flat_map(|place| world.posts_in(&place.id));
+        let forgot = self.forgot;
         let own = own
+            .filter(|post| !(forgot && post.props["prx"]["growing_for"].is_string()))
             .filter(|post| post.user_id == truth.bot && post.kind.is_empty() && post.delete_at == 0)
             .count();
         if own > of_posts {
