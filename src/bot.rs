@@ -48,6 +48,8 @@ pub struct Bot {
     /// The longest post, in characters.
     post_limit: usize,
     poll_due: Duration,
+    /// When the log last said that another than the first provider answers.
+    fallback_told: Option<Duration>,
     /// No growing answer is edited before this.
     edit_due: Duration,
     /// After a failure: no request before this.
@@ -116,6 +118,7 @@ impl Bot {
                 false => Unsaved::BeforeNext,
             },
             poll_due: now,
+            fallback_told: None,
             edit_due: Duration::ZERO,
             held_until: Duration::ZERO,
             name_checked: now,

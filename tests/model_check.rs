@@ -32,7 +32,7 @@ fn whatever_happens_each_post_is_answered_once_or_rightly_not_at_all() {
                 Ok(played) => score += played,
                 Err(why) => {
                     next.store(u64::MAX / 2, Ordering::SeqCst);
-                    return Err((seed, knobs, events, why));
+                    return Err(Box::new((seed, knobs, events, why)));
                 }
             }
         }
@@ -45,7 +45,8 @@ fn whatever_happens_each_post_is_answered_once_or_rightly_not_at_all() {
     for result in results {
         match result {
             Ok(played) => score += played,
-            Err((seed, knobs, events, why)) => {
+            Err(failed) => {
+                let (seed, knobs, events, why) = *failed;
                 let (events, shrunk) = shrink(&knobs, events);
                 let shrunk = shrunk.unwrap_or_else(|| "nothing when played again".into());
                 let events: Vec<String> = events

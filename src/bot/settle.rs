@@ -1,5 +1,7 @@
 //! Settling: what workers report becomes a draft, an apology, or another try.
 
+use std::time::Duration;
+
 use log::warn;
 
 use super::{Bot, Unsaved};
@@ -8,6 +10,11 @@ use crate::desk::{News, WorkerId};
 use crate::mattermost::PostId;
 use crate::provider::{Answer, Class};
 use crate::reply;
+
+/// For a person whose picture the model was not shown.
+const UNSEEN: &str = "The model does not take pictures, so it has not seen yours.";
+/// Between two lines of the log about a provider that is out.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl Bot {
     /// Takes in all that workers have reported. No request is made here.
@@ -61,6 +68,29 @@ impl Bot {
         }
     }
 
+    /// Says in the log, once a minute, that another than the first provider answers.
+    fn tell_fallback(&mut self, id: &PostId, by: &str) {
+        let now = self.now();
+        let Some(answer) = self.store.state.answers.get(id) else {
+            return;
+        };
+        let provider = &self.config.provider;
+        let model = self
+            .config
+            .mattermost
+            .channel(&answer.channel)
+            .model
+            .as_ref();
+        let first = provider.described_with(model.unwrap_or(&provider.model));
+        let quiet = self
+            .fallback_told
+            .is_some_and(|told| now < told + TOLD_EVERY);
+        if by != first && !quiet {
+            warn!("{first} is out; {by} answers in its place");
+            self.fallback_told = Some(now);
+        }
+    }
+
     fn answered(&mut self, id: &PostId, answer: Answer) {
         if reply::is_blank(&answer.text) {
             warn!(
@@ -70,7 +100,11 @@ impl Bot {
             self.apologize(id, Class::Empty.for_person());
             return;
         }
+        self.tell_fallback(id, &answer.by);
         let mut text = answer.text;
+        if answer.unseen_images {
+            text.push_str(&reply::remark(&text, UNSEEN));
+        }
         if answer.cut || answer.broke_off {
             let mark = match answer.cut {
                 true => reply::cut_mark(&text),

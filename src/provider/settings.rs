@@ -97,7 +97,8 @@ impl ProviderSettings {
         self.described_with(&self.model)
     }
 
-    pub(super) fn described_with(&self, model: &str) -> String {
+    /// The same, with another model.
+    pub fn described_with(&self, model: &str) -> String {
         match &self.kind {
             ProviderKind::None => "no language model".into(),
             ProviderKind::Echo => "echo".into(),

@@ -134,7 +134,7 @@ fn open_span(text: &str) -> usize {
 
 /// What to append to an answer that stopped at the model's length limit.
 pub fn cut_mark(answer: &str) -> String {
-    mark(
+    remark(
         answer,
         "The answer was cut off at the model's length limit.",
     )
@@ -142,16 +142,16 @@ pub fn cut_mark(answer: &str) -> String {
 
 /// What to append to an answer whose connection broke in every try.
 pub fn broken_mark(answer: &str) -> String {
-    mark(answer, "The connection to the model broke off here.")
+    remark(answer, "The connection to the model broke off here.")
 }
 
 /// What to append to an answer that was stopped.
 pub fn stopped_mark(answer: &str) -> String {
-    mark(answer, "Stopped.")
+    remark(answer, "Stopped.")
 }
 
 /// A remark under `answer`, whose fence it closes.
-fn mark(answer: &str, remark: &str) -> String {
+pub fn remark(answer: &str, remark: &str) -> String {
     let mut mark = String::new();
     if let Some(fence) = open_fence(answer) {
         mark.push('\n');

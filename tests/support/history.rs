@@ -549,6 +549,11 @@ fn workers(seed: u64) -> impl FnMut(&Job) -> Option<Script> + Send + 'static {
     }
 }
 
+fn is_growing(post: &super::mattermost::Post) -> bool {
+    let prx = post.props.get("prx");
+    prx.is_some_and(|prx| prx["growing_for"].is_string())
+}
+
 /// Whether all of an answer was written by one worker.
 fn is_of_one_generation<'a>(mut answers: impl Iterator<Item = &'a str>) -> bool {
     let mut words = answers.by_ref().flat_map(str::split_whitespace);
@@ -1190,7 +1195,7 @@ impl Play<'_> {
         let own = own.flat_map(|place| world.posts_in(&place.id));
         let forgot = self.forgot;
         let own = own
-            .filter(|post| !(forgot && post.props["prx"]["growing_for"].is_string()))
+            .filter(|post| !(forgot && is_growing(post)))
             .filter(|post| post.user_id == truth.bot && post.kind.is_empty() && post.delete_at == 0)
             .count();
         if own > of_posts {
