@@ -1,4 +1,4 @@
-//! Bytes as they arrive → server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html),
+//! Bytes as they arrive → server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>),
 //! and what servers send in their place: events parted by one newline, doubled field names, bare JSON,
 //! line ends inside strings. It knows neither the network nor any model.
 
