@@ -1,0 +1,141 @@
+//! The layers of `src`: a file uses only what lies below it. `cargo test --test layers -- --nocapture`
+//! prints them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the top. A name is a file or a folder of `src`, or both; within a folder its files may use
+/// each other.
+const LAYERS: &[&[&str]] = &[
+    &["cli"],
+    &["commands"],
+    &["bot"],
+    &["outage"],
+    &["outbox"],
+    &["inbox"],
+    &["state", "worker"],
+    &["answers", "filetext"],
+    &["conversation"],
+    &["filter", "reload"],
+    // What is on disk of a channel is a value of its own.
+    &[
+        "choices",
+        "config",
+        "desk",
+        "inbox/cursor",
+        "inbox/watch",
+        "reply",
+        "words",
+    ],
+    &["mattermost", "provider"],
+    &["http", "secret", "url"],
+    &[
+        "exit", "growing", "json", "nearest", "pipes", "text", "times",
+    ],
+];
+
+/// What uses what, and in which file.
+type Uses = BTreeMap<String, BTreeMap<String, PathBuf>>;
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The Rust files of a folder and those below it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    let inner = paths.iter().filter(|path| path.is_dir());
+    let inner: Vec<_> = inner.flat_map(|folder| files(folder)).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    paths.extend(inner);
+    paths
+}
+
+/// The longest name in `LAYERS` that `path`, as in `inbox/cursor`, is or lies below; else its first
+/// name.
+fn unit(path: &str) -> &str {
+    let is_within = |name: &&&str| {
+        let rest = path.strip_prefix(**name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let names = LAYERS.iter().copied().flatten();
+    let longest = names.filter(is_within).max_by_key(|name| name.len());
+    longest.unwrap_or(&path.split('/').next().unwrap_or_default())
+}
+
+/// The paths behind each `crate::` in a file, without its tests.
+fn used(text: &str) -> Vec<String> {
+    let code = text.split("\n#[cfg(test)]\nmod tests {").next();
+    let lines = code.unwrap_or_default().lines();
+    let code = lines.filter(|line| !line.trim_start().starts_with("//"));
+    let mut used = Vec::new();
+    for line in code {
+        for path in line.split("crate::").skip(1) {
+            assert!(!path.starts_with('{'), "one path in each `use`: {line}");
+            let is_name = |c: char| c.is_ascii_lowercase() || c == '_' || c == ':';
+            let end = path.find(|c| !is_name(c)).unwrap_or(path.len());
+            used.push(path[..end].trim_end_matches(':').replace("::", "/"));
+        }
+    }
+    used
+}
+
+fn uses() -> Uses {
+    let (root, mut uses) = (sources(), Uses::new());
+    for file in files(&root) {
+        let path = file.strip_prefix(&root).expect("a path below");
+        let name = path.with_extension("").display().to_string();
+        if ["lib", "main", "build"].contains(&&name[..]) || name.ends_with("tests") {
+            continue;
+        }
+        let from = unit(&name);
+        let text = fs::read_to_string(&file).expect("a text");
+        let below = uses.entry(from.to_owned()).or_default();
+        for to in used(&text) {
+            let to = unit(&to);
+            if to != from {
+                below
+                    .entry(to.to_owned())
+                    .or_insert_with(|| path.to_owned());
+            }
+        }
+    }
+    uses
+}
+
+#[test]
+fn a_file_uses_only_what_lies_below_it() {
+    for (number, names) in LAYERS.iter().enumerate() {
+        println!("{:>2}  {}", LAYERS.len() - number, names.join("  "));
+    }
+    let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    let mut wrong = Vec::new();
+    for (from, below) in uses() {
+        for (to, file) in below {
+            // Where each arrow points downward there is no circle.
+            if layer(&to).is_some_and(|to| layer(&from) >= Some(to)) {
+                wrong.push(format!(
+                    "src/{} uses {to}, which is not below {from}",
+                    file.display()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_file_has_its_layer() {
+    let uses = uses();
+    let listed: BTreeSet<&str> = LAYERS.iter().copied().flatten().copied().collect();
+    let there: BTreeSet<&str> = uses.keys().map(String::as_str).collect();
+    let without: Vec<_> = there.difference(&listed).collect();
+    assert!(without.is_empty(), "in which layer are {without:?}?");
+    let gone: Vec<_> = listed.difference(&there).collect();
+    assert!(gone.is_empty(), "there is no {gone:?}");
+}
