@@ -139,3 +139,17 @@ fn each_file_has_its_layer() {
     let gone: Vec<_> = listed.difference(&there).collect();
     assert!(gone.is_empty(), "there is no {gone:?}");
 }
+
+/// Links to modules are rustdoc's to check.
+#[test]
+fn the_files_that_the_librarys_page_names_are_there() {
+    let page = fs::read_to_string(sources().join("lib.rs")).expect("a text");
+    let spans = page.split('`').skip(1).step_by(2);
+    let is_path = |span: &&str| span.contains('/') && !span.contains('\n');
+    let paths: Vec<&str> = spans.filter(is_path).collect();
+    assert!(paths.len() >= 20, "{paths:?}");
+    for path in paths {
+        let found = [sources(), sources().join("..")].map(|folder| folder.join(path).exists());
+        assert!(found.contains(&true), "{path}");
+    }
+}
