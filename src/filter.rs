@@ -9,24 +9,30 @@ use crate::words::{self, Word};
 /// What is to happen with a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// It is for the bot.
     Answer,
     /// Answer if the bot already wrote in the post's thread (`follow_threads`).
     IfFollowed,
     /// It is a command (`chat_commands`), not a question.
     Word(Word),
+    /// It gets no answer.
     Ignore(Reason),
 }
 
 /// Why a post gets no answer, in the order in which the reasons are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// It was deleted.
     Deleted,
+    /// The bot wrote it.
     Own,
     /// Its `type` says that no person wrote it.
     NotAMessage,
     /// The property that says which program wrote it.
     Automated(&'static str),
+    /// Its author is not in `allowed_users`.
     NotAllowed,
+    /// It does not mention the bot, and had to.
     NotAddressed,
 }
 

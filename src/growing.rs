@@ -16,6 +16,7 @@ pub struct Growth {
     pub began: Option<Duration>,
     /// What the post shows, as it was last sent and taken.
     pub text: String,
+    /// How often the post was made or edited.
     pub edits: u32,
     /// No edit before this.
     pub due: Duration,

@@ -28,6 +28,7 @@ pub struct Outage {
 }
 
 impl Outage {
+    /// No failure so far.
     pub fn new(times: Times) -> Outage {
         let pause = times.poll.min(times.backoff_max);
         Outage {

@@ -37,6 +37,7 @@ pub struct Reload {
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 impl Reload {
+    /// Takes note of the files as they are.
     pub fn new(config: &Config, clock: Rc<dyn Clock>) -> Reload {
         let program = std::env::current_exe().ok();
         let folder = config

@@ -23,9 +23,13 @@ pub trait Sleep: Clock {
 /// A moment at which a crash leaves something behind for the next run to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// A request is about to be sent.
     BeforeRequest,
+    /// Its response was read.
     AfterResponse,
+    /// The new state file is written and not in its place.
     BeforeRename,
+    /// It is in its place.
     AfterRename,
 }
 
@@ -87,6 +91,7 @@ pub fn timestamp(time: SystemTime) -> String {
 /// The durations. `Default` is what the program runs with; the configuration sets only `poll`.
 #[derive(Clone)]
 pub struct Times {
+    /// What tells the time.
     pub clock: Rc<dyn Clock>,
     /// Between two polls.
     pub poll: Duration,

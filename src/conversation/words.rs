@@ -9,7 +9,7 @@ use crate::words::Word;
 
 /// Those of `posts` that may be told before `question`. `word`: the command that a post is, if it is
 /// one.
-pub fn without_words(
+pub(super) fn without_words(
     posts: Vec<Post>,
     question: &Post,
     bot: &UserId,

@@ -14,17 +14,23 @@ use crate::provider::{Fact, Image, Message, ProviderSettings};
 /// The line of JSON. It holds the keys of the providers that may be asked, and no Mattermost token.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Input {
+    /// Its id, for its reports.
     pub worker: u64,
     /// The process that listens. A worker with another parent has lost it.
     pub parent: u32,
     /// Of the lines that are reported for the log.
     pub level: String,
+    /// Who is asked, and the keys.
     pub provider: ProviderSettings,
     /// What earlier workers learned.
     pub facts: Vec<Fact>,
+    /// Overrides the model of `provider`.
     pub model: Option<String>,
+    /// As in `Job`.
     pub conversation: Vec<Message>,
+    /// The bot's username.
     pub bot_name: String,
+    /// Names stand before what people say.
     pub several_speakers: bool,
     /// From the worker's start on.
     pub time_left: Duration,
@@ -96,6 +102,7 @@ pub fn put(conversation: &mut [Message], index: usize, text: &str) {
 /// What was given beside the messages, by the index with which they name it.
 #[derive(Debug, Default)]
 pub struct Enclosed<'a> {
+    /// The pictures, in the order in which messages number them.
     pub images: Vec<Image<'a>>,
     /// What is to be made text of, with its bytes.
     pub files: Vec<(usize, FileReader, Vec<u8>)>,
@@ -131,7 +138,10 @@ pub enum Piece<'a> {
     /// Its next bytes.
     Bytes(&'a [u8]),
     /// That was all of it.
-    Whole { media_type: &'a str },
+    Whole {
+        /// `image/png` and its kin.
+        media_type: &'a str,
+    },
     /// That was all of a file, of which a program is to make text.
     Read(&'a FileReader),
     /// It is not to be had; the model is told this instead.

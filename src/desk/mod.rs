@@ -29,11 +29,13 @@ use crate::times::Clock;
 pub struct Job {
     /// The question, as the log names it.
     pub post: PostId,
+    /// Who is asked, and the keys.
     pub provider: ProviderSettings,
     /// Overrides the model of `provider`.
     pub model: Option<String>,
     /// At most one system message, first; the last is the user's. Pictures that they name are fed.
     pub conversation: Vec<Message>,
+    /// The bot's username.
     pub bot_name: String,
     /// Names stand before what people say.
     pub several_speakers: bool,
@@ -51,8 +53,11 @@ pub type WorkerId = u64;
 pub enum News {
     /// There is more text, or other text.
     Grew,
+    /// It made the answer.
     Done(Answer),
+    /// There is no answer.
     Failed {
+        /// What kind of failure it is.
         class: Class,
         /// The sentence that takes the answer's place in the channel.
         person: String,

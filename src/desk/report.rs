@@ -29,7 +29,9 @@ pub enum Report<'a> {
     Learned(Fact),
     /// A line for the log. What does not fit is cut off.
     Line(Level, &'a str),
+    /// The answer is complete.
     Done(Done),
+    /// There is no answer.
     Failed(Failure),
 }
 
@@ -45,6 +47,7 @@ pub struct Done {
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
+    /// What kind of failure it is.
     pub class: Class,
     /// The sentence that takes the answer's place in the channel.
     pub person: String,
@@ -105,6 +108,7 @@ pub fn decode(datagram: &[u8]) -> Option<(u64, u32, Report<'_>)> {
 pub enum End {
     /// With its text.
     Answered(Answer),
+    /// There is no answer.
     Failed(Failure),
     /// The reports do not add up: a part of the text is missing, or was never sent by this program.
     Torn,

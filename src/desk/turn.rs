@@ -12,6 +12,7 @@ const SUSPECT: u32 = 2;
 /// What is answered one post at a time, so that each answer knows the one before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Conversation {
+    /// A direct channel, or the root of one without threads.
     Channel(ChannelId),
     /// By its root.
     Thread(PostId),
@@ -35,10 +36,13 @@ impl Conversation {
 /// A post that waits for its answer, or whose answer was begun and is not at work.
 #[derive(Clone, Debug)]
 pub struct Candidate<'a> {
+    /// Where it is asked.
     pub conversation: Conversation,
     /// Who asks.
     pub person: &'a UserId,
+    /// The question.
     pub post: &'a PostId,
+    /// When it was written.
     pub created: ServerTime,
     /// Begun in an earlier run.
     pub begun: bool,
@@ -49,8 +53,11 @@ pub struct Candidate<'a> {
 /// An answer that a worker is making.
 #[derive(Clone, Debug)]
 pub struct AtWork<'a> {
+    /// Where it is asked.
     pub conversation: Conversation,
+    /// Who asks.
     pub person: &'a UserId,
+    /// How many attempts ended with a death.
     pub attempts: u32,
 }
 

@@ -67,9 +67,11 @@ pub fn beat() {
 pub struct Call<'a> {
     /// `GET`, `POST`, `PUT` or `DELETE`.
     pub method: &'static str,
+    /// Absolute.
     pub url: &'a str,
     /// `("Range", "bytes=0-1023")` among them asks for a part: 206, or 200 with all of it.
     pub headers: &'a [(&'a str, &'a str)],
+    /// What is sent.
     pub body: Body<'a>,
     /// Bounds the whole call, the reading of the body included; connecting is bounded by 10 s too.
     pub timeout: Duration,
@@ -143,6 +145,7 @@ pub enum Cause {
 
 /// A status, headers, and a body still to be read.
 pub struct Response {
+    /// The HTTP status.
     pub status: u16,
     headers: HeaderMap,
     body: ureq::Body,

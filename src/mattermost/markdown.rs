@@ -21,7 +21,7 @@ const NAMED: [(&str, char); 5] = [
 ];
 
 /// A character of the text.
-pub struct Letter {
+pub(crate) struct Letter {
     pub char: char,
     /// Where the message has it, in bytes: more than the character if it is escaped or a reference.
     pub source: Range<usize>,
@@ -33,25 +33,25 @@ pub struct Letter {
 
 /// The text of `message`. Where the server sees something else than text (a block's or a link's end,
 /// a line break, code, an emoji) stands a line feed.
-pub fn text(message: &str) -> Vec<Letter> {
+pub(crate) fn text(message: &str) -> Vec<Letter> {
     read(message).0
 }
 
 /// What the server takes for code in `message`: spans, and the lines of blocks, fences included. In
 /// bytes and in order.
-pub fn code(message: &str) -> Vec<Range<usize>> {
+pub(crate) fn code(message: &str) -> Vec<Range<usize>> {
     let mut code = read(message).1;
     code.sort_by_key(|range| range.start);
     code
 }
 
 /// The fenced code blocks of `message`, in order.
-pub fn fences(message: &str) -> Vec<Fence> {
+pub(crate) fn fences(message: &str) -> Vec<Fence> {
     Document::read(message).fences
 }
 
 /// A fenced code block.
-pub struct Fence {
+pub(crate) struct Fence {
     /// Its first line, from the beginning of that to the next, in bytes.
     pub opening: Range<usize>,
     /// Where the line after its last begins.
@@ -916,7 +916,7 @@ fn folded(label: &str) -> impl Iterator<Item = char> {
 }
 
 /// The lower case of `c` as one character.
-pub fn lower(c: char) -> char {
+pub(crate) fn lower(c: char) -> char {
     c.to_lowercase().next().unwrap_or(c)
 }
 

@@ -8,7 +8,7 @@ const BEFORE: &str = "(The conversation goes on.)";
 /// The system message, if any, and turns that alternate, begin and end with the user's, and are
 /// never blank: templates of Gemma and Mistral refuse anything else, Anthropic blank text and a last
 /// turn of the assistant's.
-pub fn turns(conversation: &[Message]) -> (Option<String>, Vec<Message>) {
+pub(super) fn turns(conversation: &[Message]) -> (Option<String>, Vec<Message>) {
     let mut system = None;
     let mut turns: Vec<Message> = Vec::new();
     for message in conversation

@@ -193,7 +193,7 @@ const DAILY: &[&str] = &["perday", "per day", "per-day", "daily limit", "daily q
 
 /// What a log line must know of the server, and what it must not show.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub(super) struct Asked<'a> {
     /// As configured.
     pub name: &'a str,
     pub key: &'a str,
@@ -209,7 +209,12 @@ pub struct Asked<'a> {
 
 impl Asked<'_> {
     /// The error for a response with `status` and `body`; status 200 is an error inside an answer.
-    pub fn refused(&self, status: u16, body: &str, after: Option<Duration>) -> ProviderError {
+    pub(super) fn refused(
+        &self,
+        status: u16,
+        body: &str,
+        after: Option<Duration>,
+    ) -> ProviderError {
         let json = json::parse_slice::<Value>(body.as_bytes()).ok();
         // Written anew: escapes would hide both signs and quotations.
         let body = json.as_ref().map_or(body.to_owned(), Value::to_string);
@@ -329,7 +334,7 @@ impl Asked<'_> {
     }
 
     /// One line of at most `LINE` characters: the provider, what happened, what it said about it.
-    pub fn line(&self, what: &str, said: &str) -> String {
+    pub(super) fn line(&self, what: &str, said: &str) -> String {
         let said = self.harmless(said);
         let name = shown(self.name);
         let line = match said.as_str() {
@@ -340,7 +345,7 @@ impl Asked<'_> {
     }
 
     /// What a server said, without keys, and without what it quotes of the conversation.
-    pub fn harmless(&self, said: &str) -> String {
+    pub(super) fn harmless(&self, said: &str) -> String {
         // Looked for in more than is shown, so that cutting hides nothing from the search.
         let mut said = one_line(said, 2 * SAID);
         // Twice: escapes may hide a quotation, and what is within them may be escaped once more.
@@ -397,7 +402,7 @@ impl Asked<'_> {
 }
 
 /// A name without what a URL may carry of secrets: user, password and query.
-pub fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     let name = name.split(['?', '#']).next().unwrap_or_default();
     match name.split_once("://") {
         Some((scheme, rest)) => {
@@ -454,7 +459,7 @@ fn status_within(json: &Value) -> u16 {
 }
 
 /// Whether an answer's JSON is an error instead.
-pub fn is_error(json: &Value) -> bool {
+pub(super) fn is_error(json: &Value) -> bool {
     let first = json.get(0).unwrap_or(json);
     let is_something = |value: &Value| match value {
         Value::Null | Value::Bool(false) => false,
@@ -526,7 +531,7 @@ fn looks_like_key(word: &str, key: &str) -> bool {
 }
 
 /// Whether an error is about this parameter: its name as a word of its own.
-pub fn names_word(said: &str, parameter: &str) -> bool {
+pub(super) fn names_word(said: &str, parameter: &str) -> bool {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     said.match_indices(parameter).any(|(at, _)| {
         !said[..at].ends_with(part_of_word)
@@ -535,7 +540,7 @@ pub fn names_word(said: &str, parameter: &str) -> bool {
 }
 
 /// The whole numbers in `text`, thousands parted or not.
-pub fn numbers(text: &str) -> Vec<u64> {
+pub(super) fn numbers(text: &str) -> Vec<u64> {
     let is_part = |c: char| c.is_ascii_digit() || c == ',' || c == '_';
     let words = text
         .split(|c: char| !is_part(c))
@@ -604,7 +609,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// White space and control characters become single spaces; cut to `limit` characters.
-pub fn one_line(text: &str, limit: usize) -> String {
+pub(super) fn one_line(text: &str, limit: usize) -> String {
     let words = text
         .split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty());

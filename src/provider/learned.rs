@@ -11,6 +11,7 @@ pub struct Fact {
     pub base: String,
     /// Empty: it holds for all models of the server.
     pub model: String,
+    /// What it does not take.
     pub kind: FactKind,
 }
 

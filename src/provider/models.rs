@@ -23,6 +23,7 @@ const LIST: u64 = 8 << 20;
 pub enum NoModels {
     /// The settings cannot be used.
     Settings(Problem),
+    /// It cannot be reached.
     Unreachable(Obstacle),
     /// The key may not list models, which says nothing about answers.
     Restricted,
@@ -30,6 +31,7 @@ pub enum NoModels {
     NoList,
     /// It wants a key and was given none.
     WantsKey(ProviderError),
+    /// It answered, and with an error.
     Refused(ProviderError),
 }
 

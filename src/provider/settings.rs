@@ -76,8 +76,11 @@ pub enum ProviderKind {
     /// A server. `name` is one of `KNOWN`, `custom` or `anthropic-custom`; `base` has no trailing
     /// slash and nothing of what the API appends to it.
     Server {
+        /// The shape of its requests.
         api: Api,
+        /// As the configuration has it.
         name: String,
+        /// What its addresses begin with.
         base: String,
     },
 }
@@ -276,8 +279,11 @@ fn unknown_provider(name: &str) -> Problem {
 /// A provider that needs no URL in the configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Known {
+    /// As the configuration has it.
     pub name: &'static str,
+    /// Other names for it.
     pub aliases: &'static [&'static str],
+    /// The shape of its requests.
     pub api: Api,
     /// Without a trailing slash.
     pub base: &'static str,
