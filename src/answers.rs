@@ -26,6 +26,9 @@ pub struct Answer {
     /// The post in which it grows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<PostId>,
+    /// It is counted for the daily limits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
     /// What is to be posted, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<Draft>,

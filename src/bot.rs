@@ -3,6 +3,7 @@
 
 mod deliver;
 mod grow;
+mod limits;
 mod settle;
 mod start;
 mod take_up;

@@ -84,6 +84,7 @@
 //! |---|---|
 //! | which posts are answered | [`filter`] |
 //! | the words that are commands in the chat | [`words`]; what they do: `bot/words.rs`, [`choices`] |
+//! | how many answers a person gets in a day | [`limits`], `bot/limits.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
 //! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in `cursor` |
 //! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs` |
@@ -125,6 +126,7 @@ pub mod growing;
 pub mod http;
 pub mod inbox;
 pub mod json;
+pub mod limits;
 pub mod mattermost;
 pub(crate) mod nearest;
 pub mod outage;

@@ -19,6 +19,7 @@ use crate::answers::{Answer, Draft};
 use crate::choices::Choices;
 use crate::inbox::cursor::Cursor;
 use crate::json;
+use crate::limits::Days;
 use crate::mattermost::{ChannelId, PostId, ServerTime, UserId};
 use crate::times::{Clock, Step};
 
@@ -49,6 +50,9 @@ pub struct State {
     /// The models that people chose in the chat.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub models: Choices,
+    /// How many answers people got, for the daily limits.
+    #[serde(default, skip_serializing_if = "Days::is_empty")]
+    pub days: Days,
     /// The last run ended on purpose: what it had begun counts as no death.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub orderly: bool,

@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
         "desk",
         "inbox/cursor",
         "inbox/watch",
+        "limits",
         "reply",
         "words",
     ],

@@ -157,6 +157,7 @@ impl Bot {
 
     /// Has a person told, in one short message, why there is no answer.
     pub(super) fn apologize(&mut self, id: &PostId, text: &str) {
+        self.give_back(id);
         self.draft(id, text, true);
     }
 

@@ -322,6 +322,7 @@ impl Bot {
                 self.starts.begin(&question.user_id);
             }
         }
+        self.count(id);
     }
 
     /// Looks at a question that waited, and shows "typing" for it: the gathering can begin.
@@ -411,6 +412,7 @@ impl Bot {
             // It does not mention the bot any more, and whether its thread is followed is open.
             Verdict::IfFollowed if self.was_addressed(id) => {
                 let since = now;
+                self.give_back(id);
                 self.store.state.answers.remove(id);
                 self.inbox.put_back(Waiting::undecided(fresh, since));
             }
@@ -468,6 +470,7 @@ impl Bot {
 
     /// The channel is closed to the bot: the post waits until it is open again.
     fn wait_again(&mut self, id: &PostId, why: &str) {
+        self.give_back(id);
         if let Some(answer) = self.store.state.answers.get_mut(id) {
             let channel = answer.channel.clone();
             if answer.attempts > 0 {
