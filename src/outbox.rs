@@ -297,6 +297,7 @@ impl Outbox {
             pending_post_id: &format!("{}:{part}", draft.nonce),
             props: NewProps {
                 prx: Some(Mark::Answer(&prx)),
+                ai_generated_by: (!prx.apology).then_some(&self.bot),
                 ..self.props()
             },
         });
@@ -377,10 +378,11 @@ impl Outbox {
         }
     }
 
-    /// The properties of every post of the bot's.
-    pub fn props(&self) -> NewProps<'static> {
+    /// The properties of every post of the bot's that a model writes.
+    pub fn props(&self) -> NewProps<'_> {
         NewProps {
             prx: None,
+            ai_generated_by: Some(&self.bot),
             unsafe_links: (!self.allow_unsafe_links).then_some("true"),
         }
     }
@@ -409,6 +411,7 @@ impl Outbox {
             props: PatchProps {
                 new: NewProps {
                     prx: Some(Mark::Answer(&prx)),
+                    ai_generated_by: (!prx.apology).then_some(&self.bot),
                     ..self.props()
                 },
                 from_bot: "true",

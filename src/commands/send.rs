@@ -221,6 +221,7 @@ impl Sender<'_> {
                 pending_post_id: &pending,
                 props: NewProps {
                     prx: Some(Mark::Answer(&prx)),
+                    ai_generated_by: None,
                     unsafe_links: self.links,
                 },
             });

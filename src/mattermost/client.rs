@@ -177,6 +177,9 @@ pub struct NewProps<'a> {
     /// `"true"`: the server fetches no preview and clients show links as plain text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsafe_links: Option<&'static str>,
+    /// Whose model wrote it: clients show that. The server takes no person's id but the poster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ai_generated_by: Option<&'a UserId>,
 }
 
 /// What this program puts on its own posts, as `props.prx`.
