@@ -2,6 +2,7 @@
 //! for longer than a request to Mattermost.
 
 mod deliver;
+mod footer;
 mod grow;
 mod limits;
 mod settle;

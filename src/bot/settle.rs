@@ -101,6 +101,7 @@ impl Bot {
             return;
         }
         self.tell_fallback(id, &answer.by);
+        let facts = self.footer_facts(id, &answer.by, answer.tokens);
         let mut text = answer.text;
         if answer.unseen_images {
             text.push_str(&reply::remark(&text, UNSEEN));
@@ -113,5 +114,6 @@ impl Bot {
             text.push_str(&mark);
         }
         self.draft(id, &text, false);
+        self.add_footer(id, &facts);
     }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use crate::mattermost::{FileInfo, Post, PostId, ServerTime, UserId};
 use crate::provider::{Message, Role};
-use crate::reply::is_blank;
+use crate::reply::{is_blank, without_footer};
 use files::Shown;
 use quote::Author;
 
@@ -376,7 +376,7 @@ fn bot_text(post: &Post, posts: &[&Post]) -> String {
     parts.sort_by_key(|(part, _)| *part);
     parts.dedup_by_key(|(part, _)| *part);
     let texts: Vec<&str> = parts.iter().map(|(_, part)| part.message.trim()).collect();
-    texts.join("\n\n")
+    without_footer(&texts.join("\n\n")).to_owned()
 }
 
 /// Trimmed, and blank only if there is neither text nor file.

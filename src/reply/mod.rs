@@ -2,10 +2,13 @@
 //! harmless. Posting them is the outbox's business.
 
 mod fence;
+mod footer;
 mod formula;
 mod harmless;
 #[cfg(test)]
 mod tests;
+
+pub use footer::{footer, without_footer};
 
 use fence::{Fences, fence_run, open_fence, split_quote};
 use harmless::harmless;

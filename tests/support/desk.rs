@@ -22,6 +22,8 @@ pub enum Play {
     Text(String),
     /// It is done, with all that it wrote.
     Done,
+    /// It is done, with all of this but the text, which it wrote.
+    DoneAs(Answer),
     /// It ends without a word; the flag: as a death that counts.
     Dies(bool),
     TimesOut,
@@ -177,6 +179,10 @@ impl TestDesk {
                 };
                 Some(News::Done(answer))
             }
+            Play::DoneAs(answer) => Some(News::Done(Answer {
+                text: written.text.clone(),
+                ..answer
+            })),
             Play::Dies(counts) => {
                 self.at_work.remove(&worker);
                 Some(News::Died("signal 9".into(), counts))
