@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::lookup::{self, Found};
 use super::run::introduce;
 use super::{Exit, connect, print};
-use crate::config::Config;
+use crate::config::{Config, MattermostSettings};
 use crate::mattermost::client::{ApiError, Client, Mark, NewPost, NewProps};
 use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
 use crate::outbox::{Outbox, is_it};
@@ -54,16 +54,11 @@ pub fn deliver(
     letter: &Letter,
 ) -> Result<(), Exit> {
     let settings = &config.mattermost;
-    let channel = match (&letter.channel, &letter.thread, &settings.channel_id) {
-        (Some(channel), ..) => Some(channel.as_str()),
-        (None, Some(_), _) => None,
-        (None, None, Some(channel)) => Some(channel.as_str()),
-        (None, None, None) => {
-            return Err(Exit::Config(
-                "which channel? Name one with --channel, by its name, its link or its id".into(),
-            ));
-        }
-    };
+    let target = Target::new(
+        settings,
+        letter.channel.as_deref(),
+        letter.thread.as_deref(),
+    )?;
     let text = match &letter.text {
         Some(text) => text.clone(),
         None => read_input()?,
@@ -78,26 +73,62 @@ pub fn deliver(
             "there is nothing to send: the text is blank".into(),
         ));
     }
-    let root = letter
-        .thread
-        .as_deref()
-        .map(|thread| find_root(client, thread));
-    let root = root.transpose()?;
-    let channel = match (channel, &root) {
-        (Some(channel), _) => find_channel(client, channel)?,
-        (None, Some(root)) => root.channel_id.clone(),
-        (None, None) => ChannelId::default(),
-    };
     let sender = Sender {
         client,
         repeat_within: times.repeat_within,
         clock,
-        me,
-        channel,
-        root: root.map(|root| root.id).unwrap_or_default(),
+        me: &me,
+        place: &target.find(client)?,
         links: (!settings.allow_unsafe_links).then_some("true"),
     };
-    sender.post_all(&parts)
+    // No post has this id: the parts belong together, and answer nothing.
+    let name = format!("send:{}", Outbox::nonce());
+    sender.post_all(&name, &parts, |post| print(&format!("{post}\n")))
+}
+
+/// The channel and the thread that a command names.
+pub(super) struct Target<'a> {
+    /// `None`: the thread's.
+    channel: Option<&'a str>,
+    thread: Option<&'a str>,
+}
+
+/// Where to post.
+pub(super) struct Place {
+    pub(super) channel: ChannelId,
+    /// The thread's first post; empty: the channel's root.
+    pub(super) root: PostId,
+}
+
+impl<'a> Target<'a> {
+    /// Without either it is the channel of the configuration. Errors: there is none.
+    pub(super) fn new(
+        settings: &'a MattermostSettings,
+        channel: Option<&'a str>,
+        thread: Option<&'a str>,
+    ) -> Result<Target<'a>, Exit> {
+        let configured = settings.channel_id.as_ref().map(ChannelId::as_str);
+        let channel = channel.or(configured.filter(|_| thread.is_none()));
+        if channel.is_none() && thread.is_none() {
+            return Err(Exit::Config(
+                "which channel? Name one with --channel, by its name, its link or its id".into(),
+            ));
+        }
+        Ok(Target { channel, thread })
+    }
+
+    /// Looks both up.
+    pub(super) fn find(&self, client: &Client) -> Result<Place, Exit> {
+        let root = self.thread.map(|thread| find_root(client, thread));
+        let root = root.transpose()?;
+        let channel = match (self.channel, &root) {
+            (Some(channel), _) => find_channel(client, channel)?,
+            (None, Some(root)) => root.channel_id.clone(),
+            (None, None) => ChannelId::default(),
+        };
+        let root = root.map(|root| root.id).unwrap_or_default();
+        Ok(Place { channel, root })
+    }
 }
 
 fn read_input() -> Result<String, Exit> {
@@ -170,24 +201,28 @@ fn find_root(client: &Client, text: &str) -> Result<Post, Exit> {
     }
 }
 
-struct Sender<'a> {
-    client: &'a Client,
-    repeat_within: Duration,
-    clock: &'a dyn Sleep,
-    me: User,
-    channel: ChannelId,
-    root: PostId,
-    links: Option<&'static str>,
+/// Posts while a repeat is known for one, and keeps nothing on disk.
+pub(super) struct Sender<'a> {
+    pub(super) client: &'a Client,
+    pub(super) repeat_within: Duration,
+    pub(super) clock: &'a dyn Sleep,
+    pub(super) me: &'a User,
+    pub(super) place: &'a Place,
+    /// `props.unsafe_links`.
+    pub(super) links: Option<&'static str>,
 }
 
 impl Sender<'_> {
-    /// Posts all parts and prints their ids.
-    fn post_all(&self, parts: &[String]) -> Result<(), Exit> {
-        // No post has this id: the parts belong together, and answer nothing.
-        let name = format!("send:{}", Outbox::nonce());
+    /// Posts all parts, which `name` holds together, and tells of each.
+    pub(super) fn post_all(
+        &self,
+        name: &str,
+        parts: &[String],
+        tell: impl Fn(&PostId) -> Result<(), Exit>,
+    ) -> Result<(), Exit> {
         for part in 0..parts.len() {
-            match self.post(&name, part, parts) {
-                Ok(post) => print(&format!("{post}\n"))?,
+            match self.post(name, part, parts) {
+                Ok(post) => tell(&post)?,
                 Err(error) if parts.len() == 1 => return Err(Exit::Failure(error)),
                 Err(error) => {
                     let of = parts.len();
@@ -215,9 +250,9 @@ impl Sender<'_> {
         let (mut pause, mut unclear) = (FIRST_PAUSE, false);
         loop {
             let result = self.client.create_post(&NewPost {
-                channel_id: &self.channel,
+                channel_id: &self.place.channel,
                 message: &parts[part],
-                root_id: &self.root,
+                root_id: &self.place.root,
                 pending_post_id: &pending,
                 props: NewProps {
                     prx: Some(Mark::Answer(&prx)),
