@@ -21,6 +21,7 @@ use crate::state::State;
 use crate::times::Times;
 use crate::words::Word;
 use look::Lists;
+pub(crate) use pages::paged;
 pub use record::{answered, growing_post, is_answered, parts_of};
 use walk::Behind;
 use watch::Watch;

@@ -106,6 +106,7 @@
 //! | TLS, proxies, name look-ups | [`http`] |
 //! | a setting | `config/table.rs` (name, default, range, meaning), then `config/read.rs` |
 //! | a command or an option | `cli/table.rs`, then [`commands`] |
+//! | a question from the shell, and what its key means | `commands/ask.rs` and its folder |
 //! | what the doctor checks | `commands/doctor.rs` and its folder |
 //! | start, lock, upgrade | `commands/run.rs`, [`reload`] |
 //! | the stand-in Mattermost of the tests | `tests/support/mattermost/` |

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use log::LevelFilter;
 
-use crate::commands::{answer, doctor, init, print, run, send, why};
+use crate::commands::{answer, ask, doctor, init, print, run, send, why};
 use crate::text::one_line;
 use crate::times;
 
@@ -45,6 +45,7 @@ enum Action {
     Why(String),
     Init,
     Send(send::Letter),
+    Ask(ask::Query),
     Answer(answer::Mode),
     /// Of the shell.
     Completions(&'static str),
@@ -70,6 +71,7 @@ pub fn main() -> ExitCode {
         Action::Why(post) => why::run(config, &post),
         Action::Init => init::run(config),
         Action::Send(letter) => send::run(config, &letter),
+        Action::Ask(query) => ask::run(config, &query),
         Action::Answer(mode) => answer::run(config, mode),
         Action::Completions(shell) => print(&completions::script(shell)),
         Action::Man => print(&man::page()),

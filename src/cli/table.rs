@@ -1,9 +1,12 @@
 //! The table of commands and options: the parser, the help, the man page and the completions are made
 //! from it.
 
+use std::path::PathBuf;
+
 use super::Action;
 use super::parse::{Given, UsageError, unknown};
 use crate::commands::answer::Mode;
+use crate::commands::ask::Query;
 use crate::commands::send::Letter;
 
 /// A command of the command line.
@@ -63,6 +66,9 @@ impl Value {
 
 /// The shells that completions are written for.
 pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
+
+/// The longest key of `prx ask`, in bytes: posts carry it.
+const LONGEST_KEY: usize = 200;
 
 /// The command without a name.
 pub(super) const DEFAULT: &Spec = &COMMANDS[0];
@@ -158,6 +164,32 @@ pub(super) const COMMANDS: &[Spec] = &[
                     .map(|text| (*text).to_owned()),
             }))
         },
+    },
+    Spec {
+        name: "ask",
+        aliases: &[],
+        operands: &[operand("[PROMPT]")],
+        summary: "post the model's answer about standard input",
+        options: &[
+            text(
+                "--channel",
+                "CHANNEL",
+                "its id, name or link; else channel_id",
+            ),
+            text("--thread", "POST", "reply in this post's thread"),
+            text("--key", "KEY", "post once: not again with this key"),
+            text("--skip", "WORD", "post no answer that is only this"),
+            text("--history", "N", "tell the last N posts of people"),
+            Opt {
+                name: "--image",
+                short: "",
+                value: Value::File,
+                summary: "show the model a picture",
+            },
+        ],
+        example: "df -h | prx ask --skip OK \"Is a disk nearly full? If not, say only OK\"",
+        hint: "put quotes around a question of several words",
+        action: |given, operands| Ok(Action::Ask(query(given, operands)?)),
     },
     Spec {
         name: "answer",
@@ -265,6 +297,36 @@ const fn text(name: &'static str, value: &'static str, summary: &'static str) ->
         value: Value::Text(value),
         summary,
     }
+}
+
+fn query(given: &Given, operands: &[&str]) -> Result<Query, UsageError> {
+    let text = |name| Some(given.value(name)?.to_string_lossy().into_owned());
+    let history = match text("--history") {
+        None => 0,
+        Some(count) => count.parse().map_err(|_| {
+            UsageError(format!(
+                "--history {count:?}: write a number of posts, such as 100"
+            ))
+        })?,
+    };
+    let key = text("--key");
+    if key
+        .as_ref()
+        .is_some_and(|key| key.trim().is_empty() || key.len() > LONGEST_KEY)
+    {
+        return Err(UsageError(format!(
+            "--key: write 1 to {LONGEST_KEY} characters, such as \"disk $(date +%F)\""
+        )));
+    }
+    Ok(Query {
+        channel: text("--channel"),
+        thread: text("--thread"),
+        key,
+        skip: text("--skip"),
+        history,
+        image: given.value("--image").map(PathBuf::from),
+        prompt: operands.first().map(|prompt| (*prompt).to_owned()),
+    })
 }
 
 impl Spec {

@@ -30,12 +30,7 @@ pub(crate) enum Mode {
 
 /// Answers what standard input says.
 pub(crate) fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
-    let depth = provider::depth();
-    if depth >= TOO_DEEP {
-        return Err(Exit::Failure(format!(
-            "{DEPTH}={depth}: provider_command starts prx, which starts prx again; name another program",
-        )));
-    }
+    check_depth()?;
     if mode == Mode::Worker {
         return worker::run();
     }
@@ -58,6 +53,17 @@ pub(crate) fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
         log::warn!("the connection broke; the answer is not whole");
     }
     print(&format!("{}\n", answer.text))
+}
+
+/// Refuses to be one more of the programs that answer by starting each other.
+pub(super) fn check_depth() -> Result<(), Exit> {
+    let depth = provider::depth();
+    if depth >= TOO_DEEP {
+        return Err(Exit::Failure(format!(
+            "{DEPTH}={depth}: provider_command starts prx, which starts prx again; name another program",
+        )));
+    }
+    Ok(())
 }
 
 fn conversation(mode: Mode) -> Result<Vec<Message>, Exit> {
@@ -86,7 +92,7 @@ fn conversation(mode: Mode) -> Result<Vec<Message>, Exit> {
 }
 
 /// Waits for the whole answer.
-struct Patience;
+pub(super) struct Patience;
 
 impl Listener for Patience {
     fn text(&mut self, _: &str) {}

@@ -1,6 +1,7 @@
 //! One file per command, and what they share.
 
 pub(crate) mod answer;
+pub mod ask;
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod init;

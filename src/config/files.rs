@@ -183,7 +183,7 @@ pub(super) fn state_path(path: &Path, folder: &Path, state_dir: Option<&Path>) -
 }
 
 /// FNV-1a, 64 bits: the same in every version, which the standard library's hash is not.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

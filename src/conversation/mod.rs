@@ -5,6 +5,7 @@ mod date;
 mod feeding;
 mod fetch;
 mod files;
+pub(crate) mod material;
 mod quote;
 mod text;
 mod words;
@@ -422,17 +423,7 @@ fn file_text(file: &FileInfo, shown: Shown, enclosures: &mut Vec<Enclosure>) -> 
 pub fn program_text(name: &str, made: Result<&[u8], &str>, chars: usize) -> String {
     let name = one_line(name);
     let why = match made {
-        Ok(bytes) => {
-            let (start, _) = text::decode(bytes, b"");
-            let excerpt = text::Excerpt {
-                start,
-                ..Default::default()
-            };
-            if !is_blank(&excerpt.start) {
-                return fenced(&name, &excerpt.cut(chars));
-            }
-            "there is no text in it"
-        }
+        Ok(bytes) => return material::data(&name, bytes, 0, b"", chars),
         Err(why) => why,
     };
     format!("\n\n[{name}: {}]", one_line(why))

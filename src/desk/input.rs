@@ -206,7 +206,7 @@ impl PictureWriter {
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Appends `bytes` in base64 (RFC 4648), padded if they are no multiple of three.
-fn encode(bytes: &[u8], to: &mut Vec<u8>) {
+pub(crate) fn encode(bytes: &[u8], to: &mut Vec<u8>) {
     for three in bytes.chunks(3) {
         let byte = |index| three.get(index).copied().map_or(0, u32::from);
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);

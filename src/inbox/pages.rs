@@ -158,7 +158,7 @@ impl Walk {
 }
 
 /// Asks with ever smaller pages while the answer is over the bound.
-fn paged(
+pub(crate) fn paged(
     size: &mut usize,
     ask: impl Fn(usize) -> Result<PostList, ApiError>,
 ) -> Result<PostList, ApiError> {
