@@ -18,6 +18,8 @@ type OnCheckpoint = Box<dyn FnMut(Step) + Send>;
 #[derive(Clone, Default)]
 pub struct SimClock {
     elapsed_ms: Arc<AtomicU64>,
+    /// How much of it the machine slept.
+    slept_ms: Arc<AtomicU64>,
     on_checkpoint: Arc<Mutex<Option<OnCheckpoint>>>,
 }
 
@@ -33,6 +35,12 @@ impl SimClock {
 
     pub fn advance(&self, ms: u64) {
         self.elapsed_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// The machine sleeps: the program's clock stands still, all others go on.
+    pub fn suspend(&self, ms: u64) {
+        self.slept_ms.fetch_add(ms, Ordering::SeqCst);
+        self.advance(ms);
     }
 
     /// Moves forward to `elapsed_ms`, never back.
@@ -52,7 +60,7 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Duration {
-        Duration::from_millis(self.elapsed_ms())
+        Duration::from_millis(self.elapsed_ms() - self.slept_ms.load(Ordering::SeqCst))
     }
 
     fn today(&self) -> SystemTime {

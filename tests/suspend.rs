@@ -1,0 +1,64 @@
+//! A machine that sleeps: the program's clock stands still, the calendar and the server's clock go on.
+
+mod support;
+
+use support::bot::Stage;
+
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3600 * SECOND;
+
+#[test]
+fn a_machine_that_slept_answers_what_a_bot_that_was_away_would() {
+    for only in [true, false] {
+        let stage = Stage::simulated();
+        let one = format!("channel_id = \"{}\"\n", stage.channel);
+        let one = if only { one } else { String::new() };
+        stage.configure(
+            "default_provider = \"echo\"",
+            &format!("{one}catch_up_secs = 3600"),
+        );
+        let mut session = stage.start();
+        stage.run_for(&mut session, 90);
+        stage.clock.suspend(22 * HOUR);
+        let ask = |text| stage.world().post(&stage.ann.id, &stage.channel, text);
+        let old = ask("while it slept");
+        stage.clock.suspend(2 * HOUR);
+        let recent = ask("just before it woke");
+        stage.clock.suspend(600 * SECOND);
+        stage.run_for(&mut session, 90);
+        assert!(stage.answers(&old).is_empty(), "{only}");
+        assert_eq!(stage.answers(&recent).len(), 1, "{only}");
+        let awake = ask("now that it is awake");
+        stage.run_for(&mut session, 10);
+        assert_eq!(stage.answers(&awake).len(), 1, "{only}");
+    }
+}
+
+#[test]
+fn a_calendar_that_is_set_by_seconds_is_no_absence() {
+    let stage = Stage::simulated();
+    stage.configure("default_provider = \"echo\"", "catch_up_secs = 5");
+    let mut session = stage.start();
+    stage.run_for(&mut session, 90);
+    for _ in 0..10 {
+        let question = stage.world().post(&stage.ann.id, &stage.channel, "why?");
+        stage.clock.suspend(30 * SECOND);
+        stage.run_for(&mut session, 10);
+        assert_eq!(stage.answers(&question).len(), 1);
+    }
+}
+
+#[test]
+fn an_answer_that_was_being_made_when_the_machine_fell_asleep_is_posted_when_it_wakes() {
+    let stage = Stage::simulated();
+    stage.configure("default_provider = \"echo\"", "catch_up_secs = 60");
+    let mut session = stage.start();
+    stage.run_for(&mut session, 90);
+    stage.desk.takes(20_000);
+    let question = stage.world().post(&stage.ann.id, &stage.channel, "why?");
+    stage.run_for(&mut session, 5);
+    stage.clock.suspend(48 * HOUR);
+    stage.run_for(&mut session, 90);
+    assert_eq!(stage.answers(&question).len(), 1);
+    assert_eq!(stage.desk.starts().len(), 1);
+}
