@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::conversation::{Feeding, Gathering, Told};
 use crate::desk::WorkerId;
 use crate::growing::Growth;
+use crate::inbox::copies::Check;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 
 /// An answer; the state keeps it by the id of its question. What is not skipped is on disk.
@@ -55,6 +56,9 @@ pub struct Draft {
     pub nonce: String,
     /// Whether it is no model's answer: it says why there is none, or what a command asked for.
     pub apology: bool,
+    /// What its question said, as the posts are to tell; empty: an earlier version made it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub asked: String,
     /// Whether it is sure that nothing of it is on its way to the server.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsent: bool,
@@ -84,6 +88,8 @@ pub struct Live {
     pub grew: bool,
     /// How often it was asked anew because its question was edited.
     pub edits: u32,
+    /// Whether the question is a copy whose answer came along.
+    pub check: Check,
 }
 
 /// How far an answer is.

@@ -1,6 +1,7 @@
 //! The loop: look, read, take up, tend, settle, rest. It never waits for a model, and no step blocks
 //! for longer than a request to Mattermost.
 
+mod copy;
 mod deliver;
 mod footer;
 mod grow;

@@ -2,11 +2,13 @@
 //!
 //! Counters say when to look, identity says what is new, the server says what is answered.
 
+pub mod copies;
 pub mod cursor;
 mod look;
 mod pages;
 mod read;
 mod record;
+pub mod shared;
 mod walk;
 pub mod watch;
 
@@ -20,9 +22,11 @@ use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::state::State;
 use crate::times::Times;
 use crate::words::Word;
+use copies::{Check, Strangers};
 use look::Lists;
 pub(crate) use pages::paged;
 pub use record::{answered, growing_post, is_answered, parts_of};
+use shared::Shared;
 use walk::Behind;
 use watch::Watch;
 
@@ -65,6 +69,8 @@ pub struct Waiting {
     /// How requests about it failed, and until when it is left alone for that.
     pub patience: Patience,
     pub due: Duration,
+    /// Whether it is a copy whose answer came along.
+    pub check: Check,
 }
 
 impl Waiting {
@@ -77,6 +83,7 @@ impl Waiting {
             word: None,
             patience: Patience::default(),
             due: Duration::ZERO,
+            check: Check::default(),
         }
     }
 
@@ -124,6 +131,8 @@ pub struct Inbox {
     /// By question, the post in which an answer to it was growing in a run that this state knows
     /// nothing of.
     growing: BTreeMap<PostId, PostId>,
+    strangers: Strangers,
+    shared: Shared,
 }
 
 impl Inbox {
@@ -138,6 +147,8 @@ impl Inbox {
             behind: BTreeMap::new(),
             waiting: BTreeMap::new(),
             growing: BTreeMap::new(),
+            strangers: Strangers::default(),
+            shared: Shared::default(),
             scope,
         }
     }
@@ -145,6 +156,34 @@ impl Inbox {
     /// The posts that wait, oldest first.
     pub fn waiting(&self) -> impl Iterator<Item = &Waiting> {
         self.waiting.values()
+    }
+
+    /// Answers of the bot's to posts that no read has shown.
+    pub fn strangers(&self) -> &Strangers {
+        &self.strangers
+    }
+
+    /// Takes note of the answers among a channel's posts whose questions are none of its own.
+    fn note_strangers(&mut self, state: &State, channel: &ChannelId, posts: &[Post]) {
+        let waiting = &self.waiting;
+        let handled = state.channels.get(channel).map(|cursor| &cursor.handled);
+        let knows = |id: &PostId| {
+            state.answers.contains_key(id)
+                || handled.is_some_and(|handled| handled.contains_key(id))
+                || posts.iter().any(|post| post.id == *id)
+                || waiting.values().any(|waiting| waiting.post.id == *id)
+        };
+        self.strangers.note(posts, &self.scope.bot, knows);
+    }
+
+    /// Whether the server shows something in a channel that the next steps will read.
+    pub fn has_news(&self, state: &State, channel: &ChannelId) -> bool {
+        let cursor = state.channels.get(channel);
+        !self.quiet
+            && self.waiting.len() < WAITING
+            && !self.behind.contains_key(channel)
+            && self.is_open(state, channel)
+            && cursor.is_some_and(cursor::Cursor::has_news)
     }
 
     /// A post that waits, to be changed.
@@ -240,7 +279,13 @@ impl Inbox {
 
     /// Whether there is more to read without the server showing anything new.
     pub fn is_due(&mut self, state: &State) -> bool {
-        if self.quiet || self.waiting.len() >= WAITING {
+        if self.waiting.len() >= WAITING {
+            return false;
+        }
+        if self.next_errand(state).is_some() {
+            return true;
+        }
+        if self.quiet {
             return false;
         }
         if self.next_due(state).is_some() {
@@ -275,7 +320,7 @@ impl Inbox {
         let answers = state.answers.values().filter(|it| it.channel == *channel);
         let answered = answers.map(|answer| answer.create_at).min();
         let oldest = waiting.into_iter().chain(answered).min();
-        let whole = !self.behind.contains_key(channel);
+        let whole = !self.behind.contains_key(channel) && !self.shared.is_searching(channel);
         if let Some(cursor) = state.channels.get_mut(channel)
             && cursor.watch.is_some()
         {

@@ -87,6 +87,8 @@
 //! | how many answers a person gets in a day | [`limits`], `bot/limits.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
 //! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in `cursor` |
+//! | moved threads | [`inbox::copies`], `bot/copy.rs` |
+//! | late posts of connected servers | `inbox/shared.rs` |
 //! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs` |
 //! | who is answered next | [`desk::turn`] |
 //! | what the model is told | `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |

@@ -29,7 +29,7 @@ pub enum Delivery {
     /// There is more to do at once.
     More,
     /// The server took a part at this moment; there may be more to do at once.
-    Took(ServerTime),
+    Took(PostId, ServerTime),
     /// The server took the last edit of the post in which the answer grew.
     Edited(ServerTime),
     /// That post takes no edit.
@@ -325,7 +325,7 @@ impl Outbox {
                 progress.unclear = None;
                 progress.pause = Duration::ZERO;
                 progress.posted.insert(prx.part);
-                Ok(Delivery::Took(post.create_at))
+                Ok(Delivery::Took(post.id, post.create_at))
             }
             Ok(post) if progress.foreign < FOREIGN => {
                 progress.foreign += 1;
@@ -508,6 +508,7 @@ fn note_unsent(store: &mut Store, question: &PostId, part: u32, unsent: bool) ->
         part,
         of: draft.parts.len() as u32,
         apology: draft.apology,
+        asked: draft.asked.clone(),
     })
 }
 

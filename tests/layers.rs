@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "choices",
         "config",
         "desk",
+        "inbox/copies",
         "inbox/cursor",
         "inbox/watch",
         "limits",

@@ -4,6 +4,7 @@ use log::{info, warn};
 
 use super::{Bot, Unsaved};
 use crate::answers::Stage;
+use crate::inbox::copies;
 use crate::inbox::cursor::Own;
 use crate::mattermost::PostId;
 use crate::outbox::{Delivery, Outbox, Trouble};
@@ -17,11 +18,13 @@ impl Bot {
     pub(super) fn deliver(&mut self) -> Result<bool, Trouble> {
         let (now, state) = (self.now(), &self.store.state);
         let due = state.answers.iter().filter(|(_, answer)| {
+            let untouched = answer.draft.as_ref().is_some_and(|draft| draft.unsent);
             matches!(
                 answer.live.stage,
                 Stage::Deliver(_) | Stage::Withdraw { .. }
             ) && answer.live.due <= now
                 && self.inbox.is_open(state, &answer.channel)
+                && !(untouched && self.is_unread(answer))
         });
         let oldest = due.min_by_key(|(id, answer)| (answer.create_at, *id));
         let Some((id, answer)) = oldest else {
@@ -41,7 +44,10 @@ impl Bot {
         let untouched = answer.draft.as_ref().is_some_and(|draft| draft.unsent);
         if untouched && now.saturating_sub(answer.live.seen) > self.times.stale {
             match self.look_again(&id) {
-                Ok(Some(_)) => self.saw(&id, None),
+                Ok(Some(fresh)) => {
+                    self.doubt(&id, &fresh);
+                    self.saw(&id, None);
+                }
                 Ok(None) => {
                     self.give_up(&id, "it was deleted, or cannot be read any more");
                     return Ok(true);
@@ -49,6 +55,9 @@ impl Bot {
                 Err(error) if error.may_last() && self.patience_is_over(&id) => self.saw(&id, None),
                 Err(error) => self.put_off(&id, error)?,
             }
+            return Ok(true);
+        }
+        if self.compare_begun(&id)? {
             return Ok(true);
         }
         let delivery = self.outbox.step(&self.client, &mut self.store, &id)?;
@@ -64,7 +73,10 @@ impl Bot {
         let apology = answer.draft.as_ref().is_some_and(|draft| draft.apology);
         match delivery {
             Delivery::More => {}
-            Delivery::Took(at) => self.note_own(&channel, at, Own::Post),
+            Delivery::Took(post, at) => {
+                self.note_own(&channel, at, Own::Post);
+                self.saw_own(&channel, &post, at);
+            }
             Delivery::Edited(at) => self.note_own(&channel, at, Own::Edit),
             Delivery::NoEdit => self.go_on_without_edits(id)?,
             Delivery::Later(until) => answer.live.due = until,
@@ -126,6 +138,7 @@ impl Bot {
             parts,
             nonce: Outbox::nonce(),
             apology,
+            asked: copies::asked(question),
             unsent: true,
         };
         answer.live.stage = Stage::Deliver(Outbox::fresh(&draft));

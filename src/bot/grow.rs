@@ -47,6 +47,9 @@ impl Bot {
             self.edit_due = now + APART;
             self.edit(&id, text)?;
         } else if answer.opening.is_some() || growth.may_open(text.chars().count(), now) {
+            if self.compare_begun(&id)? {
+                return Ok(true);
+            }
             self.edit_due = now + APART;
             self.open_post(&id, Some(text))?;
         } else {
@@ -60,8 +63,9 @@ impl Bot {
         let (now, state) = (self.now(), &self.store.state);
         let mut answers = state.answers.iter().filter_map(|(id, answer)| {
             let worker = answer.worker().filter(|_| answer.live.grew)?;
-            let due =
-                answer.live.growth.may_edit(now) && self.inbox.is_open(state, &answer.channel);
+            let due = answer.live.growth.may_edit(now)
+                && self.inbox.is_open(state, &answer.channel)
+                && (answer.shown.is_some() || !self.is_unread(answer));
             due.then(|| (id.clone(), worker))
         });
         answers.next()
@@ -183,10 +187,11 @@ impl Bot {
                     && post.props.growing_for.as_ref().is_none_or(|of| of == id) =>
             {
                 growth.shows(text, now, least);
-                answer.shown = Some(post.id);
+                answer.shown = Some(post.id.clone());
                 answer.opening = None;
                 self.changed(Unsaved::BeforeNext);
                 self.note_own(&channel, post.create_at, Own::Post);
+                self.saw_own(&channel, &post.id, post.create_at);
             }
             // Another's post with that name, or an answer that says nothing: it may be on its way.
             Ok(_) => growth.refused = true,

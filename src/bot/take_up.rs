@@ -22,7 +22,7 @@ const CRASHED: &str =
 impl Bot {
     /// Whether there was something to do.
     pub(super) fn take_up(&mut self) -> Result<bool, Trouble> {
-        if self.decide()? {
+        if self.compare_waiting()? || self.decide()? {
             return Ok(true);
         }
         if let Some(id) = self.next_to_prepare() {
@@ -192,6 +192,7 @@ impl Bot {
             Err(error) if error.is_closed() => {}
             Err(error) => return self.put_off(id, error),
         }
+        self.doubt(id, &post);
         let now = self.now();
         if let Some(answer) = self.store.state.answers.get_mut(id) {
             answer.live.stage = match &answer.draft {
@@ -292,6 +293,7 @@ impl Bot {
                 post,
                 since,
                 patience,
+                check,
                 ..
             }) = self.inbox.take_out(created, id)
             else {
@@ -305,6 +307,7 @@ impl Bot {
                     question: Some(post),
                     seen: since,
                     patience,
+                    check,
                     ..Live::default()
                 },
                 ..Answer::default()

@@ -174,7 +174,7 @@ impl Asker<'_> {
             let error = match record.step(outbox, self.client) {
                 Ok(Delivery::Posted) => return record.finish(),
                 Ok(Delivery::More) => continue,
-                Ok(Delivery::Took(_) | Delivery::Edited(_)) => {
+                Ok(Delivery::Took(..) | Delivery::Edited(_)) => {
                     patience = Patience::default();
                     continue;
                 }

@@ -245,6 +245,7 @@ impl Sender<'_> {
             part: part as u32,
             of: parts.len() as u32,
             apology: false,
+            asked: String::new(),
         };
         let (mut pending, first) = (Outbox::nonce(), clock.now());
         let (mut pause, mut unclear) = (FIRST_PAUSE, false);

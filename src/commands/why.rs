@@ -10,6 +10,7 @@ use crate::config::{Allowed, Config};
 use crate::conversation::{self, Gathering, Names, Place};
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox;
+use crate::inbox::copies::Check;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostList, ServerTime, User, mention};
 use crate::state::{self, Lock};
@@ -77,7 +78,12 @@ impl Why<'_> {
         let channel = lookup::with_team(self.client, channel)?;
         let not_now = match self.explain_channel(&channel)? {
             None => match self.explain_filter(channel.channel.is_direct())? {
-                None if answer.is_none() => self.explain_time(&channel),
+                None if answer.is_none() => {
+                    match self.explain_copy(channel.channel.is_direct())? {
+                        None => self.explain_time(&channel),
+                        why_not => why_not,
+                    }
+                }
                 why_not => why_not,
             },
             why_not => why_not,
@@ -198,6 +204,35 @@ impl Why<'_> {
         let what = format!("it is the command `{name}` (chat_commands), which gets {said}");
         self.report.ok("command", what.clone());
         matches!(word, Word::New | Word::Stop).then_some(what)
+    }
+
+    /// Whether the post came from another channel, and its answer with it.
+    fn explain_copy(&mut self, direct: bool) -> Result<Option<String>, ApiError> {
+        let (post, me, settings) = (self.post, self.me, &self.config.mattermost);
+        if post.root_id.is_empty() && post.reply_count == 0 {
+            return Ok(None);
+        }
+        let is_question = |post: &Post| {
+            let verdict = filter::verdict(post, direct, me, settings);
+            !matches!(verdict, Verdict::Ignore(_))
+        };
+        let mut check = Check::default();
+        let is_copy = loop {
+            if let Some(is_copy) = check.step(self.client, post, &me.id, &is_question)? {
+                break is_copy;
+            }
+        };
+        if !is_copy {
+            return Ok(None);
+        }
+        self.report.fail(
+            "copy",
+            "it is a copy of a thread that was moved here, and its answer came along",
+            "to ask it again, write a new message",
+        );
+        Ok(Some(
+            "it is a copy of a thread that was moved here, with its answer".into(),
+        ))
     }
 
     /// The filter's decisions in its order: their names, which reason each gives, and what is said of

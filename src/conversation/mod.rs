@@ -555,6 +555,7 @@ mod tests {
             part,
             of,
             apology: false,
+            asked: String::new(),
         });
         post
     }

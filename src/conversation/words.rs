@@ -81,6 +81,7 @@ mod tests {
             part: 0,
             of: 1,
             apology: false,
+            asked: String::new(),
         });
         post
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::shared::Balance;
 use super::watch::Watch;
 use crate::mattermost::{Post, PostId, ServerTime};
 
@@ -31,6 +32,10 @@ pub struct Cursor {
     pub anchor: PostId,
     /// The handled posts created after `mark` less the window, and when they were created.
     pub handled: BTreeMap<PostId, ServerTime>,
+    /// In a channel that other servers are connected to, the handled posts of theirs, and when they
+    /// were created: they come late, however old they are. Nothing before a first look at them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<BTreeMap<PostId, ServerTime>>,
     #[serde(skip)]
     pub progress: Progress,
     /// What the server shows of the channel; nothing until a list of this run showed it.
@@ -55,7 +60,8 @@ pub struct Progress {
     /// channels/{id}` does not tell of an edit before the next post.
     before: Option<Counters>,
     /// Posts the last read returned beyond `total_msg_count`; the next count will include them.
-    early: u64,
+    pub early: u64,
+    pub balance: Balance,
     /// Whether the channel was read since the bot was last out of touch: nothing was missed since.
     pub live: bool,
 }
@@ -89,6 +95,10 @@ impl Cursor {
         self.progress = Progress {
             read_at: Some((self.last_post_at, self.total_msg_count)),
             newest: self.mark,
+            balance: Balance {
+                base: self.total_msg_count,
+                ..Balance::default()
+            },
             ..Progress::default()
         };
     }
@@ -120,6 +130,13 @@ impl Cursor {
         post.create_at > self.floor
             && post.create_at > self.mark.before(window)
             && !self.handled.contains_key(&post.id)
+            && !self.is_remote(&post.id)
+    }
+
+    /// Whether a connected server's post was handled.
+    pub fn is_remote(&self, post: &PostId) -> bool {
+        let remote = self.remote.as_ref();
+        remote.is_some_and(|remote| remote.contains_key(post))
     }
 
     /// The bot came into the channel at `entry`: what is older belongs to the time when it was not
@@ -132,7 +149,11 @@ impl Cursor {
 
     /// Notes that a post needs nothing more.
     pub fn handled(&mut self, post: &PostId, created: ServerTime) {
-        self.handled.insert(post.clone(), created);
+        let is_remote = self.progress.balance.open.remove(post);
+        match &mut self.remote {
+            Some(remote) if is_remote => remote.insert(post.clone(), created),
+            _ => self.handled.insert(post.clone(), created),
+        };
     }
 
     /// Takes note of a complete read of what changed. False: the server's clock went back, and the
@@ -202,6 +223,12 @@ impl Cursor {
                 ServerTime(u64::MAX)
             }
         }
+    }
+
+    /// A post of the bot's own needs nothing more, and the count will tell of it.
+    pub fn saw_own(&mut self, post: &PostId, at: ServerTime) {
+        self.handled.insert(post.clone(), at);
+        self.progress.balance.seen += 1;
     }
 
     /// A post of the bot's own was taken, or one was edited: when the counters tell of that and of

@@ -136,6 +136,7 @@ impl Inbox {
         }
         self.waiting.clear();
         self.behind.clear();
+        self.shared.forget(&channel.id);
     }
 
     fn look_at_all(&mut self, client: &Client, state: &mut State) -> Result<(), ApiError> {
@@ -279,7 +280,7 @@ impl Inbox {
 
     /// Notes what the server shows of a channel, and finds the floor of one that is new: whether it
     /// shows something new.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         client: &Client,
         state: &mut State,
@@ -311,7 +312,10 @@ impl Inbox {
         watch.direct = channel.is_direct();
         watch.team = channel.team_id.clone();
         watch.name.clone_from(&channel.name);
-        Ok(cursor.show(shown))
+        watch.shared = channel.shared;
+        let has_news = cursor.show(shown);
+        self.note_shared(state, channel);
+        Ok(has_news)
     }
 
     /// The record of a channel that the state does not know.
@@ -359,6 +363,7 @@ impl Inbox {
             info!("the bot is no longer in channel {name} ({channel})");
             self.changed = true;
             self.behind.remove(&channel);
+            self.shared.forget(&channel);
             self.waiting
                 .retain(|_, waiting| waiting.post.channel_id != channel);
         }

@@ -34,13 +34,18 @@ impl Inbox {
         state: &mut State,
         wanted: &Wanted,
     ) -> Result<Option<ChannelId>, ApiError> {
-        let Some(channel) = self.next_due(state) else {
-            return Ok(None);
-        };
-        let result = if self.behind.contains_key(&channel) {
-            self.walk_on(client, state, &channel, wanted)
+        let (channel, result) = if let Some(channel) = self.next_due(state) {
+            let result = if self.behind.contains_key(&channel) {
+                self.walk_on(client, state, &channel, wanted)
+            } else {
+                self.read_changes(client, state, &channel, wanted)
+            };
+            (channel, result)
+        } else if let Some((channel, errand)) = self.next_errand(state) {
+            let result = self.run_errand(client, state, (&channel, errand), wanted);
+            (channel, result)
         } else {
-            self.read_changes(client, state, &channel, wanted)
+            return Ok(None);
         };
         match result {
             Ok(()) => {
@@ -148,6 +153,8 @@ impl Inbox {
             info!("the server's clock went back; reading channel {name} ({id}) again");
             return;
         }
+        let early = state.channels.get(id).map(|cursor| cursor.progress.early);
+        self.compare_count(state, id, early.unwrap_or_default());
         self.advance(state, id);
     }
 
@@ -160,6 +167,7 @@ impl Inbox {
         taken: Take,
     ) -> usize {
         let cutoff = self.cutoff(client);
+        self.note_strangers(state, id, &taken.posts);
         let (now, window) = (self.now(), self.scope.times.window);
         let Some(cursor) = state.channels.get_mut(id) else {
             return 0;
@@ -195,6 +203,7 @@ impl Inbox {
                 continue;
             }
             found += 1;
+            cursor.progress.balance.see(&post);
             let wish = match taken.answered.contains(&post.id) {
                 true => Wish::Drop,
                 false => (taken.wanted)(&post, direct),

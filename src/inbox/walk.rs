@@ -149,6 +149,7 @@ impl Inbox {
             } => {
                 let (page, more) = walk.next(client, id)?;
                 collect_parts(&page.posts, &self.scope.bot, own);
+                self.note_strangers(state, id, &page.posts);
                 let entries = page
                     .posts
                     .iter()

@@ -9,6 +9,8 @@ use crate::mattermost::TeamId;
 pub struct Watch {
     pub name: String,
     pub direct: bool,
+    /// Other servers are connected to it.
+    pub shared: bool,
     pub team: TeamId,
     /// Neither read nor answered before this.
     pub closed_until: Option<Duration>,

@@ -116,6 +116,12 @@ pub struct Post {
     /// Set on a row that is the former text of an edited post.
     #[serde(default, deserialize_with = "nullable")]
     pub original_id: PostId,
+    /// The connected server that it came from; empty: this one.
+    #[serde(default, deserialize_with = "nullable")]
+    pub remote_id: String,
+    /// How many replies its thread has. Only single posts and pages have it.
+    #[serde(default, deserialize_with = "whole")]
+    pub reply_count: u64,
 }
 
 /// The properties of a post that say where it came from. Anybody can set any of them on his own
@@ -189,6 +195,9 @@ pub struct PrxProps {
     /// for. It is never told to a model.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub apology: bool,
+    /// What was asked, by whom, as `inbox::copies::asked` has it; empty in answers of version 0.1.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub asked: String,
 }
 
 fn one() -> u32 {
@@ -437,6 +446,9 @@ pub struct Channel {
     pub last_post_at: ServerTime,
     #[serde(default, deserialize_with = "whole")]
     pub total_msg_count: u64,
+    /// Other servers are connected to it.
+    #[serde(default, deserialize_with = "nullable")]
+    pub shared: bool,
 }
 
 impl Channel {

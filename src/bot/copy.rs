@@ -1,0 +1,141 @@
+//! Copies of threads from elsewhere: a question is compared with its thread where that shows an answer
+//! that may be its own, once before it is taken up and once more before anything is posted.
+
+use log::info;
+
+use super::{Bot, Unsaved};
+use crate::answers::Stage;
+use crate::filter::{self, Verdict};
+use crate::inbox::Waiting;
+use crate::inbox::copies::Check;
+use crate::mattermost::client::ApiError;
+use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
+use crate::outbox::Trouble;
+
+const COPY: &str = "it is a copy of a thread that was moved here, with its answer";
+
+impl Bot {
+    /// Goes on comparing one of the posts that wait: whether there was one.
+    pub(super) fn compare_waiting(&mut self) -> Result<bool, Trouble> {
+        if self.inbox.strangers().is_empty() {
+            return Ok(false);
+        }
+        let (now, state) = (self.now(), &self.store.state);
+        let strangers = self.inbox.strangers();
+        let is_due = |it: &&Waiting| {
+            let newest = strangers.newest(&it.post);
+            it.due <= now
+                && it.check.doubts(newest)
+                && self.inbox.is_open(state, &it.post.channel_id)
+        };
+        let Some(waiting) = self.inbox.waiting().find(is_due) else {
+            return Ok(false);
+        };
+        let post = waiting.post.clone();
+        let newest = self.inbox.strangers().newest(&post);
+        let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) else {
+            return Ok(false);
+        };
+        let mut check = std::mem::take(&mut waiting.check);
+        check.doubt(newest);
+        let compared = self.compare(&mut check, &post);
+        if let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) {
+            if let Err(error) = &compared
+                && error.may_last()
+            {
+                waiting.due = now + waiting.patience.fails(now);
+                if waiting.patience.is_over(now) {
+                    check.clear();
+                }
+            }
+            waiting.check = check;
+        }
+        match compared {
+            Ok(Some(true)) => {
+                info!("post {} gets no answer: {COPY}", post.id);
+                let (state, id) = (&mut self.store.state, &post.id);
+                self.inbox.done(state, id, &post.channel_id, post.create_at);
+                self.changed(Unsaved::BeforeRest);
+            }
+            Ok(_) => {}
+            Err(error) if error.may_last() => self.outage.note(&error.into()),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(true)
+    }
+
+    /// Goes on comparing a question that is answered, while nothing of that was posted: whether there
+    /// was something to do.
+    pub(super) fn compare_begun(&mut self, id: &PostId) -> Result<bool, Trouble> {
+        let Some(answer) = self.store.state.answers.get_mut(id) else {
+            return Ok(false);
+        };
+        let is_posted = match &answer.live.stage {
+            Stage::Deliver(progress) => !progress.asked || !progress.posted.is_empty(),
+            _ => false,
+        };
+        let is_posted = is_posted || answer.shown.is_some() || answer.opening.is_some();
+        let Some(question) = answer.live.question.clone().filter(|_| !is_posted) else {
+            return Ok(false);
+        };
+        answer
+            .live
+            .check
+            .doubt(self.inbox.strangers().newest(&question));
+        if !answer.live.check.is_due() {
+            return Ok(false);
+        }
+        let mut check = std::mem::take(&mut answer.live.check);
+        let compared = self.compare(&mut check, &question);
+        let over = self.patience_is_over(id);
+        if let Some(answer) = self.store.state.answers.get_mut(id) {
+            if compared.is_err() && over {
+                check.clear();
+            }
+            answer.live.check = check;
+        }
+        match compared {
+            Ok(Some(true)) => self.give_up(id, COPY),
+            Ok(_) => {}
+            Err(error) => self.put_off(id, error)?,
+        }
+        Ok(true)
+    }
+
+    fn compare(&self, check: &mut Check, question: &Post) -> Result<Option<bool>, ApiError> {
+        let direct = self
+            .inbox
+            .is_direct(&self.store.state, &question.channel_id);
+        let settings = &self.config.mattermost;
+        let is_question = |post: &Post| {
+            let verdict = filter::verdict(post, direct, &self.me, settings);
+            !matches!(verdict, Verdict::Ignore(_))
+        };
+        check.step(&self.client, question, &self.me.id, &is_question)
+    }
+
+    /// A question as it was read by itself: replies to it may be its answer, come along with it.
+    pub(super) fn doubt(&mut self, id: &PostId, fresh: &Post) {
+        let has_replies = fresh.root_id.is_empty() && fresh.reply_count > 0;
+        if let Some(answer) = self.store.state.answers.get_mut(id)
+            && has_replies
+        {
+            answer.live.check.doubt(Some(fresh.update_at));
+        }
+    }
+
+    /// Takes note of a post of the bot's own.
+    pub(super) fn saw_own(&mut self, channel: &ChannelId, post: &PostId, at: ServerTime) {
+        if let Some(cursor) = self.store.state.channels.get_mut(channel) {
+            cursor.saw_own(post, at);
+        }
+    }
+
+    /// Whether what belongs to a fresh answer's question may yet be read: a copy's answer comes after
+    /// it.
+    pub(super) fn is_unread(&self, answer: &crate::answers::Answer) -> bool {
+        let began = answer.live.began.unwrap_or_default();
+        self.now().saturating_sub(began) <= self.times.stale
+            && self.inbox.has_news(&self.store.state, &answer.channel)
+    }
+}
