@@ -514,7 +514,7 @@ struct Play<'a> {
     copies: Vec<(Vec<u8>, u64)>,
     kills: u64,
     restless: bool,
-    /// A state was lost: what it knew of growing posts is not known.
+    /// Growing posts may be left: the state that knew of them was lost, or the bot left their channel.
     forgot: bool,
     /// When each round began.
     rounds: Vec<u64>,
@@ -680,7 +680,10 @@ impl Play<'_> {
             copies: Vec::new(),
             kills: 0,
             restless,
-            forgot: false,
+            // Nor can it take away what it left behind in a channel that it is out of.
+            forgot: events
+                .iter()
+                .any(|event| matches!(event, Remove { .. } | LeaveTeam { .. } | Archive { .. })),
             rounds: Vec::new(),
         }
     }
