@@ -83,6 +83,7 @@
 //! | to change | go to |
 //! |---|---|
 //! | which posts are answered | [`filter`] |
+//! | how many answers people get in a day | [`limits`], `bot/limits.rs` |
 //! | the words that are commands in the chat | [`words`]; what they do: `bot/words.rs`, [`choices`] |
 //! | how many answers a person gets in a day | [`limits`], `bot/limits.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
@@ -96,6 +97,7 @@
 //! | how workers are started, fed and stopped | [`desk`], [`worker`]; when: `bot/take_up.rs`, `bot/settle.rs` |
 //! | typing, edits and stops | `bot/tend.rs` |
 //! | how an answer is split and made harmless | [`reply`] |
+//! | what stands below an answer | `reply/footer.rs`, `bot/footer.rs` |
 //! | how a part is posted exactly once | [`outbox`]; what follows: `bot/deliver.rs` |
 //! | how an answer grows | [`growing`], `bot/grow.rs` |
 //! | what is on disk | [`state`], [`answers`], [`inbox::cursor`] |
