@@ -65,6 +65,7 @@
 //! | draft | the text of an answer that is to be posted, split into parts |
 //! | part | as much of an answer as fits a post |
 //! | nonce | makes the `pending_post_id` of a draft's parts, by which the server knows a repeat |
+//! | copy | a post of a thread that was moved or copied from another channel |
 //! | unclear | a request of which nobody knows whether the server acted on it |
 //! | growing | an answer whose post is edited while it is written; its first post is the opening |
 //! | worker | the process that makes one answer |
@@ -86,6 +87,9 @@
 //! | how many answers people get in a day | [`limits`], `bot/limits.rs` |
 //! | the words that are commands in the chat | [`words`]; what they do: `bot/words.rs`, [`choices`] |
 //! | how many answers a person gets in a day | [`limits`], `bot/limits.rs` |
+//! | what of a moved thread is answered | `inbox/copies.rs`, `bot/copy.rs` |
+//! | late posts of connected servers | `inbox/shared.rs` |
+//! | a question from the shell | `commands/ask.rs`, `commands/ask/key.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
 //! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in `cursor` |
 //! | moved threads | [`inbox::copies`], `bot/copy.rs` |
