@@ -48,8 +48,11 @@ pub enum ApiError {
     Unauthorized(Denial),
     /// The API refused. `id` is its own name for the reason, such as `api.context.permissions.app_error`.
     Refused {
+        /// The HTTP status.
         status: u16,
+        /// The API's name for the reason.
         id: String,
+        /// What it says to people.
         message: String,
     },
 }
@@ -159,19 +162,23 @@ impl From<Failure> for ApiError {
 /// What `POST posts` takes.
 #[derive(Debug, Serialize)]
 pub struct NewPost<'a> {
+    /// Where it is posted.
     pub channel_id: &'a ChannelId,
+    /// The text, in Markdown.
     pub message: &'a str,
     /// Empty: a top-level post.
     pub root_id: &'a PostId,
     /// A repeat with the same value within 30 s of the first try makes no second post, whoever sent
     /// the first: it must be unguessable.
     pub pending_post_id: &'a str,
+    /// Its properties.
     pub props: NewProps<'a>,
 }
 
 /// The properties that go with a post.
 #[derive(Debug, Serialize)]
 pub struct NewProps<'a> {
+    /// What it is to this program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prx: Option<Mark<'a>>,
     /// `"true"`: the server fetches no preview and clients show links as plain text.
@@ -186,9 +193,11 @@ pub struct NewProps<'a> {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Mark<'a> {
+    /// A part of an answer.
     Answer(&'a PrxProps),
     /// An answer that is being written.
     Growing {
+        /// The question.
         growing_for: &'a PostId,
     },
 }
@@ -196,13 +205,16 @@ pub enum Mark<'a> {
 /// What `PUT posts/{post}/patch` takes. The server replaces the properties whole.
 #[derive(Debug, Serialize)]
 pub struct Patch<'a> {
+    /// The text, in Markdown.
     pub message: &'a str,
+    /// All properties: an edit replaces them.
     pub props: PatchProps<'a>,
 }
 
 /// All properties of a post of the bot's.
 #[derive(Debug, Serialize)]
 pub struct PatchProps<'a> {
+    /// This program's own.
     #[serde(flatten)]
     pub new: NewProps<'a>,
     /// `"true"`: the server does not put it back.
@@ -211,15 +223,20 @@ pub struct PatchProps<'a> {
 
 /// A team's channels, unless they are as they were when the ETag was given.
 pub enum ChannelList {
+    /// The list is the one of that ETag.
     Unchanged,
+    /// The list is another one.
     Changed {
+        /// All of it.
         channels: Vec<Channel>,
+        /// To be sent with the next look.
         etag: Option<String>,
     },
 }
 
 /// Some bytes of a file.
 pub struct FilePiece {
+    /// As many as were asked for, or up to the end.
     pub bytes: Vec<u8>,
     /// The whole file's size, if the server said it.
     pub total: Option<u64>,

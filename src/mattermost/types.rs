@@ -19,6 +19,7 @@ macro_rules! id {
         pub struct $name(pub String);
 
         impl $name {
+            /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -84,9 +85,12 @@ impl ServerTime {
 /// something a person wrote.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Post {
+    /// 26 letters and digits.
     pub id: PostId,
+    /// When it was made.
     #[serde(default, deserialize_with = "nullable")]
     pub create_at: ServerTime,
+    /// When anything about it last changed: text, reactions, a reply to it.
     #[serde(default, deserialize_with = "nullable")]
     pub update_at: ServerTime,
     /// Zero unless its text was changed.
@@ -95,22 +99,28 @@ pub struct Post {
     /// Zero unless the post was deleted.
     #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
+    /// The account.
     #[serde(default, deserialize_with = "nullable")]
     pub user_id: UserId,
+    /// Where it stands.
     #[serde(default, deserialize_with = "nullable")]
     pub channel_id: ChannelId,
     /// The thread's first post; empty for a top-level post.
     #[serde(default, deserialize_with = "nullable")]
     pub root_id: PostId,
+    /// The text, in Markdown.
     #[serde(default, deserialize_with = "nullable")]
     pub message: String,
+    /// As the API has it in `type`.
     #[serde(rename = "type", default, deserialize_with = "nullable")]
     pub kind: String,
+    /// Its properties.
     #[serde(default, deserialize_with = "nullable")]
     pub props: Props,
     /// The ids of its files.
     #[serde(default, deserialize_with = "nullable")]
     pub file_ids: Vec<String>,
+    /// What the server adds when it shows the post.
     #[serde(default, deserialize_with = "nullable")]
     pub metadata: Metadata,
     /// Set on a row that is the former text of an edited post.
@@ -140,19 +150,26 @@ pub struct Props {
     pub added_user_id: Option<UserId>,
     /// What a webhook calls itself: `override_username`, or else `webhook_display_name`.
     pub program_name: Option<String>,
+    /// What a program shows below the text.
     pub attachments: Vec<Attachment>,
 }
 
 /// One of `props.attachments`, the boxes in which programs show what they have to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachment {
+    /// Stands above it.
     pub pretext: String,
+    /// Whom it is from.
     pub author_name: String,
+    /// The heading.
     pub title: String,
+    /// Where the heading leads.
     pub title_link: String,
+    /// The text, in Markdown.
     pub text: String,
     /// Title and value.
     pub fields: Vec<(String, String)>,
+    /// Stands below it.
     pub footer: String,
     /// Shown where attachments are not.
     pub fallback: String,
@@ -186,9 +203,12 @@ impl Attachment {
 /// `props.prx` of an answer: the part `part` (from 0) of `of` of the answer to `in_reply_to`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct PrxProps {
+    /// The question.
     pub in_reply_to: PostId,
+    /// Which part of the answer it is, from 0.
     #[serde(default)]
     pub part: u32,
+    /// How many parts there are.
     #[serde(default = "one")]
     pub of: u32,
     /// Set on a message that is no model's: it says why there is no answer, or what a command asked
@@ -332,6 +352,7 @@ impl<'de> Visitor<'de> for Shallow {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Metadata {
+    /// What is attached.
     #[serde(deserialize_with = "nullable")]
     pub files: Vec<FileInfo>,
     /// The posts that this one links to, as far as the server lets the reader see them.
@@ -343,8 +364,10 @@ pub struct Metadata {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct FileInfo {
+    /// The file's id.
     #[serde(deserialize_with = "nullable")]
     pub id: String,
+    /// Its name.
     #[serde(deserialize_with = "nullable")]
     pub name: String,
     /// In bytes.
@@ -417,10 +440,13 @@ impl LinkedPost {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Reaction {
+    /// The account.
     #[serde(deserialize_with = "nullable")]
     pub user_id: UserId,
+    /// The post that it is on.
     #[serde(deserialize_with = "nullable")]
     pub post_id: PostId,
+    /// Without colons.
     #[serde(deserialize_with = "nullable")]
     pub emoji_name: String,
 }
@@ -428,22 +454,30 @@ pub struct Reaction {
 /// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Channel {
+    /// 26 letters and digits.
     pub id: ChannelId,
+    /// Empty for a direct channel.
     #[serde(default, deserialize_with = "nullable")]
     pub team_id: TeamId,
+    /// As the API has it in `type`.
     #[serde(rename = "type", default, deserialize_with = "nullable")]
     pub kind: String,
+    /// Its name.
     #[serde(default, deserialize_with = "nullable")]
     pub name: String,
+    /// The name that people see.
     #[serde(default, deserialize_with = "nullable")]
     pub display_name: String,
+    /// When it was made.
     #[serde(default, deserialize_with = "nullable")]
     pub create_at: ServerTime,
     /// Zero unless the channel was archived.
     #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
+    /// When the newest post was made.
     #[serde(default, deserialize_with = "nullable")]
     pub last_post_at: ServerTime,
+    /// How many posts there were.
     #[serde(default, deserialize_with = "whole")]
     pub total_msg_count: u64,
     /// Other servers are connected to it.
@@ -452,6 +486,7 @@ pub struct Channel {
 }
 
 impl Channel {
+    /// Whether it is between two people.
     pub fn is_direct(&self) -> bool {
         self.kind == "D"
     }
@@ -460,9 +495,12 @@ impl Channel {
 /// A person or a bot.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct User {
+    /// 26 letters and digits.
     pub id: UserId,
+    /// Without the @.
     #[serde(default, deserialize_with = "nullable")]
     pub username: String,
+    /// Whether it is a bot account.
     #[serde(default, deserialize_with = "nullable")]
     pub is_bot: bool,
     /// Zero unless the account was deactivated.
@@ -476,9 +514,12 @@ pub struct User {
 /// A team.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Team {
+    /// 26 letters and digits.
     pub id: TeamId,
+    /// Its name.
     #[serde(default, deserialize_with = "nullable")]
     pub name: String,
+    /// The name that people see.
     #[serde(default, deserialize_with = "nullable")]
     pub display_name: String,
 }
@@ -487,8 +528,10 @@ pub struct Team {
 /// them roots that are not in the order.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct PostList {
+    /// The posts' ids in the list's order.
     #[serde(deserialize_with = "nullable")]
     pub order: Vec<PostId>,
+    /// In that order.
     #[serde(default, deserialize_with = "post_values")]
     pub posts: Vec<Post>,
 }
