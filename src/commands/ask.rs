@@ -112,6 +112,7 @@ impl Asker<'_> {
             clock: self.clock,
             me: &self.me,
             place: &self.place,
+            generated_by: Some(&self.me.id),
             links: (!self.config.mattermost.allow_unsafe_links).then_some("true"),
         };
         let name = format!("ask:{}", Outbox::nonce());

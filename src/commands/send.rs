@@ -10,7 +10,7 @@ use super::run::introduce;
 use super::{Exit, connect, print};
 use crate::config::{Config, MattermostSettings};
 use crate::mattermost::client::{ApiError, Client, Mark, NewPost, NewProps};
-use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User};
+use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User, UserId};
 use crate::outbox::{Outbox, is_it};
 use crate::reply::{self, ReplyOptions};
 use crate::times::{Sleep, SystemClock, Times};
@@ -79,6 +79,7 @@ pub fn deliver(
         clock,
         me: &me,
         place: &target.find(client)?,
+        generated_by: None,
         links: (!settings.allow_unsafe_links).then_some("true"),
     };
     // No post has this id: the parts belong together, and answer nothing.
@@ -208,6 +209,8 @@ pub(super) struct Sender<'a> {
     pub(super) clock: &'a dyn Sleep,
     pub(super) me: &'a User,
     pub(super) place: &'a Place,
+    /// Whose model wrote it, if one did.
+    pub(super) generated_by: Option<&'a UserId>,
     /// `props.unsafe_links`.
     pub(super) links: Option<&'static str>,
 }
@@ -257,7 +260,7 @@ impl Sender<'_> {
                 pending_post_id: &pending,
                 props: NewProps {
                     prx: Some(Mark::Answer(&prx)),
-                    ai_generated_by: None,
+                    ai_generated_by: self.generated_by,
                     unsafe_links: self.links,
                 },
             });
