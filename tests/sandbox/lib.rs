@@ -1,0 +1,1 @@
+//! Nothing: the sandbox is this package's example, `tests/support/sandbox.rs`.
