@@ -101,7 +101,7 @@ impl Bot {
         Ok(())
     }
 
-    fn tell_answered(&self, id: &PostId) {
+    pub(super) fn tell_answered(&self, id: &PostId) {
         let Some(answer) = self.store.state.answers.get(id) else {
             return;
         };

@@ -187,7 +187,10 @@ impl Bot {
         let bot = &self.me.id;
         let shown = crate::inbox::is_answered(&self.client, bot, &post);
         match shown {
-            Ok(true) => self.handled(id),
+            Ok(true) => {
+                self.tell_answered(id);
+                self.handled(id);
+            }
             Ok(false) => {}
             Err(error) if error.is_closed() => {}
             Err(error) => return self.put_off(id, error),
