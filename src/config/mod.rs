@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde_json::Map;
 
 pub use error::{ConfigError, Warning};
+pub(crate) use files::expand;
 pub use files::find;
-pub(crate) use files::{expand, fnv1a};
 
 use crate::mattermost::{ChannelId, UserId};
 use crate::provider::ProviderSettings;

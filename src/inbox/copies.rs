@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::pages::paged;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
+use crate::text::fnv1a;
 
 /// Threads whose answers from elsewhere are remembered.
 const THREADS: usize = 1000;
@@ -15,11 +16,8 @@ const REPLIES: usize = 200;
 /// By what the answers to `question` know it again in whatever channel: FNV-1a 64 of its author's id
 /// and its text.
 pub fn asked(question: &Post) -> String {
-    let author = question.user_id.as_str().bytes();
-    let bytes = author.chain([0]).chain(question.message.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let author = question.user_id.as_str().as_bytes();
+    let hash = fnv1a(&[author, &[0], question.message.as_bytes()].concat());
     format!("{hash:016x}")
 }
 

@@ -13,13 +13,13 @@ use std::time::Duration;
 use super::super::send::Place;
 use super::Exit;
 use crate::answers::{Answer, Draft, Progress, Stage};
-use crate::config::fnv1a;
 use crate::inbox::paged;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::outbox::{Delivery, Outbox, Trouble};
 use crate::secret::Secret;
 use crate::state::Store;
+use crate::text::fnv1a;
 use crate::times::Clock;
 
 /// How long a key is remembered on disk, and how far back it is looked for in the channel.
