@@ -2,6 +2,7 @@
 //!
 //! Counters say when to look, identity says what is new, the server says what is answered.
 
+pub(crate) mod balance;
 pub mod copies;
 pub mod cursor;
 mod look;

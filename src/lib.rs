@@ -88,12 +88,10 @@
 //! | the words that are commands in the chat | [`words`]; what they do: `bot/words.rs`, [`choices`] |
 //! | how many answers a person gets in a day | [`limits`], `bot/limits.rs` |
 //! | what of a moved thread is answered | `inbox/copies.rs`, `bot/copy.rs` |
-//! | late posts of connected servers | `inbox/shared.rs` |
+//! | late posts of connected servers | `inbox/shared.rs`; what the count tells: `inbox/balance.rs` |
 //! | a question from the shell | `commands/ask.rs`, `commands/ask/key.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
 //! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in `cursor` |
-//! | moved threads | [`inbox::copies`], `bot/copy.rs` |
-//! | late posts of connected servers | `inbox/shared.rs` |
 //! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs` |
 //! | who is answered next | [`desk::turn`] |
 //! | what the model is told | `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::shared::Balance;
+use super::balance::Balance;
 use super::watch::Watch;
 use crate::mattermost::{Post, PostId, ServerTime};
 

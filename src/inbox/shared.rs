@@ -1,7 +1,7 @@
 //! Channels that other servers are connected to: their posts come late, with the times of their own
 //! server, and only a channel's count tells of them. They are looked for on its pages, newest first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use log::info;
@@ -16,46 +16,6 @@ use crate::state::State;
 const PAGE: usize = 200;
 /// Posts that are gone through for those that only the count tells of.
 const DEPTH: usize = 10 * PAGE;
-
-/// The posts that `total_msg_count` leaves out.
-const COMES_AND_GOES: [&str; 10] = [
-    "system_join_leave",
-    "system_add_remove",
-    "system_join_channel",
-    "system_leave_channel",
-    "system_join_team",
-    "system_leave_team",
-    "system_add_to_channel",
-    "system_remove_from_channel",
-    "system_add_to_team",
-    "system_remove_from_team",
-];
-
-/// How a channel's count compares with the posts that were seen.
-#[derive(Debug, Default)]
-pub struct Balance {
-    /// The count when every post was known.
-    pub base: u64,
-    /// Posts seen since that count.
-    pub seen: u64,
-    /// Posts of connected servers that this run saw and that are not handled.
-    pub open: BTreeSet<PostId>,
-}
-
-impl Balance {
-    /// Takes note of a post that was not known.
-    pub fn see(&mut self, post: &Post) {
-        self.seen += u64::from(!COMES_AND_GOES.contains(&post.kind.as_str()));
-        if !post.remote_id.is_empty() {
-            self.open.insert(post.id.clone());
-        }
-    }
-
-    /// How many posts the count tells of that were not seen.
-    fn missing(&self, count: u64) -> u64 {
-        count.saturating_sub(self.base).saturating_sub(self.seen)
-    }
-}
 
 /// What is to be done for the connected channels.
 #[derive(Default)]
