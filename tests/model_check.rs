@@ -340,3 +340,28 @@ fn seed_45743_a_late_post_is_found_after_an_outage_that_took_up_the_window() {
         ],
     );
 }
+
+#[test]
+fn a_moved_thread_and_a_late_post_of_a_connected_server_are_known_to_the_model() {
+    let connected = || Knobs {
+        shared: true,
+        ..Knobs::default()
+    };
+    let moves = Move {
+        post: 0,
+        channel: 1,
+        in_ms: 0,
+    };
+    check(
+        Knobs::default(),
+        &[Run { secs: 5 }, ask(0), Run { secs: 5 }, moves, Calm],
+    );
+    let remote = Remote {
+        ago_ms: 200_000,
+        in_ms: 0,
+    };
+    check(
+        connected(),
+        &[Run { secs: 400 }, ask(0), Run { secs: 5 }, remote, Calm],
+    );
+}

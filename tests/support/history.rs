@@ -36,6 +36,8 @@ pub struct Knobs {
     pub edits_move_last_post_at: bool,
     /// The channel of the first configuration; `None`: all.
     pub scope: Option<usize>,
+    /// The first channel is connected with another server.
+    pub shared: bool,
     /// `answers_at_once`.
     pub at_once: u64,
     /// Answers grow in their post.
@@ -55,6 +57,7 @@ impl Default for Knobs {
             max_post_size: 16383,
             edits_move_last_post_at: true,
             scope: None,
+            shared: false,
             at_once: 4,
             grows: false,
             slow_workers: false,
@@ -116,6 +119,17 @@ pub enum Event {
     },
     React {
         post: usize,
+        in_ms: u64,
+    },
+    /// A post's thread is moved to another channel.
+    Move {
+        post: usize,
+        channel: usize,
+        in_ms: u64,
+    },
+    /// A post that comes late from the connected server.
+    Remote {
+        ago_ms: u64,
         in_ms: u64,
     },
     /// Many posts by a person who is not allowed.
@@ -206,6 +220,8 @@ use Verdict::*;
 
 const HISTORY: &str = "it is from before the bot's time";
 const ABSENT: &str = "the bot was not in the channel";
+const UNWANTED: &str = "it is not for the bot";
+const CAME_ALONG: &str = "its answer came along";
 
 struct Asked {
     id: String,
@@ -216,6 +232,8 @@ struct Asked {
     visible: u64,
     deleted: Option<u64>,
     verdict: Verdict,
+    /// Its thread was moved, and with it its answers, which are others from then on.
+    moved: bool,
 }
 
 struct Place {
@@ -240,7 +258,9 @@ struct Place {
 struct Truth {
     bot: String,
     mention_only: bool,
-    people: [Account; 4],
+    people: [Account; 5],
+    /// The program is never stopped, nor in trouble, from this moment on.
+    steady_since: Option<u64>,
     teams: Vec<String>,
     places: Vec<Place>,
     posts: Vec<Asked>,
@@ -269,7 +289,7 @@ impl Truth {
     fn judge(&self, wanted: bool, place: usize, created: u64) -> Verdict {
         let at = &self.places[place];
         if !wanted {
-            Not("it is not for the bot")
+            Not(UNWANTED)
         } else if !at.member {
             Not(ABSENT)
         } else if !self.covers(place) || !(self.settled || at.continues) {
@@ -592,6 +612,10 @@ impl Play<'_> {
         let bob = world.add_user("bob");
         let robot = world.add_bot("robot");
         let (bot, ann) = (stage.bot.clone(), stage.ann.clone());
+        let bea = world.add_remote_user("bea", "north");
+        if knobs.shared {
+            world.share(&stage.channel);
+        }
         let team2 = world.add_team("second");
         let teams = vec![stage.team.clone(), team2.clone()];
         let den = world.add_channel(&stage.team, "den", Kind::Private);
@@ -637,7 +661,8 @@ impl Play<'_> {
         let truth = Truth {
             bot: bot.id.clone(),
             mention_only: knobs.mention_only,
-            people: [ann, bob, stage.eve.clone(), robot],
+            people: [ann, bob, stage.eve.clone(), robot, bea],
+            steady_since: None,
             teams,
             places,
             posts: Vec::new(),
@@ -655,6 +680,7 @@ impl Play<'_> {
             let writes = request.method == "POST" && request.target.ends_with("/posts");
             lock(&asked).act(world.now(), writes)
         });
+        let truth = Arc::new(Mutex::new(truth));
         let restless = events.iter().any(|event| {
             matches!(
                 event,
@@ -666,11 +692,15 @@ impl Play<'_> {
                     | Stop { .. }
             )
         });
+        if !restless {
+            let settled = EPOCH_MS + stage.clock.elapsed_ms() + 60_000;
+            lock(&truth).steady_since = Some(settled);
+        }
         Play {
             knobs,
             stage,
             session: None,
-            truth: Arc::new(Mutex::new(truth)),
+            truth,
             troubles,
             thread_replies: true,
             start_at: 0,
@@ -750,6 +780,19 @@ impl Play<'_> {
                 let (eve, post) = (&truth.people[2].id, &truth.posts[number]);
                 world.react(eve, &post.id, "eyes");
             }),
+            Move {
+                post,
+                channel,
+                in_ms,
+            } => self.on_post(in_ms, post, move |world, truth, number| {
+                move_thread(world, truth, number, channel % DIRECT);
+            }),
+            Remote { ago_ms, in_ms } if self.knobs.shared => {
+                self.later(in_ms, move |world, truth| {
+                    remote(world, truth, ago_ms);
+                })
+            }
+            Remote { .. } => {}
             Burst {
                 channel,
                 count,
@@ -1004,8 +1047,8 @@ impl Play<'_> {
             format!("channel_id = \"{}\"\n", truth.places[place].id)
         });
         let allowed = format!(
-            "allowed_users = [\"{}\", \"{}\", \"{}\"]\n",
-            truth.people[0].id, truth.people[1].id, truth.people[3].id
+            "allowed_users = [\"{}\", \"{}\", \"{}\", \"{}\"]\n",
+            truth.people[0].id, truth.people[1].id, truth.people[3].id, truth.people[4].id
         );
         drop((world, truth));
         let more = format!(
@@ -1142,7 +1185,9 @@ impl Play<'_> {
         score.faults = lock(&self.troubles).suffered;
         let mut answered = Vec::new();
         for post in &truth.posts {
-            let answers = world.own_answers(&truth.bot, &post.id);
+            let mut answers = world.own_answers(&truth.bot, &post.id);
+            let place = &truth.places[post.place].id;
+            answers.retain(|answer| !post.moved || answer.channel_id == *place);
             let mut parts: Vec<u64> = answers.iter().map(|answer| part(answer).0).collect();
             parts.sort();
             if parts.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -1327,6 +1372,92 @@ fn post(
         visible: now + late_ms,
         deleted: None,
         verdict,
+        moved: false,
+    });
+}
+
+/// Moves the thread of a post: what was answered in it needs nothing more, what was not is asked anew.
+fn move_thread(world: &mut World, truth: &mut Truth, number: usize, to: usize) {
+    let now = world.now();
+    let root = truth.posts[number].root.unwrap_or(number);
+    let (from, target) = (truth.posts[root].place, &truth.places[to]);
+    let is_there = truth.posts[root].deleted.is_none() && truth.posts[root].visible < now;
+    if from >= DIRECT || from == to || !is_there || truth.places[from].archived || target.archived {
+        return;
+    }
+    let root_id = truth.posts[root].id.clone();
+    let target = target.id.clone();
+    let thread: Vec<String> = std::iter::once(root_id.clone())
+        .chain(world.replies_to(&root_id).into_iter().map(|reply| reply.id))
+        .collect();
+    let edited = thread.iter().any(|id| world.post_by_id(id).edit_at > 0);
+    let numbers: Vec<Option<usize>> = thread
+        .iter()
+        .map(|id| truth.posts.iter().position(|post| post.id == *id))
+        .collect();
+    let verdicts: Vec<Verdict> = numbers
+        .iter()
+        .flatten()
+        .map(|&number| {
+            let post = &truth.posts[number];
+            let answers = world.own_answers(&truth.bot, &post.id);
+            let in_thread = answers.iter().all(|answer| !answer.root_id.is_empty());
+            match post.verdict {
+                Not(why @ (UNWANTED | CAME_ALONG)) => Not(why),
+                May(why) => May(why),
+                _ if edited => May("a post of its thread was edited"),
+                _ if answers.is_empty() => truth.judge(true, to, now),
+                _ if in_thread && is_answered(world, &truth.bot, &post.id) => Not(CAME_ALONG),
+                _ => May("its answer was on the way, or elsewhere"),
+            }
+        })
+        .collect();
+    truth.delete(world, now, root);
+    let copies = world.move_thread(&root_id, &target, &truth.people[0].id, 0);
+    let new_root = truth.posts.len();
+    let there = numbers.iter().zip(&copies);
+    let there = there.filter_map(|(number, copy)| number.map(|number| (number, copy)));
+    for ((number, copy), verdict) in there.zip(verdicts) {
+        truth.posts[number].moved = true;
+        let asked = Asked {
+            id: copy.clone(),
+            place: to,
+            root: (number != root).then_some(new_root),
+            text: truth.posts[number].text.clone(),
+            created: now,
+            visible: now,
+            deleted: None,
+            verdict,
+            moved: false,
+        };
+        truth.posts.push(asked);
+    }
+}
+
+/// A question of the connected server's.
+fn remote(world: &mut World, truth: &mut Truth, ago_ms: u64) {
+    let created = world.now() - ago_ms;
+    let place = &truth.places[0];
+    if place.archived {
+        return;
+    }
+    let text = format!("@prxbot question {}", truth.posts.len());
+    let id = world.remote_post(&truth.people[4].id, &place.id, &text, ago_ms);
+    let known = |since: u64| created > since && place.entered == 0;
+    let verdict = match truth.judge(true, 0, created) {
+        Must if truth.steady_since.is_some_and(known) => Must,
+        _ => May("nobody knows what is history"),
+    };
+    truth.posts.push(Asked {
+        id,
+        place: 0,
+        root: None,
+        text,
+        created,
+        visible: world.now(),
+        deleted: None,
+        verdict,
+        moved: false,
     });
 }
 
@@ -1355,6 +1486,7 @@ pub fn generate(seed: u64, count: usize) -> (Knobs, Vec<Event>) {
         max_post_size: r.pick(&[16383, 200]),
         edits_move_last_post_at: r.one_in(2),
         scope: r.pick(&[None, None, None, None, Some(0), Some(1)]),
+        shared: r.one_in(3),
         at_once: r.pick(&[1, 2, 4, 8]),
         grows: r.one_in(3),
         slow_workers: r.one_in(2),
@@ -1403,8 +1535,17 @@ pub fn generate(seed: u64, count: usize) -> (Knobs, Vec<Event>) {
                 post: r.below(8) as usize,
                 in_ms,
             },
-            42..44 => React {
+            42 => React {
                 post: r.below(8) as usize,
+                in_ms,
+            },
+            43 if r.one_in(2) => Remote {
+                ago_ms: r.pick(&[1_000, 59_000, 70_000, 200_000]),
+                in_ms,
+            },
+            43 => Move {
+                post: r.below(8) as usize,
+                channel,
                 in_ms,
             },
             44 if r.one_in(3) => Burst {
