@@ -169,7 +169,7 @@ fn answers<'a>(
     answers
 }
 
-/// The posts of `thread` that it shows an answer to. `here`: posts of the same channel, deleted or not,
+/// The posts of `thread` whose answers came along with them. `here`: posts of the same channel, deleted or not,
 /// that are not in the thread: their answers are no copies.
 fn served(
     thread: &[Post],
@@ -180,11 +180,12 @@ fn served(
     let there: BTreeSet<&PostId> = thread.iter().map(|post| &post.id).collect();
     let mut served = BTreeSet::new();
     let mut copied = Vec::new();
-    for (question, answer) in answers(thread, bot) {
+    let answers = answers(thread, bot);
+    for (question, answer) in &answers {
         if there.contains(question) {
-            served.insert(question.clone());
+            served.insert((*question).clone());
         } else if question.is_well_formed() && !here.contains(question) {
-            copied.push(answer);
+            copied.push(*answer);
         }
     }
     copied.sort();
@@ -207,6 +208,8 @@ fn served(
             served.insert(question.id.clone());
         }
     }
+    // What is answered here is no copy's affair: it may be half an answer, to be gone on with.
+    served.retain(|question| !answers.contains_key(question));
     served
 }
 
@@ -272,7 +275,7 @@ mod tests {
         let (p1, p2) = (person("p1", 10, "why?"), person("p2", 20, "why?"));
         let other = person("p2", 20, "and now?");
         let why = Some("why?");
-        let cases: [(&str, Vec<Post>, &[&str]); 14] = [
+        let cases: [(&str, Vec<Post>, &[&str]); 15] = [
             ("no answer", vec![p1.clone()], &[]),
             (
                 "its answer",
@@ -343,7 +346,17 @@ mod tests {
             (
                 "an answer in the thread to a post of it",
                 vec![p1.clone(), p2.clone(), answer("p1", 25, why)],
-                &["p1"],
+                &[],
+            ),
+            (
+                "half an answer here beside one that came along",
+                vec![
+                    p1.clone(),
+                    answer("p1", 15, why),
+                    other.clone(),
+                    answer("x", 25, Some("and now?")),
+                ],
+                &["p2"],
             ),
             (
                 "an answer to a post of the channel",
