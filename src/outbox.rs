@@ -488,9 +488,11 @@ impl Outbox {
 }
 
 /// Whether `post`, which the server gave for one that was sent with `prx`, is that one: a pending id
-/// may bring somebody else's. A plugin may have taken the props away: an own post without them is it.
+/// may bring somebody else's. A plugin may have taken props away: an own post without them is it.
 pub fn is_it(post: &Post, bot: &UserId, prx: &PrxProps) -> bool {
-    post.user_id == *bot && post.props.prx.as_ref().is_none_or(|posted| posted == prx)
+    let is_same =
+        |posted: &PrxProps| posted.in_reply_to == prx.in_reply_to && posted.part == prx.part;
+    post.user_id == *bot && post.props.prx.as_ref().is_none_or(is_same)
 }
 
 /// Gives the draft another nonce.

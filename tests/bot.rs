@@ -1539,10 +1539,9 @@ fn a_proxy_is_used_when_a_variable_names_it_and_no_proxy_does_not_forbid_it() {
 fn an_answer_of_which_nothing_can_be_shown_is_an_empty_answer() {
     let model = Model::start();
     let play = Play::asking(&model, "");
-    model.then(ModelReply::text("\u{0}\u{7}\u{1b}"));
+    model.answers("\u{0}\u{7}\u{1b}");
     let question = play.says("hello");
-    play.settle();
-    let answer = play.answers(&question).concat();
+    let answer = play.wait_for_answer(&question);
     assert!(answer.contains("gave an empty answer"), "{answer:?}");
 }
 

@@ -25,7 +25,7 @@ use support::wire::{Request, lock};
 
 const ECHO: &str = "default_provider = \"echo\"";
 /// How long a call may take, in real time: what hangs costs the tests so much.
-const CALL: Duration = Duration::from_millis(80);
+const CALL: Duration = Duration::from_millis(200);
 /// More requests than this at one moment of simulated time are a loop without a pause.
 const SPINNING: usize = 300;
 /// So long after the answer is complete, nothing more may come.

@@ -7,16 +7,24 @@ use super::read::SINCE_LIMIT;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 
+/// Stands among the parts for a post in which an answer grew and which took no last edit.
+const GROWN: u32 = u32::MAX;
+
 /// By question, which parts of how many the bot has posted.
 pub type Parts = BTreeMap<PostId, (u32, BTreeSet<u32>)>;
 
 pub fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
     // A part that somebody deleted was posted all the same.
     for post in posts.iter().filter(|post| post.user_id == *bot) {
+        if let Some(question) = &post.props.growing_for {
+            let entry = parts.entry(question.clone()).or_default();
+            entry.1.insert(GROWN);
+        }
         if let Some(prx) = &post.props.prx {
             let entry = parts.entry(prx.in_reply_to.clone()).or_default();
             // The later part knows better: what follows may have been split or cut short meanwhile.
-            if entry.1.last().is_none_or(|last| *last <= prx.part) {
+            let last = entry.1.iter().rfind(|part| **part != GROWN);
+            if last.is_none_or(|last| *last <= prx.part) {
                 entry.0 = prx.of;
             }
             entry.1.insert(prx.part);
@@ -28,8 +36,8 @@ pub fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
 pub fn complete(parts: Parts) -> BTreeSet<PostId> {
     // A post that grew and took no last edit does not bear the mark of part 0: a later part tells.
     let whole = |(of, there): &(u32, BTreeSet<u32>)| {
-        let later = there.last().is_some_and(|last| *last > 0);
-        (0..*of).all(|part| there.contains(&part) || (part == 0 && later))
+        let grown = *of > 1 && there.contains(&GROWN);
+        *of > 0 && (0..*of).all(|part| there.contains(&part) || (part == 0 && grown))
     };
     parts
         .into_iter()
@@ -54,10 +62,9 @@ pub fn parts_of(
     created: ServerTime,
 ) -> Result<BTreeSet<u32>, ApiError> {
     let mut parts = parts_since(client, bot, channel, question, created)?;
-    Ok(parts
-        .remove(question)
-        .map(|(_, there)| there)
-        .unwrap_or_default())
+    let mut there = parts.remove(question).map(|(_, there)| there);
+    there.as_mut().map(|there| there.remove(&GROWN));
+    Ok(there.unwrap_or_default())
 }
 
 /// The post in which the answer to `question` grows, the oldest of several.

@@ -216,7 +216,11 @@ pub struct PrxProps {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub apology: bool,
     /// What was asked, by whom, as `inbox::copies::asked` has it; empty in answers of version 0.1.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        deserialize_with = "nullable",
+        default,
+        skip_serializing_if = "String::is_empty"
+    )]
     pub asked: String,
 }
 

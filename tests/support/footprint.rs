@@ -81,9 +81,9 @@ pub fn size() -> Row {
     let bytes = fs::read(&path).expect("the binary");
     let is_static = !names_a_loader(&bytes);
     let (what, goal) = if is_static {
-        ("binary, static", 1_850_000.0)
+        ("binary, static", 2_300_000.0)
     } else {
-        ("binary, cargo build --release", 2_300_000.0)
+        ("binary, cargo build --release", 2_660_000.0)
     };
     Row::at_most(what, "bytes", goal, bytes.len() as f64)
 }
@@ -120,7 +120,8 @@ fn idle() -> Vec<Row> {
     };
     vec![
         Row::at_most("threads", "", 1.0, process.threads()),
-        Row::at_most("files open, idle", "", 6.0, process.files()),
+        // Two of them are the doorbell.
+        Row::at_most("files open, idle", "", 8.0, process.files()),
         Row::at_most(
             "requests per idle poll and team",
             "",
@@ -190,13 +191,13 @@ fn requests_per_answer() -> Vec<Row> {
     let (_, slow) = ask(None);
     vec![
         Row::at_most(
-            "requests per answer, top level (typing, post)",
+            "requests per answer, top level (typing twice, post)",
             "",
-            2.0,
+            3.0,
             top_level,
         ),
         Row::at_most("requests per answer, in a thread", "", 3.0, in_thread),
-        Row::at_most("requests per answer that took over 2 s", "", 3.0, slow),
+        Row::at_most("requests per answer that took over 2 s", "", 6.0, slow),
     ]
 }
 
