@@ -618,6 +618,18 @@ fn a_backlog_is_read_on_while_few_posts_wait() {
     assert_eq!(answered.count(), 1_300);
 }
 
+#[test]
+fn a_server_that_takes_seconds_for_each_request_gets_its_answers_all_the_same() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(5_000);
+    stage.world().knobs.request_takes_ms = 3_000;
+    let questions = [ask(&stage, "one"), ask(&stage, "two")];
+    stage.run_for(&mut session, 300);
+    for question in &questions {
+        assert_eq!(stage.answers(question).len(), 1);
+    }
+}
+
 /// What a worker is told is what a job holds: nothing of it is the token.
 #[test]
 fn no_worker_is_told_the_bots_token() {

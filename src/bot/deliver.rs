@@ -53,9 +53,12 @@ impl Bot {
                     return Ok(true);
                 }
                 Err(error) if error.may_last() && self.patience_is_over(&id) => self.saw(&id, None),
-                Err(error) => self.put_off(&id, error)?,
+                Err(error) => {
+                    self.put_off(&id, error)?;
+                    return Ok(true);
+                }
             }
-            return Ok(true);
+            // On with it at once: by the next step a slow server would have made this look stale again.
         }
         if self.compare_begun(&id)? {
             return Ok(true);

@@ -337,7 +337,12 @@ impl Bot {
         let Some(answer) = self.store.state.answers.get(id) else {
             return Ok(());
         };
-        if now.saturating_sub(answer.live.seen) > self.times.stale {
+        // Once is enough: a slow server would make each look stale by the next step.
+        let looked = answer
+            .live
+            .began
+            .is_some_and(|began| answer.live.seen >= began);
+        if !looked && now.saturating_sub(answer.live.seen) > self.times.stale {
             return self.look_at_waiting(id);
         }
         let Some(question) = answer.live.question.clone() else {
