@@ -1,5 +1,7 @@
 //! Taking up: from a post that waits to a worker that answers it, one request per step.
 
+use std::time::Duration;
+
 use log::{info, warn};
 
 use super::{Bot, Unsaved, tell_ignored};
@@ -359,6 +361,10 @@ impl Bot {
                     Ok(())
                 }
                 ApiError::Unreachable(_) | ApiError::Unauthorized(_) | ApiError::RateLimited(_) => {
+                    // By the end of the pause it may have been edited or deleted.
+                    if let Some(answer) = self.store.state.answers.get_mut(id) {
+                        answer.live.seen = Duration::ZERO;
+                    }
                     Err(error.into())
                 }
                 // Whatever else is wrong with "typing" does not keep an answer.
