@@ -321,29 +321,7 @@ impl Outbox {
             return Ok(Delivery::Posted);
         };
         match result {
-            Ok(post) if is_it(&post, &self.bot, prx) => {
-                progress.unclear = None;
-                progress.pause = Duration::ZERO;
-                progress.posted.insert(prx.part);
-                Ok(Delivery::Took(post.id, post.create_at))
-            }
-            Ok(post) if progress.foreign < FOREIGN => {
-                progress.foreign += 1;
-                warn!(
-                    "somebody else posted {} with the id meant for an answer; trying another",
-                    post.id
-                );
-                renew(draft, progress);
-                Ok(Delivery::More)
-            }
-            Ok(_) => {
-                progress.unclear = Some(self.unclear(prx.part, Duration::ZERO));
-                let why = "the server gives other posts for the one that was sent".to_owned();
-                Ok(Delivery::Failed(
-                    self.back_off(answer),
-                    ApiError::Unclear(why),
-                ))
-            }
+            Ok(post) => Ok(self.took(answer, prx, post)),
             Err(error) if error.may_last() => {
                 let first = tried + self.times.repeat_within;
                 let until = progress.unclear.map_or(first, |known| known.repeat_until);
@@ -363,19 +341,38 @@ impl Outbox {
                 // Nothing of it is on its way, unless an earlier try of it is: the next run need not
                 // wait for it.
                 draft.unsent = progress.unclear.is_none();
-                match error {
-                    ApiError::Refused { status, ref id, .. } => {
-                        // Much may have happened by the time a channel is open again.
-                        progress.asked = false;
-                        Ok(refused(status, id, error.to_string()))
-                    }
-                    error => {
-                        let _ = store.save();
-                        Err(error.into())
-                    }
+                if let ApiError::Refused { status, id, .. } = &error {
+                    // Much may have happened by the time a channel is open again.
+                    progress.asked = false;
+                    return Ok(refused(*status, id, error.to_string()));
                 }
+                let _ = store.save();
+                Err(error.into())
             }
         }
+    }
+
+    /// What to do with `post`, which the server gave for part `prx`.
+    fn took(&self, answer: &mut Answer, prx: &PrxProps, post: Post) -> Delivery {
+        let Some((draft, progress)) = answer.progress() else {
+            return Delivery::Posted;
+        };
+        if is_it(&post, &self.bot, prx) {
+            progress.unclear = None;
+            progress.pause = Duration::ZERO;
+            progress.posted.insert(prx.part);
+            return Delivery::Took(post.id, post.create_at);
+        }
+        if progress.foreign < FOREIGN {
+            progress.foreign += 1;
+            let id = post.id;
+            warn!("somebody else posted {id} with the id meant for an answer; trying another");
+            renew(draft, progress);
+            return Delivery::More;
+        }
+        progress.unclear = Some(self.unclear(prx.part, Duration::ZERO));
+        let why = "the server gives other posts for the one that was sent".to_owned();
+        Delivery::Failed(self.back_off(answer), ApiError::Unclear(why))
     }
 
     /// The properties of every post of the bot's that a model writes.

@@ -11,7 +11,7 @@ use crate::growing::{self, Growth};
 use crate::inbox;
 use crate::inbox::cursor::Own;
 use crate::mattermost::client::{ApiError, Mark, NewPost, NewProps, Patch, PatchProps};
-use crate::mattermost::{ChannelId, PostId, ServerTime};
+use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 use crate::outbox::{Next, Outbox, Trouble, next};
 use crate::reply;
 
@@ -174,17 +174,28 @@ impl Bot {
                 ..self.outbox.props()
             },
         });
+        self.opening_sent(id, text, result)
+    }
+
+    /// Sorts out what came of an opening.
+    fn opening_sent(
+        &mut self,
+        id: &PostId,
+        text: String,
+        result: Result<Post, ApiError>,
+    ) -> Result<(), Trouble> {
         let (now, times) = (self.now(), &self.times);
         let least = self.config.mattermost.draft_update_interval;
-        let channel = answer.channel.clone();
         let Some(answer) = self.store.state.answers.get_mut(id) else {
             return Ok(());
         };
+        let channel = answer.channel.clone();
         let growth = &mut answer.live.growth;
+        let grows_here = |of: &PostId| of == id;
         match result {
             Ok(post)
                 if post.user_id == self.me.id
-                    && post.props.growing_for.as_ref().is_none_or(|of| of == id) =>
+                    && post.props.growing_for.as_ref().is_none_or(grows_here) =>
             {
                 growth.shows(text, now, least);
                 answer.shown = Some(post.id.clone());
@@ -196,14 +207,11 @@ impl Bot {
             // Another's post with that name, or an answer that says nothing: it may be on its way.
             Ok(_) => growth.refused = true,
             Err(error) if error.may_last() => {
-                let known = answer
-                    .live
-                    .opening
-                    .unclear
-                    .map(|unclear| unclear.repeat_until);
+                let known = answer.live.opening.unclear;
+                let first = now + times.repeat_within - times.call;
                 answer.live.opening.unclear = Some(Unclear {
                     part: Some(0),
-                    repeat_until: known.unwrap_or(now + times.repeat_within - times.call),
+                    repeat_until: known.map_or(first, |unclear| unclear.repeat_until),
                     settled: now + times.ask_after,
                     looked: None,
                 });
@@ -296,27 +304,17 @@ impl Bot {
     /// The grown post does not take the last edit: what it shows stays and the rest follows in parts of
     /// its own, or it is taken away and the answer posted anew.
     pub(super) fn go_on_without_edits(&mut self, id: &PostId) -> Result<(), Trouble> {
-        let Some(shown) = self
-            .store
-            .state
-            .answers
-            .get(id)
-            .and_then(|it| it.shown.clone())
-        else {
+        let Some(answer) = self.store.state.answers.get(id) else {
+            return Ok(());
+        };
+        let Some(shown) = answer.shown.clone() else {
             return Ok(());
         };
         match self.client.post(&shown) {
             Err(ApiError::Refused { status: 403, .. }) => {
-                let channel = self
-                    .store
-                    .state
-                    .answers
-                    .get(id)
-                    .map(|it| it.channel.clone());
-                if let Some(channel) = channel {
-                    let why = "an answer in it cannot be edited any more";
-                    self.inbox.close(&mut self.store.state, &channel, why);
-                }
+                let channel = answer.channel.clone();
+                let why = "an answer in it cannot be edited any more";
+                self.inbox.close(&mut self.store.state, &channel, why);
                 return Ok(());
             }
             Err(error) if error.is_closed() => {
@@ -326,14 +324,8 @@ impl Bot {
             Err(error) => return self.put_off(id, error),
             Ok(_) => {}
         }
-        let shows = self
-            .store
-            .state
-            .answers
-            .get(id)
-            .map(|it| it.live.growth.text.clone());
-        let shows = shows.unwrap_or_default();
         let goes_on = self.store.state.answers.get_mut(id).and_then(|answer| {
+            let shows = answer.live.growth.text.clone();
             let (draft, progress) = answer.progress()?;
             let rest = growing::rest(&draft.parts, &shows).filter(|rest| !rest.is_empty())?;
             draft.parts = vec![shows];

@@ -107,14 +107,7 @@ impl Session {
             between();
         };
         outage.went_well();
-        let scope = settings.channel_id.clone().unwrap_or_default();
-        let store = Store::open(&config.state_path, &me.id, &scope, times.clock.clone());
-        let store = store.map_err(|error| {
-            Exit::Failure(format!(
-                "cannot read {}: {error}; make it readable or set state_dir",
-                config.state_path.display()
-            ))
-        })?;
+        let store = open_store(&config, &me, &times)?;
         tell_start(&config, &client, &me, once);
         let bot = Bot::new(
             config,
@@ -183,6 +176,18 @@ impl Session {
         self.closes_at = None;
         self.bot.close(false);
     }
+}
+
+/// The state of this bot and its channels.
+fn open_store(config: &Config, me: &User, times: &Times) -> Result<Store, Exit> {
+    let scope = config.mattermost.channel_id.clone().unwrap_or_default();
+    let store = Store::open(&config.state_path, &me.id, &scope, times.clock.clone());
+    store.map_err(|error| {
+        Exit::Failure(format!(
+            "cannot read {}: {error}; make it readable or set state_dir",
+            config.state_path.display()
+        ))
+    })
 }
 
 /// The lock beside the state file; nothing if another instance has it.

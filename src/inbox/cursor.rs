@@ -215,7 +215,7 @@ impl Cursor {
 
     /// The newest moment that counts: after the server's clock went back, its present, until that has
     /// caught up with the times that were given out before.
-    pub fn cap(&mut self, present: Option<ServerTime>) -> ServerTime {
+    fn cap(&mut self, present: Option<ServerTime>) -> ServerTime {
         match present {
             Some(present) if present < self.ahead => present,
             _ => {
@@ -223,6 +223,16 @@ impl Cursor {
                 ServerTime(u64::MAX)
             }
         }
+    }
+
+    /// The newest of `times` that counts.
+    pub fn newest(
+        &mut self,
+        times: impl Iterator<Item = ServerTime>,
+        present: Option<ServerTime>,
+    ) -> ServerTime {
+        let cap = self.cap(present);
+        times.filter(|time| *time <= cap).max().unwrap_or_default()
     }
 
     /// A post of the bot's own needs nothing more, and the count will tell of it.

@@ -10,7 +10,7 @@ const PAGE: usize = 200;
 
 /// Whether the post says that the bot came into its channel: someone added it, or it joined the
 /// channel or the team.
-pub fn is_entry(post: &Post, bot: &UserId) -> bool {
+fn is_entry(post: &Post, bot: &UserId) -> bool {
     match post.kind.as_str() {
         "system_add_to_channel" | "system_add_to_team" => {
             post.props.added_user_id.as_ref() == Some(bot)
@@ -18,6 +18,12 @@ pub fn is_entry(post: &Post, bot: &UserId) -> bool {
         "system_join_channel" | "system_join_team" => post.user_id == *bot,
         _ => false,
     }
+}
+
+/// The last time that the bot came into its channel, of those that `posts` tell of.
+pub fn last_entry(posts: &[Post], bot: &UserId) -> Option<ServerTime> {
+    let entries = posts.iter().filter(|post| is_entry(post, bot));
+    entries.map(|post| post.create_at).max()
 }
 
 /// When the bot last came into a channel, if a post created after `until` says so.
@@ -33,9 +39,7 @@ pub fn find_entry(
             client.posts_page(channel, offset / count, count)
         })?;
         // An older one tells of an earlier stay.
-        let entries = page.posts.iter().filter(|post| is_entry(post, bot));
-        let entries = entries.map(|post| post.create_at);
-        if let Some(entry) = entries.filter(|entry| *entry > until).max() {
+        if let Some(entry) = last_entry(&page.posts, bot).filter(|entry| *entry > until) {
             return Ok(Some(entry));
         }
         offset += page.order.len();

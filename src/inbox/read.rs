@@ -6,7 +6,7 @@ use std::time::Duration;
 use log::info;
 
 use super::cursor::Read;
-use super::pages::is_entry;
+use super::pages::last_entry;
 use super::record::answered;
 use super::{Inbox, Waiting, Wanted, Wish};
 use crate::mattermost::client::{ApiError, Client};
@@ -121,31 +121,21 @@ impl Inbox {
             return;
         };
         let shown = cursor.progress.shown;
-        let cap = cursor.cap(present);
-        let newest = list
-            .posts
-            .iter()
-            .map(|post| post.update_at.max(post.create_at));
-        let newest = newest.filter(|time| *time <= cap).max().unwrap_or_default();
-        let answered = answered(&list.posts, &self.scope.bot);
-        let (posts, answered) = (list.posts, &answered);
-        let found = self.take(
-            client,
-            state,
-            id,
-            Take {
-                posts,
-                answered,
-                wanted,
-            },
-        );
-        let window = self.scope.times.window;
+        let changes = list.posts.iter();
+        let changes = changes.map(|post| post.update_at.max(post.create_at));
+        let newest = cursor.newest(changes, present);
+        let taken = Take {
+            answered: &answered(&list.posts, &self.scope.bot),
+            posts: list.posts,
+            wanted,
+        };
         let read = Read {
             shown,
             newest,
-            found,
+            found: self.take(client, state, id, taken),
             present,
         };
+        let window = self.scope.times.window;
         if let Some(cursor) = state.channels.get_mut(id)
             && !cursor.complete(&read, window, self.scope.catch_up)
         {
@@ -168,28 +158,13 @@ impl Inbox {
     ) -> usize {
         let cutoff = self.cutoff(client);
         self.note_strangers(state, id, &taken.posts);
+        self.enter(state, id, &taken.posts);
+        self.note_growing(state, id, &taken.posts);
         let (now, window) = (self.now(), self.scope.times.window);
         let Some(cursor) = state.channels.get_mut(id) else {
             return 0;
         };
         let mut posts = taken.posts;
-        let entries = posts.iter().filter(|post| is_entry(post, &self.scope.bot));
-        if let Some(entry) = entries.map(|post| post.create_at).max()
-            && cursor.enter(entry)
-        {
-            // What waited from before belongs to the time when the bot was not there.
-            self.waiting
-                .retain(|(created, _), waiting| waiting.post.channel_id != *id || *created > entry);
-        }
-        for post in posts.iter().filter(|post| post.user_id == self.scope.bot) {
-            if let Some(question) = &post.props.growing_for
-                && post.delete_at == ServerTime(0)
-                && !cursor.handled.contains_key(question)
-                && !state.answers.contains_key(question)
-            {
-                self.growing.insert(question.clone(), post.id.clone());
-            }
-        }
         let direct = cursor.watch.as_ref().is_some_and(|watch| watch.direct);
         posts.sort_by(|a, b| (a.create_at, &a.id).cmp(&(b.create_at, &b.id)));
         let (mut found, mut too_old) = (0, 0);
@@ -204,9 +179,10 @@ impl Inbox {
             }
             found += 1;
             cursor.progress.balance.see(&post);
-            let wish = match taken.answered.contains(&post.id) {
-                true => Wish::Drop,
-                false => (taken.wanted)(&post, direct),
+            let wish = if taken.answered.contains(&post.id) {
+                Wish::Drop
+            } else {
+                (taken.wanted)(&post, direct)
             };
             if wish != Wish::Drop && !cursor.progress.live && post.create_at < cutoff {
                 too_old += 1;
@@ -224,6 +200,35 @@ impl Inbox {
             );
         }
         found
+    }
+
+    /// Moves a channel's floor to where the bot last came in. What waited from before belongs to the
+    /// time when it was not there.
+    fn enter(&mut self, state: &mut State, id: &ChannelId, posts: &[Post]) {
+        if let Some(entry) = last_entry(posts, &self.scope.bot)
+            && let Some(cursor) = state.channels.get_mut(id)
+            && cursor.enter(entry)
+        {
+            self.waiting
+                .retain(|(created, _), waiting| waiting.post.channel_id != *id || *created > entry);
+        }
+    }
+
+    /// Remembers the posts in which answers that this state knows nothing of were growing.
+    fn note_growing(&mut self, state: &State, id: &ChannelId, posts: &[Post]) {
+        let Some(cursor) = state.channels.get(id) else {
+            return;
+        };
+        let bot = &self.scope.bot;
+        let own = posts.iter().filter(|post| post.user_id == *bot);
+        for post in own.filter(|post| post.delete_at == ServerTime(0)) {
+            if let Some(question) = &post.props.growing_for
+                && !cursor.handled.contains_key(question)
+                && !state.answers.contains_key(question)
+            {
+                self.growing.insert(question.clone(), post.id.clone());
+            }
+        }
     }
 
     /// Posts created before this are too old to answer.

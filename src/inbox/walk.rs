@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use log::{debug, info};
 
 use super::cursor::Counters;
-use super::pages::{AnchorSearch, Walk, is_entry};
+use super::pages::{AnchorSearch, Walk, last_entry};
 use super::read::Take;
 use super::record::{Parts, collect_parts, complete};
 use super::{Inbox, Wanted};
@@ -30,18 +30,20 @@ enum Stage {
     /// Is the post known from which on the walk can begin?
     TryAnchor(PostId),
     Search(AnchorSearch),
-    /// What of all that lies ahead is answered already, and where the bot came in.
-    Survey {
-        start: Walk,
-        walk: Walk,
-        own: Parts,
-        /// Posts that the walk leaves out.
-        first: Vec<Post>,
-    },
+    Survey(Survey),
     Read {
         walk: Walk,
         answered: BTreeSet<PostId>,
     },
+}
+
+/// What of all that lies ahead is answered already, and where the bot came in.
+struct Survey {
+    start: Walk,
+    walk: Walk,
+    own: Parts,
+    /// Posts that the walk leaves out.
+    first: Vec<Post>,
 }
 
 impl Inbox {
@@ -62,16 +64,12 @@ impl Inbox {
             Some(anchor) => Stage::TryAnchor(anchor.clone()),
             None => Stage::Search(AnchorSearch::new(from.max(cutoff))),
         };
-        let shown = cursor.progress.shown;
-        let found = 0;
-        self.behind.insert(
-            id.clone(),
-            Behind {
-                stage,
-                shown,
-                found,
-            },
-        );
+        let behind = Behind {
+            stage,
+            shown: cursor.progress.shown,
+            found: 0,
+        };
+        self.behind.insert(id.clone(), behind);
     }
 
     fn walk_from(&self, state: &State, id: &ChannelId) -> ServerTime {
@@ -134,85 +132,93 @@ impl Inbox {
                 if known.order.is_empty() {
                     Stage::Search(AnchorSearch::new(self.walk_from(state, id)))
                 } else {
-                    survey(anchor.clone(), Vec::new())
+                    Stage::Survey(Survey::new(anchor.clone(), Vec::new()))
                 }
             }
             Stage::Search(search) => match search.next(client, id)? {
                 None => return Ok(true),
-                Some((anchor, first)) => survey(anchor, first),
+                Some((anchor, first)) => Stage::Survey(Survey::new(anchor, first)),
             },
-            Stage::Survey {
-                start,
-                walk,
-                own,
-                first,
-            } => {
-                let (page, more) = walk.next(client, id)?;
-                collect_parts(&page.posts, &self.scope.bot, own);
-                self.note_strangers(state, id, &page.posts);
-                let entries = page
-                    .posts
-                    .iter()
-                    .filter(|post| is_entry(post, &self.scope.bot));
-                if let (Some(entry), Some(cursor)) = (
-                    entries.map(|post| post.create_at).max(),
-                    state.channels.get_mut(id),
-                ) {
-                    cursor.enter(entry);
-                }
-                if more {
+            Stage::Survey(survey) => {
+                if self.survey(client, state, id, survey)? {
                     return Ok(true);
                 }
-                debug!(
-                    "channel {} ({id}) is read page by page",
-                    self.name(state, id)
-                );
-                let answered = complete(std::mem::take(own));
-                let (walk, posts) = (start.clone(), std::mem::take(first));
-                self.take(
-                    client,
-                    state,
-                    id,
-                    Take {
-                        posts,
-                        answered: &answered,
-                        wanted,
-                    },
-                );
+                let name = self.name(state, id);
+                debug!("channel {name} ({id}) is read page by page");
+                let answered = complete(std::mem::take(&mut survey.own));
+                let taken = Take {
+                    posts: std::mem::take(&mut survey.first),
+                    answered: &answered,
+                    wanted,
+                };
+                self.take(client, state, id, taken);
+                let walk = survey.start.clone();
                 Stage::Read { walk, answered }
             }
             Stage::Read { walk, answered } => {
                 let (page, more) = walk.next(client, id)?;
-                let present = client.date_ms().map(ServerTime);
-                let newest = page.posts.iter().map(|post| post.create_at);
-                let newest = newest.collect::<Vec<_>>();
-                let taken = Take {
-                    posts: page.posts,
-                    answered,
-                    wanted,
-                };
-                behind.found += self.take(client, state, id, taken);
-                if let Some(cursor) = state.channels.get_mut(id) {
-                    let cap = cursor.cap(present);
-                    let newest = newest.into_iter().filter(|time| *time <= cap).max();
-                    let newest = newest.unwrap_or_default();
-                    cursor.progress.newest = cursor.progress.newest.max(newest);
-                    cursor.progress.read_at = None;
-                }
+                behind.found += self.take_page(client, state, id, page.posts, answered, wanted);
                 return Ok(more);
             }
         };
         behind.stage = next;
         Ok(true)
     }
+
+    /// Goes over a page of what lies ahead: whether there is more.
+    fn survey(
+        &mut self,
+        client: &Client,
+        state: &mut State,
+        id: &ChannelId,
+        survey: &mut Survey,
+    ) -> Result<bool, ApiError> {
+        let (page, more) = survey.walk.next(client, id)?;
+        collect_parts(&page.posts, &self.scope.bot, &mut survey.own);
+        self.note_strangers(state, id, &page.posts);
+        if let Some(entry) = last_entry(&page.posts, &self.scope.bot)
+            && let Some(cursor) = state.channels.get_mut(id)
+        {
+            cursor.enter(entry);
+        }
+        Ok(more)
+    }
+
+    /// Takes in a page of the walk: how many of its posts were not known.
+    fn take_page(
+        &mut self,
+        client: &Client,
+        state: &mut State,
+        id: &ChannelId,
+        posts: Vec<Post>,
+        answered: &BTreeSet<PostId>,
+        wanted: &Wanted,
+    ) -> usize {
+        let present = client.date_ms().map(ServerTime);
+        let times: Vec<ServerTime> = posts.iter().map(|post| post.create_at).collect();
+        let taken = Take {
+            posts,
+            answered,
+            wanted,
+        };
+        let found = self.take(client, state, id, taken);
+        if let Some(cursor) = state.channels.get_mut(id) {
+            let newest = cursor.newest(times.into_iter(), present);
+            cursor.progress.newest = cursor.progress.newest.max(newest);
+            cursor.progress.read_at = None;
+        }
+        found
+    }
 }
 
-fn survey(anchor: PostId, first: Vec<Post>) -> Stage {
-    let start = Walk::new(anchor);
-    Stage::Survey {
-        walk: start.clone(),
-        start,
-        own: Parts::new(),
-        first,
+impl Survey {
+    fn new(anchor: PostId, first: Vec<Post>) -> Survey {
+        let start = Walk::new(anchor);
+        Survey {
+            walk: start.clone(),
+            start,
+            own: Parts::new(),
+            first,
+        }
     }
 }
