@@ -1,5 +1,5 @@
-//! The layers of `src`: a file uses only what lies below it. `cargo test --test layers -- --nocapture`
-//! prints them.
+//! The shape of `src`: a file uses only what lies below it, and no function is longer than a page.
+//! `cargo test --test layers -- --nocapture` prints the layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -70,10 +70,15 @@ fn unit(path: &str) -> &str {
     longest.unwrap_or(&path.split('/').next().unwrap_or_default())
 }
 
+/// A file's text up to its tests, which are its end.
+fn without_tests(text: &str) -> &str {
+    let code = text.split("\n#[cfg(test)]\nmod tests {").next();
+    code.unwrap_or_default()
+}
+
 /// The paths behind each `crate::` in a file, without its tests.
 fn used(text: &str) -> Vec<String> {
-    let code = text.split("\n#[cfg(test)]\nmod tests {").next();
-    let lines = code.unwrap_or_default().lines();
+    let lines = without_tests(text).lines();
     let code = lines.filter(|line| !line.trim_start().starts_with("//"));
     let mut used = Vec::new();
     for line in code {
@@ -154,4 +159,49 @@ fn the_files_that_the_librarys_page_names_are_there() {
         let found = [sources(), sources().join("..")].map(|folder| folder.join(path).exists());
         assert!(found.contains(&true), "{path}");
     }
+}
+
+/// Lines of the longest function.
+const LONGEST: usize = 60;
+
+/// Each function in `text` with its number of lines. It ends with the first brace below its `fn`.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut functions = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let indent = &line[..line.len() - code.len()];
+        let words: Vec<&str> = code.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "fn");
+        let Some(name) = at.filter(|at| *at <= 2).and_then(|at| words.get(at + 1)) else {
+            continue;
+        };
+        let rest = lines[number..].iter();
+        let is_end = |line: &&str| line.strip_prefix(indent) == Some("}");
+        let is_short = code.ends_with(['}', ';']);
+        let last = rest.clone().position(is_end).filter(|_| !is_short);
+        let name = name.split(['(', '<']).next().unwrap_or_default();
+        functions.push((name.to_owned(), last.unwrap_or(0) + 1));
+    }
+    functions
+}
+
+#[test]
+fn no_function_is_longer_than_a_page() {
+    let mut longer = Vec::new();
+    let mut count = 0;
+    for file in files(&sources()) {
+        let text = fs::read_to_string(&file).expect("a text");
+        if file.ends_with("tests.rs") {
+            continue;
+        }
+        for (name, lines) in functions(without_tests(&text)) {
+            count += 1;
+            if lines > LONGEST {
+                longer.push(format!("{}: {name} has {lines} lines", file.display()));
+            }
+        }
+    }
+    assert!(count > 1000, "{count} functions");
+    assert!(longer.is_empty(), "{}", longer.join("\n"));
 }
