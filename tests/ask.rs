@@ -310,6 +310,20 @@ fn a_picture_is_shown_to_the_model() {
 }
 
 #[test]
+fn a_picture_that_the_model_has_not_seen_is_said_under_the_answer() {
+    let (stage, model) = stage();
+    let complaint = r#"{"error":{"message":"This model does not support image input"}}"#;
+    model.then(ModelReply::status(400, complaint));
+    let path = stage.folder.path().join("graph");
+    fs::write(&path, png(3, 2)).expect("a picture");
+    let path = path.to_str().expect("a path");
+    let arguments = ["ask", "--channel", "talk", "--image", path, "What is it?"];
+    assert_silent(&stage.run(&arguments, ""));
+    let remark = "*(The model does not take pictures, so it has not seen yours.)*";
+    assert_eq!(posted(&stage), [format!("Half full.\n\n{remark}")]);
+}
+
+#[test]
 fn the_last_posts_of_those_who_may_ask_are_told() {
     let (stage, model) = (Stage::simulated(), Model::start());
     configure(&stage, &model, "");

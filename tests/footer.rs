@@ -1,5 +1,5 @@
-//! What an answer carries besides its text, in simulated time: the mark that a model wrote it, and the
-//! footer.
+//! What an answer carries besides its text, in simulated time: the mark that a model wrote it, remarks,
+//! and the footer; and what the log says of who wrote it.
 
 mod support;
 
@@ -10,6 +10,7 @@ use prx::provider::Answer;
 
 use support::bot::Stage;
 use support::desk::Play;
+use support::lines;
 
 fn at_work(more: &str) -> (Stage, Session) {
     let stage = Stage::simulated();
@@ -29,6 +30,15 @@ fn ask(stage: &Stage, session: &mut Session, root: &str, text: &str) -> String {
     };
     stage.run_for(session, 10);
     post
+}
+
+/// Has every worker be done after 1 s with `text` and this.
+fn done_as(stage: &Stage, text: &str, answer: Answer) {
+    let text = text.to_owned();
+    stage.desk.script(move |_| {
+        let text = Play::Text(text.clone());
+        Some(vec![(1_000, text), (1_000, Play::DoneAs(answer.clone()))])
+    });
 }
 
 /// Has every worker say `text` after 2.5 s, by a server that says what it cost or not.
@@ -61,6 +71,59 @@ fn answers_say_that_a_model_wrote_them_and_apologies_do_not() {
         let help = &world.own_answers(&stage.bot.id, &help)[0];
         assert!(help.props.get("ai_generated_by").is_none());
     }
+}
+
+#[test]
+fn a_person_is_told_that_the_model_has_not_seen_a_picture() {
+    let remark = "*(The model does not take pictures, so it has not seen yours.)*";
+    for (text, unseen_images, cut, shown) in [
+        ("fine", false, false, "fine".to_owned()),
+        ("fine", true, false, format!("fine\n\n{remark}")),
+        // A remark is not part of the code that a model left open.
+        ("```\nx", true, false, format!("```\nx\n```\n\n{remark}")),
+        (
+            "fine",
+            true,
+            true,
+            format!("fine\n\n{remark}\n\n*(The answer was cut off at the model's length limit.)*"),
+        ),
+    ] {
+        for mode in ["off", "partial"] {
+            let (stage, mut session) = at_work(&format!("stream_mode = \"{mode}\""));
+            let answer = Answer {
+                unseen_images,
+                cut,
+                ..Answer::default()
+            };
+            done_as(&stage, text, answer);
+            let question = ask(&stage, &mut session, "", "what is this?");
+            assert_eq!(stage.answers(&question), [shown.as_str()], "{mode}");
+        }
+    }
+}
+
+#[test]
+fn the_log_says_once_a_minute_who_answers_in_place_of_the_first() {
+    let by = |by: &str| Answer {
+        by: by.into(),
+        ..Answer::default()
+    };
+    let (stage, mut session) = at_work("");
+    lines::keep();
+    let mut told = |author: &str, wait_secs| {
+        done_as(&stage, "fine", by(author));
+        ask(&stage, &mut session, "", "hello");
+        stage.run_for(&mut session, wait_secs);
+        let mut lines = lines::taken();
+        lines.retain(|line| line.contains("is out"));
+        lines
+    };
+    let line = |by: &str| format!("WARN echo is out; {by} answers in its place");
+    assert_eq!(told("echo", 0), [""; 0], "the first one answers");
+    assert_eq!(told("ollama qwen3", 20), [line("ollama qwen3")]);
+    assert_eq!(told("openai gpt-4o", 35), [""; 0], "within a minute");
+    assert_eq!(told("openai gpt-4o", 0), [line("openai gpt-4o")]);
+    assert_eq!(told("echo", 70), [""; 0], "it is back");
 }
 
 #[test]

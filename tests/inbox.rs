@@ -3,16 +3,15 @@
 
 mod support;
 
-use std::cell::RefCell;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 use std::sync::{Arc, Mutex};
 
 use prx::commands::run::Session;
 use serde_json::{Value, json};
 use support::bot::Stage;
 use support::clock::{SimClock, Time};
+use support::lines;
 use support::mattermost::{Act, Fault, Joining, Kind, Logged, Version, Weaken, World, api_path};
 use support::model::Model;
 
@@ -156,36 +155,6 @@ fn is_list(call: &Logged) -> bool {
 
 fn reads_posts(call: &Logged) -> bool {
     path(call).starts_with("channels/") && path(call).contains("/posts?")
-}
-
-thread_local! {
-    static LOG: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Keeps what the program logs on each test's own thread, from `info` on.
-fn keep_log() {
-    struct Keep;
-    impl log::Log for Keep {
-        fn enabled(&self, _: &log::Metadata) -> bool {
-            true
-        }
-        fn log(&self, record: &log::Record) {
-            let line = format!("{} {}", record.level(), record.args());
-            LOG.with_borrow_mut(|lines| lines.push(line));
-        }
-        fn flush(&self) {}
-    }
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_boxed_logger(Box::new(Keep)).expect("the only logger");
-        log::set_max_level(log::LevelFilter::Info);
-    });
-    logged();
-}
-
-/// The lines logged since the last call.
-fn logged() -> Vec<String> {
-    LOG.take()
 }
 
 // When to look.
@@ -473,7 +442,7 @@ fn a_bot_in_no_team_answers_in_its_direct_channels() {
 
 #[test]
 fn a_bot_in_no_team_of_an_old_server_waits_in_silence() {
-    keep_log();
+    lines::keep();
     let clock = SimClock::new();
     let stage = Stage::new(Time::Sim(clock.clone()), clock, Version::V5_37);
     let direct = {
@@ -484,9 +453,9 @@ fn a_bot_in_no_team_of_an_old_server_waits_in_silence() {
     stage.configure(ECHO, "");
     let mut session = begin(&stage);
     let hidden = ask_in(&stage, &direct, "hello");
-    logged();
+    lines::taken();
     stage.run_for(&mut session, 200);
-    assert_eq!(logged(), Vec::<String>::new());
+    assert_eq!(lines::taken(), Vec::<String>::new());
     stage.world().join_team(&stage.team, &stage.bot.id);
     stage.run_for(&mut session, 70);
     assert_once(&stage, [&hidden]);
@@ -1420,19 +1389,19 @@ fn posts_that_arrive_during_a_backlog_are_answered_once() {
 #[test]
 fn what_is_older_than_catch_up_secs_is_skipped_with_one_line() {
     for (old, recent) in [(3, 2), (300, 300), (1_200, 100), (600, 1_100)] {
-        keep_log();
+        lines::keep();
         let (stage, session) = at_work("catch_up_secs = 3600");
         drop(session);
         let skipped = backlog(&stage, &stage.channel, old);
         stage.clock.advance(2 * HOUR);
         let questions = backlog(&stage, &stage.channel, recent);
-        logged();
+        lines::taken();
         let mut session = stage.start();
         work_until(&stage, &mut session, &questions, questions.len());
         stage.run_for(&mut session, 5);
         assert_never(&stage, &skipped);
         assert_once(&stage, &questions);
-        let mut lines = logged();
+        let mut lines = lines::taken();
         lines.retain(|line| line.contains("catch_up_secs"));
         assert_eq!(lines.len(), 1, "{old} and {recent}: {lines:?}");
     }

@@ -11,8 +11,6 @@ use crate::mattermost::PostId;
 use crate::provider::{Answer, Class};
 use crate::reply;
 
-/// For a person whose picture the model was not shown.
-const UNSEEN: &str = "The model does not take pictures, so it has not seen yours.";
 /// Between two lines of the log about a provider that is out.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -104,7 +102,7 @@ impl Bot {
         let facts = self.footer_facts(id, &answer.by, answer.tokens);
         let mut text = answer.text;
         if answer.unseen_images {
-            text.push_str(&reply::remark(&text, UNSEEN));
+            text.push_str(&reply::unseen_mark(&text));
         }
         if answer.cut || answer.broke_off {
             let mark = match answer.cut {

@@ -250,6 +250,9 @@ impl Asker<'_> {
             debug!("nothing is posted: the answer is {text:?}");
             return Ok(Vec::new());
         }
+        if answer.unseen_images {
+            text += &reply::unseen_mark(&text);
+        }
         if answer.cut {
             text += &reply::cut_mark(&text);
         } else if answer.broke_off {

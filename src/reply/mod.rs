@@ -153,8 +153,14 @@ pub fn stopped_mark(answer: &str) -> String {
     remark(answer, "Stopped.")
 }
 
+/// What to append to an answer of a model that was not shown a picture.
+pub fn unseen_mark(answer: &str) -> String {
+    let why = "The model does not take pictures, so it has not seen yours.";
+    remark(answer, why)
+}
+
 /// A remark under `answer`, whose fence it closes.
-pub fn remark(answer: &str, remark: &str) -> String {
+fn remark(answer: &str, remark: &str) -> String {
     let mut mark = String::new();
     if let Some(fence) = open_fence(answer) {
         mark.push('\n');

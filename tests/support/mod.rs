@@ -7,6 +7,7 @@ pub mod clock;
 pub mod desk;
 pub mod footprint;
 pub mod history;
+pub mod lines;
 pub mod mattermost;
 pub mod model;
 pub mod net;
