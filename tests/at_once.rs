@@ -338,6 +338,21 @@ fn workers_that_cannot_be_started_cost_nobody_an_answer() {
 }
 
 #[test]
+fn where_one_worker_has_room_the_next_starts_when_it_ends() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(100);
+    stage.desk.has_room_for(1);
+    let questions: Vec<String> = (0..20).map(|_| ask(&stage, "and this?")).collect();
+    stage.run_for(&mut session, 60);
+    let starts = stage.desk.starts();
+    assert_eq!(starts.len(), questions.len());
+    // Each failed start alone would mean a pause of a second.
+    let took = starts[19].at_ms - starts[0].at_ms;
+    assert!(took < 19_000, "{took} ms");
+    assert!(starts.iter().all(|start| start.beside == 0));
+}
+
+#[test]
 fn an_answer_whose_post_is_lost_again_and_again_holds_up_nobody() {
     // By a server that resets, and by one that fails.
     for fault in [Fault::Reset, Fault::Html(502)] {

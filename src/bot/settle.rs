@@ -18,6 +18,9 @@ impl Bot {
     /// Takes in all that workers have reported. No request is made here.
     pub(super) fn settle(&mut self) {
         for (worker, news) in self.desk.hear() {
+            if news != News::Grew {
+                self.starts.freed();
+            }
             let mut answers = self.store.state.answers.iter();
             let of_worker = answers.find(|(_, answer)| answer.worker() == Some(worker));
             if let Some(id) = of_worker.map(|(id, _)| id.clone()) {

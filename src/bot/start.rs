@@ -9,6 +9,8 @@ use crate::mattermost::UserId;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Between two lines of the log. Where only few can be started at once, every second start fails.
+const TOLD_EVERY: Duration = Duration::from_secs(600);
 /// People whose last start is remembered.
 const PEOPLE: usize = 10_000;
 
@@ -20,6 +22,8 @@ pub struct Starts {
     /// After a start that failed (too many processes, no memory).
     pause: Duration,
     due: Option<Duration>,
+    /// When the log was told of it.
+    told: Option<Duration>,
 }
 
 impl Starts {
@@ -44,11 +48,17 @@ impl Starts {
 
     /// No worker could be started: the next try is later, one line in the log.
     pub fn failed(&mut self, now: Duration, error: &std::io::Error) {
-        if self.pause.is_zero() {
+        if self.told.is_none_or(|told| now >= told + TOLD_EVERY) {
             warn!("no worker can be started: {error}; trying again, at most a minute apart");
+            self.told = Some(now);
         }
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         self.due = Some(now + self.pause);
+    }
+
+    /// A worker ended. Its memory and descriptors may be what the next one lacked.
+    pub fn freed(&mut self) {
+        self.due = None;
     }
 
     /// When the next start may be tried; nothing: at any time.

@@ -8,7 +8,7 @@ pub mod turn;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -133,11 +133,9 @@ const VARIABLES: [&str; 15] = [
 /// Workers as processes.
 pub struct Processes {
     clock: Rc<dyn Clock>,
-    /// What a worker runs.
-    program: PathBuf,
+    /// Starts a worker, whose standard output is the other end of `bell`.
+    command: Command,
     bell: UnixDatagram,
-    /// The other end of `bell`, of which each worker gets a copy.
-    for_workers: UnixDatagram,
     at_work: BTreeMap<WorkerId, Worker>,
     leaving: Vec<Leaving>,
     last: WorkerId,
@@ -186,11 +184,17 @@ impl Processes {
     pub fn of(program: &Path, clock: Rc<dyn Clock>) -> io::Result<Processes> {
         let (bell, for_workers) = UnixDatagram::pair()?;
         bell.set_nonblocking(true)?;
+        let mut command = Command::new(program);
+        command
+            .arg0("prx answer")
+            .args(["answer", "--worker"])
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_for_workers(name)))
+            .stdout(OwnedFd::from(for_workers));
         Ok(Processes {
             clock,
-            program: program.to_owned(),
+            command,
             bell,
-            for_workers,
             at_work: BTreeMap::new(),
             leaving: Vec::new(),
             last: 0,
@@ -198,20 +202,15 @@ impl Processes {
         })
     }
 
-    fn spawn(&self) -> io::Result<(Child, UnixStream)> {
+    fn spawn(&mut self) -> io::Result<(Child, UnixStream)> {
         // A socket and not a pipe: writing to it can have an end.
         let (input, its_input) = UnixStream::pair()?;
         input.set_write_timeout(Some(INPUT_TIMEOUT))?;
-        let bell: OwnedFd = self.for_workers.as_fd().try_clone_to_owned()?;
-        let child = Command::new(&self.program)
-            .arg0("prx answer")
-            .args(["answer", "--worker"])
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| is_for_workers(name)))
-            .stdin(OwnedFd::from(its_input))
-            .stdout(Stdio::from(bell))
-            .spawn()?;
-        Ok((child, input))
+        self.command.stdin(OwnedFd::from(its_input));
+        let child = self.command.spawn();
+        // The command's end of the socket is closed with this.
+        self.command.stdin(Stdio::null());
+        Ok((child?, input))
     }
 
     /// Takes in one datagram.

@@ -58,6 +58,8 @@ struct Inner {
     stopped: usize,
     /// So many starts fail.
     refused: usize,
+    /// Starts fail while so many are at work.
+    room: Option<usize>,
 }
 
 impl Control {
@@ -74,6 +76,11 @@ impl Control {
     /// Lets so many starts fail.
     pub fn refuse(&self, count: usize) {
         self.inner().refused = count;
+    }
+
+    /// Lets starts fail while so many are at work.
+    pub fn has_room_for(&self, count: usize) {
+        self.inner().room = Some(count);
     }
 
     pub fn starts(&self) -> Vec<Start> {
@@ -199,8 +206,9 @@ impl Desk for TestDesk {
     fn start(&mut self, job: Job) -> io::Result<WorkerId> {
         let now = self.clock.now();
         let mut inner = self.control.inner();
-        if inner.refused > 0 {
-            inner.refused -= 1;
+        let full = inner.room.is_some_and(|room| self.at_work.len() >= room);
+        if full || inner.refused > 0 {
+            inner.refused = inner.refused.saturating_sub(1);
             return Err(io::Error::from_raw_os_error(11));
         }
         inner.starts.push(Start {
