@@ -1,36 +1,44 @@
 //! The loop: look, read, take up, tend, settle, rest. It never waits for a model, and no step blocks
 //! for longer than a request to Mattermost.
+//!
+//! | step | file |
+//! |---|---|
+//! | look whether the server shows something new; read it | `read` |
+//! | take up what waits: whose turn it is, what the model is told, a worker | `take_up`, `turn`, `gather` |
+//! | tend what is at work and what waits: "typing", edits, stops | `tend` |
+//! | settle what workers report; show it while it grows; deliver it | `settle`, `grow`, `deliver` |
+//! | rest until a worker reports or something is due | here |
 
 mod copy;
 mod deliver;
+mod end;
 mod footer;
+mod gather;
 mod grow;
 mod limits;
+mod read;
+mod record;
 mod settle;
 mod start;
 mod take_up;
 mod tend;
+mod turn;
 mod words;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use log::{debug, info};
-
-use crate::answers::Stage;
 use crate::config::Config;
 use crate::conversation::Names;
 use crate::desk::Desk;
 use crate::exit::Exit;
-use crate::filter::{self, Reason, Verdict};
-use crate::inbox::{Inbox, Scope, Wish};
-use crate::mattermost::client::{ApiError, Client};
-use crate::mattermost::{Post, PostId, User, UserId};
+use crate::inbox::{Inbox, Scope};
+use crate::mattermost::User;
+use crate::mattermost::client::Client;
 use crate::outage::Outage;
 use crate::outbox::{Outbox, Trouble};
-use crate::reply::{self, ReplyOptions};
 use crate::state::Store;
 use crate::times::Times;
+pub use end::Work;
 use start::Starts;
 use tend::Tender;
 
@@ -80,15 +88,6 @@ pub enum Pace {
     Moved,
     /// Nothing is to be done before this, unless a worker reports.
     Rest(Duration),
-}
-
-/// Whether anything is left to do, for a bot that is to end when nothing is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Work {
-    UnderWay,
-    Done,
-    /// What is left fails again and again: so many answers.
-    Failing(usize),
 }
 
 impl Bot {
@@ -157,19 +156,19 @@ impl Bot {
             .map_err(|trouble| Exit::Failure(trouble.to_string()))
     }
 
+    /// What workers report is taken in at once; of all else one thing is done, by one request at most.
     fn next_step(&mut self) -> Result<Pace, Trouble> {
         self.settle();
-        let now = self.now();
-        if now < self.held_until {
+        if self.now() < self.held_until {
             return Ok(Pace::Rest(self.held_until));
         }
         self.save(Unsaved::BeforeNext)?;
-        let moved = if now >= self.poll_due {
-            self.look()?;
-            true
-        } else {
-            self.deliver()? || self.grow()? || self.read()? || self.take_up()? || self.tend()?
-        };
+        let moved = self.look()?
+            || self.deliver()?
+            || self.grow()?
+            || self.read()?
+            || self.take_up()?
+            || self.tend()?;
         if moved {
             return Ok(Pace::Moved);
         }
@@ -182,92 +181,15 @@ impl Bot {
         self.desk.rest(until);
     }
 
-    /// Asks the server whether there is something to read.
-    fn look(&mut self) -> Result<(), Trouble> {
-        let changed = self.inbox.look(&self.client, &mut self.store.state)?;
-        self.polled = true;
-        self.poll_due = self.now() + self.times.poll;
-        self.outage.went_well();
-        if changed {
-            self.drop_strays();
-            self.store.save()?;
-        }
-        if self.inbox.is_due(&self.store.state) {
-            self.refresh_name()?;
-        }
-        Ok(())
-    }
-
-    /// Reads one channel that shows something new: whether there was one.
-    fn read(&mut self) -> Result<bool, Trouble> {
-        if !self.inbox.is_due(&self.store.state) {
-            return Ok(false);
-        }
-        let (bot, settings) = (&self.me, &self.config.mattermost);
-        let wanted = |post: &Post, direct| match filter::verdict(post, direct, bot, settings) {
-            Verdict::Answer => Wish::Answer,
-            Verdict::IfFollowed => Wish::IfFollowed,
-            Verdict::Word(word) => Wish::Word(word),
-            Verdict::Ignore(reason) => {
-                tell_ignored(post, reason);
-                Wish::Drop
-            }
-        };
-        let state = &mut self.store.state;
-        match self.inbox.read(&self.client, state, &wanted) {
-            Ok(channel) => {
-                self.changed(Unsaved::BeforeRest);
-                self.drop_strays();
-                Ok(channel.is_some())
-            }
-            Err(error) if error.may_last() => {
-                self.outage.note(&error.into());
-                Ok(true)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Ends what belongs to channels that the bot has left, or to the time before it came into them.
-    fn drop_strays(&mut self) {
-        let channels = &self.store.state.channels;
-        let is_stray = |answer: &crate::answers::Answer| {
-            let known = channels.get(&answer.channel);
-            known.is_none_or(|cursor| answer.create_at <= cursor.floor)
-        };
-        let answers = self.store.state.answers.iter();
-        let strays = answers.filter(|(_, answer)| is_stray(answer));
-        let strays: Vec<PostId> = strays.map(|(id, _)| id.clone()).collect();
-        for id in strays {
-            if let Some(answer) = self.store.state.answers.remove(&id) {
-                info!("post {id} gets no answer: the bot is not in its channel any more");
-                answer
-                    .worker()
-                    .into_iter()
-                    .for_each(|worker| self.desk.stop(worker));
-            }
-        }
-    }
-
-    /// Mentions are by name, and names change.
-    fn refresh_name(&mut self) -> Result<(), Trouble> {
-        let now = self.now();
-        if self.config.mattermost.mentions_matter() && now - self.name_checked > self.times.recheck
-        {
-            self.me.username = self.client.me()?.username;
-            self.name_checked = now;
-        }
-        Ok(())
-    }
-
     /// When there is something to do, if no worker reports before.
     fn next_due(&self) -> Duration {
         let now = self.now();
         let answers = self.store.state.answers.values().map(|answer| {
             let grows = answer.worker().is_some() && answer.live.grew;
-            match grows && answer.live.growth.unsettled_until.is_none() {
-                true => answer.live.growth.due.max(self.edit_due),
-                false => answer.live.due,
+            if grows && answer.live.growth.unsettled_until.is_none() {
+                answer.live.growth.due.max(self.edit_due)
+            } else {
+                answer.live.due
             }
         });
         let waiting = self.inbox.waiting().map(|waiting| waiting.due);
@@ -277,59 +199,6 @@ impl Bot {
             .chain(self.starts.due());
         let later = due.filter(|due| *due > now);
         later.fold(self.poll_due, Duration::min)
-    }
-
-    /// Ends with a post that needs nothing more.
-    fn handled(&mut self, id: &PostId) {
-        if let Some(answer) = self.store.state.answers.remove(id) {
-            answer
-                .worker()
-                .into_iter()
-                .for_each(|worker| self.desk.stop(worker));
-            let state = &mut self.store.state;
-            self.inbox
-                .done(state, id, &answer.channel, answer.create_at);
-            self.changed(Unsaved::BeforeRest);
-        }
-    }
-
-    /// Ends with a post that gets no answer though it should have had one.
-    fn give_up(&mut self, id: &PostId, why: &str) {
-        info!("post {id} gets no answer: {why}");
-        self.withdraw(id);
-    }
-
-    /// A request for one answer failed: what may be this answer's trouble alone puts it off.
-    fn put_off(&mut self, id: &PostId, error: ApiError) -> Result<(), Trouble> {
-        if !error.may_last() {
-            return Err(error.into());
-        }
-        let now = self.now();
-        if let Some(answer) = self.store.state.answers.get_mut(id) {
-            answer.live.due = now + answer.live.patience.fails(now);
-        }
-        self.outage.note(&error.into());
-        Ok(())
-    }
-
-    /// The post as it is at present; nothing if it was deleted or cannot be read any more.
-    fn look_again(&self, id: &PostId) -> Result<Option<Post>, ApiError> {
-        match self.client.post(id) {
-            Ok(post) if post.delete_at.0 == 0 => Ok(Some(post)),
-            Ok(_) => Ok(None),
-            Err(error) if error.is_closed() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn reply_options(&self) -> ReplyOptions {
-        ReplyOptions {
-            allow_unsafe_links: self.config.mattermost.allow_unsafe_links,
-        }
-    }
-
-    fn parts(&self, text: &str) -> Vec<String> {
-        reply::parts(text, self.post_limit, &self.reply_options())
     }
 
     fn now(&self) -> Duration {
@@ -348,69 +217,4 @@ impl Bot {
         }
         Ok(())
     }
-
-    /// Whether anything is left to do.
-    pub fn work(&mut self) -> Work {
-        if !self.polled || self.inbox.is_due(&self.store.state) || self.now() < self.held_until {
-            return Work::UnderWay;
-        }
-        let state = &self.store.state;
-        let is_open = |channel| self.inbox.is_open(state, channel);
-        let mut failing = 0;
-        for answer in state
-            .answers
-            .values()
-            .filter(|answer| is_open(&answer.channel))
-        {
-            if !answer.is_failing() {
-                return Work::UnderWay;
-            }
-            failing += 1;
-        }
-        for waiting in self
-            .inbox
-            .waiting()
-            .filter(|waiting| is_open(&waiting.post.channel_id))
-        {
-            if waiting.due <= self.now() {
-                return Work::UnderWay;
-            }
-            failing += 1;
-        }
-        match failing {
-            0 => Work::Done,
-            failing => Work::Failing(failing),
-        }
-    }
-
-    /// Takes up nothing new, so that the program can be started anew; or goes on after all.
-    pub fn close(&mut self, closing: bool) {
-        self.closing = closing;
-    }
-
-    /// Whether a worker is making an answer.
-    pub fn is_at_work(&self) -> bool {
-        let answers = &mut self.store.state.answers.values();
-        answers.any(|answer| matches!(answer.live.stage, Stage::AtWork(_)))
-    }
-
-    /// Ends on purpose: the workers with it. What was begun is begun again by the next run.
-    pub fn end(&mut self) {
-        self.desk.stop_all();
-        self.store.state.orderly = true;
-        if let Err(error) = self.store.save() {
-            debug!("the state cannot be written at the end: {error}");
-        }
-    }
-}
-
-/// By person, when the last answer to them was begun: a number that grows.
-type LastStart = HashMap<UserId, u64>;
-
-/// Most posts are not for the bot: that is no news.
-fn tell_ignored(post: &Post, reason: Reason) {
-    debug!(
-        "post {} by {} gets no answer: {reason}",
-        post.id, post.user_id
-    );
 }

@@ -193,8 +193,9 @@ impl Inbox {
     }
 
     /// Takes a post out of the queue: whoever calls has it from now on.
-    pub fn take_out(&mut self, created: ServerTime, post: &PostId) -> Option<Waiting> {
-        self.waiting.remove(&(created, post.clone()))
+    pub fn take_out(&mut self, post: &PostId) -> Option<Waiting> {
+        let key = self.waiting.keys().find(|(_, id)| id == post)?.clone();
+        self.waiting.remove(&key)
     }
 
     /// Puts a post back that cannot be answered yet.

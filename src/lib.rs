@@ -84,7 +84,6 @@
 //! | to change | go to |
 //! |---|---|
 //! | which posts are answered | [`filter`] |
-//! | how many answers people get in a day | [`limits`], `bot/limits.rs` |
 //! | the words that are commands in the chat | [`words`]; what they do: `bot/words.rs`, [`choices`] |
 //! | how many answers a person gets in a day | [`limits`], `bot/limits.rs` |
 //! | what of a moved thread is answered | `inbox/copies.rs`, `bot/copy.rs` |
@@ -93,10 +92,10 @@
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
 //! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in `cursor` |
 //! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs` |
-//! | who is answered next | [`desk::turn`] |
+//! | who is answered next | [`desk::turn`], `bot/turn.rs` |
 //! | what the model is told | `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |
 //! | what text a file has | `conversation/text.rs`; by a program: `filetext.rs` |
-//! | how workers are started, fed and stopped | [`desk`], [`worker`]; when: `bot/take_up.rs`, `bot/settle.rs` |
+//! | how workers are started, fed and stopped | [`desk`], [`worker`]; when: `bot/gather.rs`, `bot/settle.rs` |
 //! | typing, edits and stops | `bot/tend.rs` |
 //! | how an answer is split and made harmless | [`reply`] |
 //! | what stands below an answer | `reply/footer.rs`, `bot/footer.rs` |
@@ -112,7 +111,6 @@
 //! | TLS, proxies, name look-ups | [`http`] |
 //! | a setting | `config/table.rs` (name, default, range, meaning), then `config/read.rs` |
 //! | a command or an option | `cli/table.rs`, then [`commands`] |
-//! | a question from the shell, and what its key means | `commands/ask.rs` and its folder |
 //! | what the doctor checks | `commands/doctor.rs` and its folder |
 //! | start, lock, upgrade | `commands/run.rs`, [`reload`] |
 //! | the stand-in Mattermost of the tests | `tests/support/mattermost/` |

@@ -3,13 +3,13 @@
 
 use log::info;
 
-use super::{Bot, Unsaved};
-use crate::answers::Stage;
-use crate::filter::{self, Verdict};
+use super::Bot;
+use crate::answers::{Answer, Stage};
+use crate::filter::Verdict;
 use crate::inbox::Waiting;
 use crate::inbox::copies::Check;
 use crate::mattermost::client::ApiError;
-use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
+use crate::mattermost::{Post, PostId};
 use crate::outbox::Trouble;
 
 const COPY: &str = "it is a copy of a thread that was moved here, with its answer";
@@ -20,13 +20,11 @@ impl Bot {
         if self.inbox.strangers().is_empty() {
             return Ok(false);
         }
-        let (now, state) = (self.now(), &self.store.state);
+        let now = self.now();
         let strangers = self.inbox.strangers();
         let is_due = |it: &&Waiting| {
             let newest = strangers.newest(&it.post);
-            it.due <= now
-                && it.check.doubts(newest)
-                && self.inbox.is_open(state, &it.post.channel_id)
+            it.due <= now && it.check.doubts(newest) && self.is_open(&it.post.channel_id)
         };
         let Some(waiting) = self.inbox.waiting().find(is_due) else {
             return Ok(false);
@@ -53,9 +51,7 @@ impl Bot {
         match compared {
             Ok(Some(true)) => {
                 info!("post {} gets no answer: {COPY}", post.id);
-                let (state, id) = (&mut self.store.state, &post.id);
-                self.inbox.done(state, id, &post.channel_id, post.create_at);
-                self.changed(Unsaved::BeforeRest);
+                self.drop_waiting(&post);
             }
             Ok(_) => {}
             Err(error) if error.may_last() => self.outage.note(&error.into()),
@@ -103,14 +99,7 @@ impl Bot {
     }
 
     fn compare(&self, check: &mut Check, question: &Post) -> Result<Option<bool>, ApiError> {
-        let direct = self
-            .inbox
-            .is_direct(&self.store.state, &question.channel_id);
-        let settings = &self.config.mattermost;
-        let is_question = |post: &Post| {
-            let verdict = filter::verdict(post, direct, &self.me, settings);
-            !matches!(verdict, Verdict::Ignore(_))
-        };
+        let is_question = |post: &Post| !matches!(self.verdict(post), Verdict::Ignore(_));
         check.step(&self.client, question, &self.me.id, &is_question)
     }
 
@@ -124,16 +113,9 @@ impl Bot {
         }
     }
 
-    /// Takes note of a post of the bot's own.
-    pub(super) fn saw_own(&mut self, channel: &ChannelId, post: &PostId, at: ServerTime) {
-        if let Some(cursor) = self.store.state.channels.get_mut(channel) {
-            cursor.saw_own(post, at);
-        }
-    }
-
     /// Whether what belongs to a fresh answer's question may yet be read: a copy's answer comes after
     /// it.
-    pub(super) fn is_unread(&self, answer: &crate::answers::Answer) -> bool {
+    pub(super) fn is_unread(&self, answer: &Answer) -> bool {
         let began = answer.live.began.unwrap_or_default();
         self.now().saturating_sub(began) <= self.times.stale
             && self.inbox.has_news(&self.store.state, &answer.channel)

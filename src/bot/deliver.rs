@@ -3,12 +3,13 @@
 use log::{info, warn};
 
 use super::{Bot, Unsaved};
-use crate::answers::Stage;
+use crate::answers::{Draft, Stage};
+use crate::config::Config;
 use crate::inbox::copies;
 use crate::inbox::cursor::Own;
-use crate::mattermost::PostId;
+use crate::mattermost::{Post, PostId};
 use crate::outbox::{Delivery, Outbox, Trouble};
-use crate::reply;
+use crate::reply::{self, ReplyOptions};
 
 /// No server's limit is shorter, in characters.
 const SHORTEST_LIMIT: usize = 1000;
@@ -23,7 +24,7 @@ impl Bot {
                 answer.live.stage,
                 Stage::Deliver(_) | Stage::Withdraw { .. }
             ) && answer.live.due <= now
-                && self.inbox.is_open(state, &answer.channel)
+                && self.is_open(&answer.channel)
                 && !(untouched && self.is_unread(answer))
         });
         let oldest = due.min_by_key(|(id, answer)| (answer.create_at, *id));
@@ -127,6 +128,16 @@ impl Bot {
         self.handled(id);
     }
 
+    pub(super) fn reply_options(&self) -> ReplyOptions {
+        ReplyOptions {
+            allow_unsafe_links: self.config.mattermost.allow_unsafe_links,
+        }
+    }
+
+    pub(super) fn parts(&self, text: &str) -> Vec<String> {
+        reply::parts(text, self.post_limit, &self.reply_options())
+    }
+
     /// Makes `text` the answer to a post.
     pub(super) fn draft(&mut self, id: &PostId, text: &str, apology: bool) {
         let parts = self.parts(text);
@@ -136,8 +147,8 @@ impl Bot {
         let Some(question) = &answer.live.question else {
             return;
         };
-        let draft = crate::answers::Draft {
-            root: super::take_up::root(&self.config, question),
+        let draft = Draft {
+            root: root(&self.config, question),
             parts,
             nonce: Outbox::nonce(),
             apology,
@@ -167,7 +178,7 @@ impl Bot {
         };
         self.draft(id, &text, false);
         self.store.save()?;
-        worker.into_iter().for_each(|worker| self.desk.stop(worker));
+        self.stop_worker(worker);
         Ok(())
     }
 
@@ -216,5 +227,16 @@ impl Bot {
             progress.asked = true;
         }
         Ok(())
+    }
+}
+
+/// Where the answer to `post` goes: the thread's root, or nothing for the channel's.
+pub(super) fn root(config: &Config, post: &Post) -> PostId {
+    if !config.mattermost.channel(&post.channel_id).thread_replies {
+        PostId::default()
+    } else if post.root_id.is_empty() {
+        post.id.clone()
+    } else {
+        post.root_id.clone()
     }
 }

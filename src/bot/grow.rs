@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use log::info;
 
+use super::deliver::root;
 use super::{Bot, Unsaved};
 use crate::answers::{Opening, Progress, Stage, Unclear};
 use crate::desk::WorkerId;
@@ -11,7 +12,7 @@ use crate::growing::{self, Growth};
 use crate::inbox;
 use crate::inbox::cursor::Own;
 use crate::mattermost::client::{ApiError, Mark, NewPost, NewProps, Patch, PatchProps};
-use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
+use crate::mattermost::{Post, PostId};
 use crate::outbox::{Next, Outbox, Trouble, next};
 use crate::reply;
 
@@ -64,7 +65,7 @@ impl Bot {
         let mut answers = state.answers.iter().filter_map(|(id, answer)| {
             let worker = answer.worker().filter(|_| answer.live.grew)?;
             let due = answer.live.growth.may_edit(now)
-                && self.inbox.is_open(state, &answer.channel)
+                && self.is_open(&answer.channel)
                 && (answer.shown.is_some() || !self.is_unread(answer));
             due.then(|| (id.clone(), worker))
         });
@@ -120,11 +121,8 @@ impl Bot {
     }
 
     fn root_for(&self, id: &PostId) -> PostId {
-        let answer = self.store.state.answers.get(id);
-        let question = answer.and_then(|answer| answer.live.question.as_ref());
-        question.map_or(PostId::default(), |question| {
-            super::take_up::root(&self.config, question)
-        })
+        let question = self.question(id);
+        question.map_or(PostId::default(), |question| root(&self.config, question))
     }
 
     /// Looks for the post of which it is not known whether it was made.
@@ -271,12 +269,6 @@ impl Bot {
         Ok(())
     }
 
-    pub(super) fn note_own(&mut self, channel: &ChannelId, at: ServerTime, change: Own) {
-        if let Some(cursor) = self.store.state.channels.get_mut(channel) {
-            cursor.own_change(at, change);
-        }
-    }
-
     /// The post in which an answer grows takes no edit: whether a person deleted it, which is a stop, or
     /// the server takes none.
     fn edit_refused(&mut self, id: &PostId, shown: &PostId) -> Result<(), Trouble> {
@@ -361,7 +353,7 @@ impl Bot {
         answer.live.stage = Stage::Withdraw { asked: false };
         answer.live.feeding = None;
         answer.live.due = Default::default();
-        worker.into_iter().for_each(|worker| self.desk.stop(worker));
+        self.stop_worker(worker);
         self.changed(Unsaved::BeforeNext);
     }
 

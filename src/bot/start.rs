@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::LastStart;
 use crate::mattermost::UserId;
+use std::collections::HashMap;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -13,6 +13,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const TOLD_EVERY: Duration = Duration::from_secs(600);
 /// People whose last start is remembered.
 const PEOPLE: usize = 10_000;
+
+/// By person, when the last answer to them was begun: a number that grows.
+type LastStart = HashMap<UserId, u64>;
 
 /// What the turn order and the desk need to know of earlier starts.
 #[derive(Default)]

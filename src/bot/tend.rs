@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use log::debug;
+use log::{debug, info};
 
 use super::Bot;
+use super::read::tell_ignored;
 use crate::answers::Stage;
-use crate::filter::{self, Verdict};
+use crate::filter::Verdict;
+use crate::inbox::Waiting;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{ChannelId, Post, PostId, Reaction};
 use crate::outbox::Trouble;
@@ -112,7 +114,6 @@ impl Bot {
             let Some(question) = &answer.live.question else {
                 continue;
             };
-            let open = self.inbox.is_open(state, &answer.channel);
             if matches!(
                 answer.live.stage,
                 Stage::Deliver(_) | Stage::Withdraw { .. } | Stage::React(_)
@@ -122,16 +123,13 @@ impl Bot {
             if answer.live.began.is_some() {
                 questions.push(id.clone());
             }
-            if open {
+            if self.is_open(&answer.channel) {
                 add(question);
             }
         }
-        let open = |post: &Post| self.inbox.is_open(state, &post.channel_id);
-        let waiting = self
-            .inbox
-            .waiting()
-            .filter(|it| it.decided && open(&it.post));
-        let waiting = waiting.filter(|it| it.word.is_none());
+        let is_question =
+            |it: &&Waiting| it.decided && it.word.is_none() && self.is_open(&it.post.channel_id);
+        let waiting = self.inbox.waiting().filter(is_question);
         waiting.take(PLACES).for_each(|waiting| add(&waiting.post));
         let idle = questions.is_empty() && places.is_empty();
         self.tender.next_round = (!idle).then_some(self.now() + self.times.typing);
@@ -152,7 +150,7 @@ impl Bot {
     /// Where the author of `post` looks for "typing". A post at a channel's root opens a thread, which
     /// its author may not have opened yet: clients show "typing" only where it was sent to.
     fn places_of(&self, post: &Post) -> Vec<Place> {
-        let thread = super::take_up::root(&self.config, post);
+        let thread = super::deliver::root(&self.config, post);
         let channel = (post.channel_id.clone(), PostId::default());
         if thread.is_empty() {
             vec![channel]
@@ -246,11 +244,8 @@ impl Bot {
     fn stop_by_reaction(&mut self, reaction: &Reaction) -> Result<(), Trouble> {
         let mut answers = self.store.state.answers.iter();
         let stopped = answers.find(|(id, answer)| {
-            let asker = answer
-                .live
-                .question
-                .as_ref()
-                .map(|question| &question.user_id);
+            let question = answer.live.question.as_ref();
+            let asker = question.map(|question| &question.user_id);
             let on = **id == reaction.post_id || answer.shown.as_ref() == Some(&reaction.post_id);
             on && asker == Some(&reaction.user_id)
         });
@@ -288,10 +283,8 @@ impl Bot {
             self.saw(id, None);
             return;
         }
-        let direct = self.inbox.is_direct(&self.store.state, &post.channel_id);
-        let verdict = filter::verdict(&post, direct, &self.me, &self.config.mattermost);
-        if let Verdict::Ignore(reason) = verdict {
-            super::tell_ignored(&post, reason);
+        if let Verdict::Ignore(reason) = self.verdict(&post) {
+            tell_ignored(&post, reason);
             self.withdraw(id);
             return;
         }
@@ -307,8 +300,8 @@ impl Bot {
         answer.live.edits += 1;
         answer.live.stage = Stage::Ready;
         answer.live.feeding = None;
-        worker.into_iter().for_each(|worker| self.desk.stop(worker));
-        self.tell_edited(id);
+        self.stop_worker(worker);
+        info!("post {id} was edited while its answer was made; it is answered anew");
         self.saw(id, Some(post));
     }
 }

@@ -5,7 +5,7 @@ use log::debug;
 use super::{Bot, Unsaved};
 use crate::answers::{Reaction, Stage};
 use crate::desk::turn::Conversation;
-use crate::filter::{self, Verdict};
+use crate::filter::Verdict;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
 use crate::outbox::Trouble;
@@ -30,17 +30,14 @@ impl Bot {
         let mut waiting = self.inbox.waiting();
         let next = waiting.find(|it| {
             let may_go = |word| has_room || word == Word::Stop;
-            it.word.is_some_and(may_go)
-                && it.due <= now
-                && self.inbox.is_open(state, &it.post.channel_id)
+            it.word.is_some_and(may_go) && it.due <= now && self.is_open(&it.post.channel_id)
         });
         next.map(|waiting| waiting.post.id.clone())
     }
 
     /// The command that a post is.
     pub(super) fn word_of(&self, post: &Post) -> Option<Word> {
-        let direct = self.inbox.is_direct(&self.store.state, &post.channel_id);
-        match filter::verdict(post, direct, &self.me, &self.config.mattermost) {
+        match self.verdict(post) {
             Verdict::Word(word) => Some(word),
             _ => None,
         }
@@ -62,11 +59,7 @@ impl Bot {
 
     /// Ends what the word's author asked before it in the same conversation: what waits gets nothing.
     fn stop_word(&mut self, id: &PostId) -> Result<(), Trouble> {
-        let answers = &self.store.state.answers;
-        let word = answers
-            .get(id)
-            .and_then(|answer| answer.live.question.as_ref());
-        let Some(word) = word else {
+        let Some(word) = self.question(id) else {
             return Ok(());
         };
         let conversation = self.conversation(word);
@@ -75,7 +68,8 @@ impl Bot {
                 && (post.create_at, &post.id) < (word.create_at, &word.id)
                 && self.conversation(post) == conversation
         };
-        let questions = answers.iter().filter_map(|(id, answer)| {
+        let answers = self.store.state.answers.iter();
+        let questions = answers.filter_map(|(id, answer)| {
             let question = answer.live.question.as_ref()?;
             (is_older(question) && self.word_of(question).is_none()).then(|| id.clone())
         });
@@ -84,10 +78,7 @@ impl Bot {
         let waiting = waiting.map(|waiting| &waiting.post);
         let waiting: Vec<Post> = waiting.filter(|post| is_older(post)).cloned().collect();
         for post in waiting {
-            let state = &mut self.store.state;
-            self.inbox
-                .done(state, &post.id, &post.channel_id, post.create_at);
-            self.changed(Unsaved::BeforeRest);
+            self.drop_waiting(&post);
         }
         for id in begun {
             self.stop(&id)?;
@@ -97,8 +88,7 @@ impl Bot {
 
     /// Posts what is no model's answer.
     fn say(&mut self, id: &PostId, text: fn(&mut Bot, &Post) -> String) {
-        let answer = self.store.state.answers.get(id);
-        let Some(question) = answer.and_then(|answer| answer.live.question.clone()) else {
+        let Some(question) = self.question(id).cloned() else {
             return;
         };
         let text = text(self, &question);
@@ -220,8 +210,7 @@ impl Bot {
 
     /// The same, of an answer.
     pub(super) fn model_of(&self, id: &PostId) -> Option<String> {
-        let answer = self.store.state.answers.get(id)?;
-        self.model_for(answer.live.question.as_ref()?)
+        self.model_for(self.question(id)?)
     }
 
     fn configured_model(&self, question: &Post) -> &str {

@@ -1,0 +1,59 @@
+//! The end of a run: what is left to do, and how a bot stops.
+
+use log::debug;
+
+use super::Bot;
+use crate::answers::Stage;
+
+/// Whether anything is left to do, for a bot that is to end when nothing is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Work {
+    UnderWay,
+    Done,
+    /// What is left fails again and again: so many answers.
+    Failing(usize),
+}
+
+impl Bot {
+    /// Whether anything is left to do.
+    pub fn work(&mut self) -> Work {
+        if !self.polled || self.inbox.is_due(&self.store.state) || self.now() < self.held_until {
+            return Work::UnderWay;
+        }
+        let answers = self.store.state.answers.values();
+        let answers = answers.filter(|answer| self.is_open(&answer.channel));
+        let waiting = self.inbox.waiting();
+        let waiting = waiting.filter(|waiting| self.is_open(&waiting.post.channel_id));
+        let failing: Vec<bool> = answers
+            .map(|answer| answer.is_failing())
+            .chain(waiting.map(|waiting| waiting.due > self.now()))
+            .collect();
+        if failing.contains(&false) {
+            return Work::UnderWay;
+        }
+        match failing.len() {
+            0 => Work::Done,
+            count => Work::Failing(count),
+        }
+    }
+
+    /// Takes up nothing new, so that the program can be started anew; or goes on after all.
+    pub fn close(&mut self, closing: bool) {
+        self.closing = closing;
+    }
+
+    /// Whether a worker is making an answer.
+    pub fn is_at_work(&self) -> bool {
+        let answers = &mut self.store.state.answers.values();
+        answers.any(|answer| matches!(answer.live.stage, Stage::AtWork(_)))
+    }
+
+    /// Ends on purpose: the workers with it. What was begun is begun again by the next run.
+    pub fn end(&mut self) {
+        self.desk.stop_all();
+        self.store.state.orderly = true;
+        if let Err(error) = self.store.save() {
+            debug!("the state cannot be written at the end: {error}");
+        }
+    }
+}
