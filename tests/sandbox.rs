@@ -14,7 +14,8 @@ fn executable() -> &'static str {
         let format = "--message-format=json-render-diagnostics";
         // What this cargo told its test: build scripts would take it for news, and build anew.
         for (name, _) in std::env::vars() {
-            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"];
+            if told.iter().any(|told| name.starts_with(told)) {
                 cargo.env_remove(name);
             }
         }
@@ -81,7 +82,12 @@ fn without_input_it_shows_what_the_bot_does() {
         "└ thread prxbot You said: Did you get this?",
         "└ thread prxbot You said: Are you there?",
         "└ thread prxbot You said: Hello?",
-        "10 messages, 8 answered once, 2 left alone, 0 answered twice.",
+        "~talk ann What is a webhook?",
+        "~talk bob And what is a bot?",
+        "~talk ann Tell me a long story",
+        "thread ann @prxbot stop",
+        "prxbot reacts with :white_check_mark:",
+        "15 messages, 13 answered once, 2 left alone, 0 answered twice.",
     ] {
         assert!(told.iter().any(|told| told == line), "{line}\n{output}");
     }
@@ -171,7 +177,8 @@ fn the_settings_of_a_config_file_hold() {
 fn a_stand_in_model_has_the_habits_of_real_ones() {
     let input = "/model\n/model think\nwell\\nwell\n/model cut\ncode\n/model long\nlong\n\
                  /model refuse\nbad\n/model told\n/file notes.txt some notes\n/delete\n/edit new\n\
-                 /and one\ntwo\n/quit\nnot any more\n";
+                 /picture what is this?\n/file Cargo.toml and this?\n\
+                 /and one\ntwo\n/model grow\n/and go\n/react x\n@prxbot help\n/quit\nnot any more\n";
     let (code, output, errors) = sandbox(&[], input);
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
     let told = lines(&output).join("\n");
@@ -182,8 +189,11 @@ fn a_stand_in_model_has_the_habits_of_real_ones() {
         "```\n└ 2 of 2 prxbot ```python\nprint(",
         "└ thread prxbot The language model declined to answer this.\n",
         "- user: [file: notes.txt, 10 bytes] notes.txt: ``` some\nnotes ```\n",
+        "\n[picture.png: picture 1] [a picture: image/png, 501 bytes]\n",
+        "- user: and this? [file: Cargo.toml, ",
         "\n~talk ann one\n~talk ann two\nprxbot is typing…\n",
-        "\n6 messages, 6 answered once, 0 left alone, 0 answered twice.",
+        "*(Stopped.)*",
+        "\n10 messages, 10 answered once, 0 left alone, 0 answered twice.",
     ] {
         assert!(told.contains(expected), "{expected}\n{output}");
     }

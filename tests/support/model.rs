@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,8 @@ use super::wire::{Reply, Request, Wire};
 pub enum ModelReply {
     /// Answers, in the API and the manner (streamed or not) of the request.
     Text(String),
+    /// The same, streamed, with a pause before each piece of seven characters.
+    Paced(String, Duration),
     /// A 200 with these bytes, each piece in a chunk of its own, and the end of the body.
     Stream(Vec<Vec<u8>>),
     /// Any response.
@@ -195,6 +198,11 @@ fn play(reply: ModelReply, api: Api, streamed: bool) -> Reply {
             stream(pieces, true)
         }
         ModelReply::Text(text) => Reply::json(200, &whole(api, &text)),
+        ModelReply::Paced(text, pause) => {
+            let mut pieces = beginning(api, &text);
+            pieces.extend(end(api));
+            paced(pieces, true, pause)
+        }
         ModelReply::Stream(pieces) => stream(pieces, true),
         ModelReply::Broken(pieces) => stream(pieces, false),
         ModelReply::Truncated(text) => stream(beginning(api, &text), false),
@@ -217,6 +225,11 @@ fn play(reply: ModelReply, api: Api, streamed: bool) -> Reply {
 
 /// A body in chunks; without its `end` it breaks off.
 fn stream(pieces: Vec<Vec<u8>>, end: bool) -> Reply {
+    paced(pieces, end, Duration::ZERO)
+}
+
+/// The same with a pause before each piece.
+fn paced(pieces: Vec<Vec<u8>>, end: bool, pause: Duration) -> Reply {
     Reply::Raw(Box::new(
         move |writer: &mut dyn Write| -> io::Result<bool> {
             writer.write_all(
@@ -224,6 +237,7 @@ fn stream(pieces: Vec<Vec<u8>>, end: bool) -> Reply {
                   Transfer-Encoding: chunked\r\n\r\n",
             )?;
             for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                std::thread::sleep(pause);
                 write!(writer, "{:x}\r\n", piece.len())?;
                 writer.write_all(piece)?;
                 writer.write_all(b"\r\n")?;

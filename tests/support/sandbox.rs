@@ -34,7 +34,10 @@ use signal_hook::flag;
 use tempfile::TempDir;
 
 use support::clock::Time;
-use support::mattermost::{Account, Act, Fault, Joining, Kind, Mattermost, Version, api_path};
+use support::mattermost::picture::{self, Format};
+use support::mattermost::{
+    Account, Act, Fault, Joining, Kind, Mattermost, Post, Version, api_path,
+};
 use support::model::{self, Model, ModelReply};
 use support::wire::{Request, lock};
 
@@ -55,11 +58,14 @@ const HELP: &str = "\
 /dm              talk to the bot directly
 /thread          go into the thread of the last message
 /channel         back to ~talk; /channel lobby: where it must be mentioned
-/as NAME         be somebody else; only ann is in allowed_users
+/as NAME         be somebody else; ann and bob are in allowed_users
 /and TEXT        a message whose answer is not waited for
 /edit TEXT       change the last message
 /delete          delete it
-/file NAME TEXT  send a text file; without TEXT, a picture
+/react NAME      react to it with an emoji: x stops its answer
+/file NAME TEXT  send a text file
+/file PATH TEXT  send a file of this machine, and TEXT if you like
+/picture TEXT    send a picture, and TEXT if you like
 /model HABIT     a stand-in model answers; /model: which habits there are
 /restart         stop the bot and start it again
 /log             the bot's own log
@@ -67,8 +73,9 @@ const HELP: &str = "\
 In a message, \\n is a line's end.";
 
 /// What the stand-in model can be like.
-const HABITS: [(&str, &str); 12] = [
+const HABITS: [(&str, &str); 13] = [
     ("told", "repeats all that it was told"),
+    ("grow", "writes for some seconds, and its post grows"),
     ("long", "answers with more than fits a post"),
     ("slow", "takes 12 seconds"),
     ("think", "thinks aloud before it answers"),
@@ -96,6 +103,8 @@ const LOG_LINES: usize = 15;
 const TOLD: usize = 20;
 /// How long the slow model takes.
 const SLOW: Duration = Duration::from_secs(12);
+/// Between two pieces of an answer that grows; there are about 70.
+const PIECE: Duration = Duration::from_millis(60);
 /// Between two looks at the server.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -202,8 +211,11 @@ struct Place {
 /// A post that the bot saw or will see.
 struct Question {
     post: String,
-    /// How many parts of its answer were shown.
-    shown: usize,
+    author: String,
+    /// Whether others waited for an answer at the same time.
+    among_others: bool,
+    /// The parts of its answer as they were shown.
+    shown: Vec<String>,
     typing_shown: bool,
 }
 
@@ -241,11 +253,11 @@ impl Sandbox {
         let server = Mattermost::start(Version::V11_6, Time::real());
         let mut world = server.world();
         let bot = world.add_bot("prxbot");
-        let (ann, eve) = (world.add_user("ann"), world.add_user("eve"));
+        let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| world.add_user(name));
         let team = world.add_team("team");
         let [talk, lobby] =
             ["talk", "lobby"].map(|name| world.add_channel(&team, name, Kind::Open));
-        for account in [&bot, &ann, &eve] {
+        for account in [&bot, &ann, &bob, &eve] {
             world.join_team(&team, account);
             for channel in [&talk, &lobby] {
                 world.add_member(channel, account, Joining::Joined);
@@ -260,7 +272,7 @@ impl Sandbox {
             folder.path(),
             &server.url(),
             &bot,
-            &ann,
+            &[&ann, &bob],
             &channels,
         )?;
         let place = |label, channel| Place {
@@ -273,7 +285,9 @@ impl Sandbox {
             lobby: place("~lobby", lobby),
             direct: place("@prxbot", direct),
             log: Log::install(),
-            people: [("ann".into(), ann), ("eve".into(), eve)].into(),
+            people: [("ann", ann), ("bob", bob), ("eve", eve)]
+                .map(|(name, account)| (name.into(), account))
+                .into(),
             worker: None,
             model: None,
             screen: Screen::new(),
@@ -407,7 +421,9 @@ impl Sandbox {
         self.asked.push(post.clone());
         self.open.push(Question {
             post,
-            shown: 0,
+            author: name.to_owned(),
+            among_others: false,
+            shown: Vec::new(),
             typing_shown: false,
         });
     }
@@ -416,12 +432,21 @@ impl Sandbox {
     fn watch(&mut self) -> Result<(), Exit> {
         while !self.open.is_empty() && !interrupted() {
             let log = lock(&self.log).clone();
-            let mut open = std::mem::take(&mut self.open);
-            open.retain_mut(|question| !self.show_answer(question, &log));
-            self.open = open;
+            self.show_open(&log);
             self.look()?;
         }
         Ok(())
+    }
+
+    /// Shows what is new of the open posts, and keeps those with which more will happen.
+    fn show_open(&mut self, log: &[String]) {
+        let mut open = std::mem::take(&mut self.open);
+        let several = open.windows(2).any(|pair| pair[0].author != pair[1].author);
+        open.retain_mut(|question| {
+            question.among_others |= several;
+            !self.show_answer(question, log)
+        });
+        self.open = open;
     }
 
     /// Whether nothing more will happen with the post.
@@ -440,17 +465,38 @@ impl Sandbox {
             question.typing_shown = true;
             self.screen.say("", "prxbot", "is typing…", true);
         }
-        let answers = world.own_answers(&self.bot, &question.post);
-        for answer in &answers[question.shown..] {
+        let mut answers = world.own_answers(&self.bot, &question.post);
+        if answers.is_empty() {
+            answers = world.posts_in(&asked.channel_id);
+            let grows_for = |post: &Post| {
+                Some(post.props.get("prx")?.get("growing_for")?.as_str()? == question.post)
+            };
+            answers.retain(|post| grows_for(post) == Some(true));
+        }
+        for (number, answer) in answers.iter().enumerate() {
             let (part, of) = part(&answer.props);
+            let before = question.shown.get(number);
             let label = match answer.root_id.is_empty() {
+                _ if before == Some(&answer.message) => continue,
+                _ if question.among_others => format!(" └ to {}", question.author),
+                _ if before.is_some() => " └ grows".to_owned(),
                 _ if of > 1 => format!(" └ {} of {of}", part + 1),
                 true => String::new(),
                 false => " └ thread".to_owned(),
             };
-            self.screen.say(&label, "prxbot", &answer.message, false);
+            let shown = match before {
+                Some(before) => grown(before, &answer.message),
+                None => answer.message.clone(),
+            };
+            self.screen.say(&label, "prxbot", &shown, false);
+            question.shown.truncate(number);
+            question.shown.push(answer.message.clone());
         }
-        question.shown = answers.len();
+        if let [emoji, ..] = &world.reactions_by(&self.bot, &question.post)[..] {
+            let text = format!("reacts with :{emoji}:");
+            self.screen.say("", "prxbot", &text, true);
+            return true;
+        }
         match end {
             Some(Fate::Silence(why)) => {
                 let text = format!("stays silent: {why}");
@@ -524,7 +570,7 @@ impl Sandbox {
 
     fn command(&mut self, command: &str, here: &mut Here) -> Result<(), Exit> {
         let (name, rest) = command.split_once(' ').unwrap_or((command, ""));
-        if let "and" | "edit" | "delete" | "file" | "model" = name {
+        if let "and" | "edit" | "delete" | "react" | "file" | "picture" | "model" = name {
             return self.scene_command(name, rest.trim(), here);
         }
         let mut words = command.split_whitespace();
@@ -582,25 +628,33 @@ impl Sandbox {
                 self.screen.say(here.place.label, &here.name, rest, false);
                 self.post(&here.name, &here.place, rest);
             }
-            ("edit" | "delete", None) => self.screen.note("There is no message yet."),
+            ("edit" | "delete" | "react", None) => self.screen.note("There is no message yet."),
             ("edit", _) if rest.is_empty() => self.screen.note("To what? Write /edit TEXT."),
             ("edit", Some(post)) => self.server.world().edit(post, rest),
             ("delete", Some(post)) => {
                 self.server.world().delete(post);
                 self.asked.pop();
             }
+            ("react", _) if rest.is_empty() => self.screen.note("How? Write /react NAME."),
+            ("react", Some(post)) => {
+                let account = &self.people[&here.name];
+                self.server.world().react(account, post, rest);
+            }
             ("file", _) => {
                 let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
-                let file = match (name, text) {
-                    ("", _) => return self.note("Which? Write /file NAME TEXT."),
-                    (name, "") => (name, "image/png", &b"\x89PNG\r\n\x1a\n"[..]),
-                    (name, text) => (name, "text/plain", text.as_bytes()),
-                };
-                let shown = format!("[{}]", file.0);
-                self.screen.say(here.place.label, &here.name, &shown, false);
-                self.post_with_file(&here.name, &here.place, "", Some(file));
-                self.watch()?;
+                match (std::fs::read(name), text) {
+                    (Ok(bytes), text) => {
+                        let name = Path::new(name).file_name().unwrap_or_default();
+                        self.send_file(here, text, &name.to_string_lossy(), &bytes)?;
+                    }
+                    (Err(_), "") => {
+                        let why = "No such file here. Write /file NAME TEXT for a new one.";
+                        self.screen.note(why);
+                    }
+                    (Err(_), text) => self.send_file(here, "", name, text.as_bytes())?,
+                }
             }
+            ("picture", _) => self.send_file(here, rest, "picture.png", &picture::png(64, 48))?,
             _ => match HABITS.iter().find(|(habit, _)| *habit == rest) {
                 Some((habit, what)) => {
                     self.stand_in(habit)?;
@@ -616,9 +670,20 @@ impl Sandbox {
         Ok(())
     }
 
-    fn note(&self, text: &str) -> Result<(), Exit> {
-        self.screen.note(text);
-        Ok(())
+    fn send_file(&mut self, here: &Here, text: &str, name: &str, bytes: &[u8]) -> Result<(), Exit> {
+        let shown = format!("[{name}] {text}");
+        let label = here.place.label;
+        self.screen.say(label, &here.name, shown.trim_end(), false);
+        let kind = match picture::picture_of(bytes).map(|picture| picture.format) {
+            None => "text/plain",
+            Some(Format::Png) => "image/png",
+            Some(Format::Jpeg) => "image/jpeg",
+            Some(Format::Gif) => "image/gif",
+            Some(Format::WebP) => "image/webp",
+            Some(Format::Svg) => "image/svg+xml",
+        };
+        self.post_with_file(&here.name, &here.place, text, Some((name, kind, bytes)));
+        self.watch()
     }
 
     /// Lets the stand-in model answer, with that habit.
@@ -670,7 +735,8 @@ impl Sandbox {
                 .iter()
                 .filter(|answer| part(&answer.props).0 == 0);
             match first_parts.count() {
-                0 => {}
+                0 if world.reactions_by(&self.bot, post).is_empty() => {}
+                0 => answered += 1,
                 1 => answered += 1,
                 _ => doubled += 1,
             }
@@ -741,6 +807,27 @@ impl Sandbox {
         self.start_bot()?;
         self.watch()?;
 
+        self.scene("Two people are answered at once, in posts that grow");
+        self.stand_in("grow")?;
+        for (name, text) in [("ann", "What is a webhook?"), ("bob", "And what is a bot?")] {
+            self.screen.say(talk.label, name, text, false);
+            self.post(name, &talk, text);
+        }
+        self.watch()?;
+
+        self.scene("Who asked can stop an answer, and ask what there is");
+        let text = "Tell me a long story";
+        self.screen.say(talk.label, "ann", text, false);
+        self.post("ann", &talk, text);
+        while self.open.iter().any(|question| question.shown.is_empty()) {
+            self.show_open(&[]);
+            self.look()?;
+        }
+        if let Some(thread) = self.last.clone() {
+            self.ask("ann", &thread, "@prxbot stop")?;
+        }
+        self.ask("ann", &talk, "@prxbot help")?;
+
         print_line("");
         self.count()?;
         print_line("");
@@ -779,11 +866,7 @@ impl Sandbox {
         }
         self.stop_bot()?;
         self.server.serve_all();
-        let mut open = std::mem::take(&mut self.open);
-        for question in &mut open {
-            self.show_answer(question, &[]);
-        }
-        self.open = open;
+        self.show_open(&[]);
         let text = "The bot was stopped before it knew that this was posted.";
         self.screen.say("", "", text, true);
         Ok(())
@@ -813,7 +896,10 @@ fn numbered_words(count: usize) -> String {
 fn reply(habit: &str, request: &Request) -> ModelReply {
     let body = model::body(request);
     let told = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value| match value {
+        Value::Array(parts) => parts.iter().map(shown_part).collect::<Vec<_>>().join(" "),
+        value => value.as_str().unwrap_or_default().to_owned(),
+    };
     let stopped = |said: &str, reason: &str| {
         let chunk = json!({"choices": [{"delta": {"content": said}, "finish_reason": reason}]});
         ModelReply::stream(&format!("data: {chunk}\n\ndata: [DONE]\n\n"))
@@ -828,6 +914,7 @@ fn reply(habit: &str, request: &Request) -> ModelReply {
             }
             format!("{all}\n- {role}: {line}")
         })),
+        "grow" => ModelReply::Paced(story(), PIECE),
         "long" => ModelReply::Text(long_text()),
         "slow" => {
             let (release, held) = mpsc::channel();
@@ -859,6 +946,44 @@ fn reply(habit: &str, request: &Request) -> ModelReply {
     }
 }
 
+/// A part of what the model was told: text, or a picture, of which there is its type and its size.
+fn shown_part(part: &Value) -> String {
+    if let Some(text) = part["text"].as_str() {
+        return text.to_owned();
+    }
+    let url = part["image_url"]["url"].as_str().unwrap_or_default();
+    let (kind, data) = url.split_once(";base64,").unwrap_or((url, ""));
+    let kind = kind.trim_start_matches("data:");
+    format!("[a picture: {kind}, {} bytes]", data.len() / 4 * 3)
+}
+
+/// What stands behind `before` in `now`, or all of it where that was changed.
+fn grown(before: &str, now: &str) -> String {
+    // An unfinished answer ends with a mark of its own.
+    let same = before.chars().zip(now.chars());
+    let same = same.take_while(|(one, other)| one == other).count();
+    match same * 10 >= before.chars().count() * 9 {
+        true => "… ".to_owned() + now.chars().skip(same).collect::<String>().trim_start(),
+        false => now.to_owned(),
+    }
+}
+
+/// What the growing model writes.
+fn story() -> String {
+    let sentences = [
+        "Let me think about this from the start.",
+        "One program sends a message to another as soon as something has happened,",
+        "so that nobody has to ask again and again.",
+        "That saves time on both sides,",
+        "and it works as long as both of them are there.",
+        "Where one of them may sleep, somebody must remember what was said,",
+        "and say it once more when it wakes up.",
+        "Most of the work is in saying it once and not twice.",
+        "That is all there is to it.",
+    ];
+    sentences.join(" ")
+}
+
 /// Longer than a post: paragraphs, a list, a quote, and code in the middle of which it is cut.
 fn long_text() -> String {
     let mut text =
@@ -877,7 +1002,7 @@ fn configure(
     folder: &Path,
     url: &str,
     bot: &Account,
-    ann: &Account,
+    allowed: &[&Account],
     channels: &[(&str, &str)],
 ) -> Result<Config, Exit> {
     let environment = |name: &str| match name {
@@ -891,14 +1016,16 @@ fn configure(
         }
         _ => "default_provider = \"echo\"".to_owned(),
     };
+    let people: Vec<&str> = allowed.iter().map(|account| account.id.as_str()).collect();
     let text = format!(
         "{provider}\n\
          [channels_config.mattermost]\n\
-         allowed_users = [{:?}]\n\
+         allowed_users = {:?}\n\
          poll_interval_secs = 0.1\n\
+         stream_mode = \"partial\"\n\
          [channels_config.mattermost.channels.{}]\n\
          mention_only = true\n",
-        ann.id, channels[1].1
+        people, channels[1].1
     );
     let path = folder.join("config.toml");
     std::fs::write(&path, text).map_err(|error| Exit::Failure(error.to_string()))?;
@@ -915,7 +1042,7 @@ fn configure(
             .map(|channel| &mut channel.allowed_users)
         {
             if *allowed != Allowed::Everybody {
-                *allowed = Allowed::These(vec![UserId::from(ann.id.as_str())]);
+                *allowed = Allowed::These(people.iter().map(|id| UserId::from(*id)).collect());
             }
         }
         // Nobody knows the ids of the sandbox's channels before it runs.
