@@ -143,12 +143,21 @@ const TOO_LONG: &[&str] = &[
     "longer than the maximum model length",
     "too large for model with",
     "trying to keep the first",
+    "exceeded model token limit",
+    "range of input length should be",
+    "tokens_limit_reached",
+    "model_max_prompt_tokens_exceeded",
+    "string_above_max_length",
+    "greater than max_seq_len",
+    "exceeds maximum input length",
+    "context window exceeds limit",
 ];
 
 /// Signs of which both must be there.
 const TOO_LONG_PAIRS: &[(&str, &str)] = &[
     ("input token count", "exceeds the maximum"),
     ("must be <=", "given:"),
+    ("must have less than", "given:"),
     ("exceeds", "context length"),
 ];
 
@@ -157,12 +166,23 @@ const WRONG_KEY: &[&str] = &[
     "incorrect api key",
     "invalid api key",
     "invalid_api_key",
+    // LiteLLM without a database knows one key.
+    "no_db_connection",
+    "no connected db",
 ];
 
 const NO_MONEY: &[&str] = &[
     "insufficient_quota",
     "credit balance is too low",
     "usage limits",
+    "exceeded_current_quota",
+    "insufficient balance",
+    "out of credits",
+    "budget has been exceeded",
+    "budget_exceeded",
+    "exceededbudget",
+    "exceeded budget",
+    "over budget",
 ];
 
 /// Azure, OpenRouter, DeepSeek.
@@ -188,8 +208,18 @@ const LOADING: &[&str] = &[
     "starting up",
 ];
 
-/// A quota that comes back tomorrow.
-const DAILY: &[&str] = &["perday", "per day", "per-day", "daily limit", "daily quota"];
+/// A quota that comes back tomorrow or later.
+const LASTING: &[&str] = &[
+    "perday",
+    "per day",
+    "per-day",
+    "daily limit",
+    "daily quota",
+    "weekly limit",
+    "monthly",
+    "per month",
+    "/ month",
+];
 
 /// What a log line must know of the server, and what it must not show.
 #[derive(Clone, Copy)]
@@ -267,10 +297,10 @@ impl Asked<'_> {
                 Class::Never,
                 "the model's chat template fails: use another model",
             )
-        } else if status == 429 && any(DAILY) {
+        } else if status == 429 && any(LASTING) {
             (
                 Class::Again,
-                "today's quota is used up: look at the account",
+                "the quota is used up for today or longer: look at the account",
             )
         } else if matches!(status, 408 | 409 | 429) || status >= 500 {
             (
@@ -552,7 +582,7 @@ pub(super) fn numbers(text: &str) -> Vec<u64> {
 /// When a further try may help. `text` is in lower case.
 fn wait(status: u16, restarts: bool, text: &str, after: Option<Duration>) -> Wait {
     let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
-    if status == 429 && any(DAILY) {
+    if status == 429 && any(LASTING) {
         return Wait::Hopeless;
     }
     match after.max(hint(text)) {
@@ -573,6 +603,8 @@ fn hint(text: &str) -> Option<Duration> {
         "try again after ",
         "retry in ",
         "retry after ",
+        "reset after ",
+        "resets in ",
         "please wait ",
     ];
     let mut waits = BEFORE.iter().filter_map(|sign| {
@@ -771,6 +803,14 @@ mod tests {
             ("Please retry after 24 seconds.", Wait::For(Duration::from_secs(24))),
             ("try again in 2 minutes", Wait::For(Duration::from_secs(120))),
             (r#"{"error":"busy","retry_after":3}"#, Wait::For(Duration::from_secs(3))),
+            (r#"{"error":{"message":"slow down","metadata":{"retry_after_seconds":12}}}"#, Wait::For(Duration::from_secs(12))),
+            ("Too many requests. Please wait 30 seconds before trying again.", Wait::For(Duration::from_secs(30))),
+            ("You have exhausted your capacity. Your quota will reset after 1m3s.", Wait::For(Duration::from_secs(63))),
+            ("Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day", Wait::Hopeless),
+            ("You are using a Trial key, which is limited to 1000 API calls / month.", Wait::Hopeless),
+            ("Monthly quota exceeded, try again in 5s", Wait::Hopeless),
+            (r#"{"error":"The model is not ready for inference: it is still being loaded"}"#, Wait::Loading(None)),
+            (r#"{"message":"Endpoint is starting up, retry in 30s"}"#, Wait::Loading(Some(Duration::from_secs(30)))),
             ("try again in a while", Wait::Usual),
             ("slow down", Wait::Usual),
             (r#"{"error":{"message":"Quota","details":[{"quotaId":"GenerateRequestsPerDayPerProject"}]}}"#, Wait::Hopeless),
@@ -813,6 +853,17 @@ mod tests {
             (200, r#"{"error":{"message":"This model's maximum context length is 1024 tokens"}}"#, Class::TooLong),
             (400, "You passed 1,301 input tokens, and the model takes 1,024.", Class::TooLong),
             (413, "too many tokens (2048 of 1024)", Class::TooLong),
+            (400, "Invalid request: Your request exceeded model token limit: 8192", Class::TooLong),
+            (400, r#"{"code":"InvalidParameter","message":"Range of input length should be [1, 30720]"}"#, Class::TooLong),
+            (413, r#"{"error":{"code":"tokens_limit_reached","message":"Request body too large for gpt-4o model. Max size: 8000 tokens."}}"#, Class::TooLong),
+            (400, r#"{"error":{"message":"prompt token count of 70000 exceeds the limit of 64000","code":"model_max_prompt_tokens_exceeded"}}"#, Class::TooLong),
+            (400, r#"{"error":{"message":"Invalid 'messages[1].content': string too long.","code":"string_above_max_length"}}"#, Class::TooLong),
+            (400, "Prompt length 5000 is greater than max_seq_len 4096", Class::TooLong),
+            (500, "Prompt length (5000) exceeds maximum input length (4096). Set log level to info", Class::TooLong),
+            (200, r#"{"base_resp":{"status_code":2013,"status_msg":"invalid params, context window exceeds limit (2013)"}}"#, Class::TooLong),
+            (422, "Input validation error: `inputs` must have less than 1024 tokens. Given: 1400", Class::TooLong),
+            (400, "too many tokens: total number of tokens in the prompt cannot exceed 1000 - received 1500", Class::TooLong),
+            (400, "the string is too long for a name", Class::Never),
             (400, "the request uses 1024 tokens, 2 are free", Class::Never),
             (400, "tokens 99999999 and 5000", Class::Never),
             (400, "expected 1301, got 1024", Class::Never),

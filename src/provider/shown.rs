@@ -36,6 +36,7 @@ const REASONING: &[Marks] = &[
     tags("<thoughts>", "</thoughts>"),
     tags("<reasoning>", "</reasoning>"),
     tags("<seed:think>", "</seed:think>"),
+    tags("<longcat_think>", "</longcat_think>"),
     tags("[THINK]", "[/THINK]"),
     tags("◁think▷", "◁/think▷"),
     tags("<|begin_of_thought|>", "<|end_of_thought|>"),
@@ -57,6 +58,9 @@ const REASONING: &[Marks] = &[
     },
     // Gemma.
     blocks("<|channel>thought", "<channel|>"),
+    blocks("<unused94>thought", "<unused95>"),
+    // Apertus.
+    blocks("<|inner_prefix|>", "<|inner_suffix|>"),
     // Cohere.
     blocks("<|START_THINKING|>", "<|END_THINKING|>"),
     // Open WebUI.
@@ -90,6 +94,15 @@ const AFTER: &[&str] = &[
     "<|end|>",
     "<|endoftext|>",
     "<|end_of_text|>",
+    "<|eot|>",
+    "<|end_of_turn|>",
+    "<|endofturn|>",
+    "[|endofturn|]",
+    "<|observation|>",
+    "<|assistant_end|>",
+    "<|role_end|>",
+    "<end_of_utterance>",
+    "[e~[",
     "<|return|>",
     "<end_of_turn>",
     "<turn|>",
@@ -571,6 +584,10 @@ mod tests {
             "<|channel>thought\nplan<channel|>Four.<turn|>",
             "<|START_THINKING|>plan<|END_THINKING|><|START_RESPONSE|>Four.<|END_RESPONSE|>",
             "<details type=\"reasoning\" done=\"true\" duration=\"6\">\n<summary>Thought</summary>\n> plan\n</details>\nFour.",
+            "<longcat_think>\nplan\n</longcat_think>\nFour.",
+            "<unused94>thought\nplan<unused95>Four.",
+            "<|inner_prefix|>plan<|inner_suffix|>Four.<|assistant_end|>",
+            "plan</longcat_think>Four.",
             "<think>plan</think>\n<answer>\nFour.\n</answer>",
             "<think>plan</think><response>Four.</response>",
             "Here is my thought process:\nplan\n\nHere is my response:\nFour.",
@@ -604,6 +621,9 @@ mod tests {
             "`code` first, then </think> as a word",
             "The token <|im_end|> ends a turn.",
             "<s>10</s>",
+            "Models of EXAONE end with [|endofturn|] each time.",
+            "They end with `[e~[`",
+            "<unused94> is a token of Gemma.",
             "Strike it: <S>10</s>",
             "a < b <thin",
             "[THIN",
@@ -636,6 +656,7 @@ mod tests {
         for text in [
             "Four.</s>", "Four.<|im_end|>", "Four.<|eot_id|>", "Four.<|end|>", "Four.<|endoftext|>", "Four.<|return|>",
             "Four.<end_of_turn>\n", "Four.<turn|>", "Four. <|im_end|>\n<|endoftext|>", "Four.<｜end▁of▁sentence｜>", "Four.<|eom_id|>",
+            "Four.<|eot|>", "Four.<|end_of_turn|>", "Four.[|endofturn|]", "Four.<|endofturn|>\n", "Four.<|observation|>", "Four.<|role_end|>", "Four.<end_of_utterance>", "Four.[e~[",
             "prxbot: Four.", "PrxBot:\nFour.", "@prxbot: Four.", "**prxbot:** Four.", "**prxbot**: Four.", "[prxbot]: Four.",
         ] {
             assert_eq!(answer(text), "Four.", "{text}");

@@ -83,7 +83,8 @@ impl Decoder {
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
-        match field {
+        // In whatever case and however indented: a line that is passed over is a hole in an answer.
+        match field.trim().to_ascii_lowercase().as_str() {
             "data" => {
                 let mut value = value;
                 while let Some(rest) = value.trim_start().strip_prefix("data:") {
@@ -106,7 +107,7 @@ impl Decoder {
                 if self.has_whole_data() {
                     self.dispatch(events);
                 }
-                self.name = field.to_owned();
+                self.name = "error".to_owned();
                 self.append(value);
             }
             "" | "id" | "retry" => {}

@@ -264,6 +264,12 @@ impl Stream {
                 .iter()
                 .fold(false, |alive, item| self.json(item) | alive);
         }
+        // Encoded once too often.
+        if let Some(inner) = json.as_str().and_then(lenient::parse)
+            && inner.is_object()
+        {
+            return self.json(&inner);
+        }
         if is_error(json) {
             self.fail(&json.to_string());
             return false;
@@ -295,7 +301,9 @@ impl Stream {
     /// Of several choices only the first is the answer.
     fn choices(&mut self, choices: &Value) -> bool {
         let mut alive = false;
-        for (at, choice) in choices.as_array().into_iter().flatten().enumerate() {
+        let alone = std::slice::from_ref(choices);
+        let choices = choices.as_array().map_or(alone, Vec::as_slice);
+        for (at, choice) in choices.iter().enumerate() {
             let index = match &choice["index"] {
                 Value::String(text) => text.parse().ok(),
                 number => number.as_u64(),
@@ -331,7 +339,7 @@ impl Stream {
             let role = role.to_ascii_lowercase();
             self.is_ours = role == "assistant" || role == "model";
         }
-        self.refused |= !text_of(&part["refusal"]).is_empty();
+        self.refused |= part["refusal"].as_str().is_some_and(|why| !why.is_empty());
         for annotation in part["annotations"].as_array().into_iter().flatten() {
             let citation = annotation.get("url_citation").unwrap_or(annotation);
             self.sources.add(&citation["url"]);
@@ -455,16 +463,18 @@ impl Stream {
 fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
-        Value::Object(fields) => match fields.get("text").or_else(|| fields.get("value")) {
-            Some(text) => text_of(text),
-            None => String::new(),
-        },
-        Value::Array(parts) => {
-            let is_text = |part: &&Value| {
-                matches!(part["type"].as_str(), None | Some("text" | "output_text"))
-            };
-            parts.iter().filter(is_text).map(text_of).collect()
+        // Gateways that take each piece for JSON make a number of "4".
+        Value::Number(number) => number.to_string(),
+        Value::Object(fields) => {
+            let kind = content["type"].as_str();
+            if !matches!(kind, None | Some("text" | "output_text")) || content["thought"] == true {
+                return String::new();
+            }
+            let mut names = ["text", "value", "content", "parts"].iter();
+            let inner = names.find_map(|name| fields.get(*name));
+            inner.map(text_of).unwrap_or_default()
         }
+        Value::Array(parts) => parts.iter().map(text_of).collect(),
         _ => String::new(),
     }
 }
@@ -481,6 +491,7 @@ fn documents(data: &str) -> Vec<&str> {
         let (document, after) = rest.split_at(end);
         documents.push(document);
         rest = after.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
+        rest = rest.strip_prefix("data:").unwrap_or(rest).trim_start();
     }
     if !rest.is_empty() || documents.is_empty() {
         documents.push(rest);
@@ -656,6 +667,13 @@ mod tests {
             ("an unknown word", c("a") + &finish("eos_token"), "a"),
             ("the last one counts", with("a ", "stop") + &with("b", "length") + DONE, "a b (cut)"),
             ("in capitals", c("a") + &finish("MAX_TOKENS"), "a (cut)"),
+            ("the text undefined", with("a ", "undefined") + &with("b", "undefined") + DONE, "a b"),
+            ("a flag in every chunk", choice(json!({"delta": {"content": "a "}, "finish_reason": false})) + &choice(json!({"delta": {"content": "b"}, "finish_reason": true})), "a b"),
+            ("in a chunk without a delta", c("a") + &choice(json!({"finish_reason": "length"})) + DONE, "a (cut)"),
+            ("a filter's late verdict after it", c("a") + &finish("stop") + &choice(json!({"finish_reason": null, "content_filter_offsets": {"end_offset": 1}})) + DONE, "a"),
+            ("DONE as a text", c("a") + "data: \"[DONE]\"\n\n", "a"),
+            ("DONE twice, and without brackets", c("a") + "data: done\n\n" + DONE, "a"),
+            ("comments after it, and no end", c("a") + &finish("stop") + ": keep-alive\n\n: keep-alive\n\n", "a"),
             ("a usage chunk after it", c("a") + &finish("stop") + &event(json!({"choices": [], "usage": {"total_tokens": 3}})), "a"),
             ("never, at a clean end", c("All ") + &c("is well."), "All is well."),
             ("never, with DONE", c("a") + DONE, "a"),
@@ -714,6 +732,14 @@ mod tests {
             ("a line of text after the end", c("a") + &stop + "Bye", "a"),
             ("pings that are no JSON", c("a ") + "event: ping\ndata: 12:00\n\n" + "data:\n\n" + &c("b") + done, "a b"),
             ("unknown fields", c("a ") + "x-time: 12\n" + &c("b") + done, "a b"),
+            ("a number as the content", c("It is ") + &raw("4") + &c(".") + done, "It is 4."),
+            ("one choice that stands in no array", c("a ") + &event(json!({"choices": {"delta": {"content": "b"}}})) + done, "a b"),
+            ("a chunk as a text", c("a ") + &event(json!(json!({"choices": [{"delta": {"content": "b"}}]}).to_string())) + done, "a b"),
+            ("a field name that is indented", c("a ") + " " + &c("b") + done, "a b"),
+            ("a field name in capitals", c("a ") + &c("b").replace("data", "Data") + done, "a b"),
+            ("two events in a line", c("a ").trim_end().to_owned() + &c("b") + done, "a b"),
+            ("an array over many lines", format!("[{},\r\n{}\n]", c("a ").replace("data: ", "").trim(), c("b").replace("data: ", "").trim()), "a b"),
+            ("a mark of the byte order in each event", format!("\u{feff}{}\u{feff}{}", c("a "), c("b")) + done, "a b"),
             ("an array of chunks", format!("data: [{}]\n\n", c("a").trim_start_matches("data: ").trim()) + done, "a"),
         ] {
             assert_eq!(outcome(&body), expected, "{name}");
@@ -734,6 +760,10 @@ mod tests {
             ("twice", choice(whole("Hello world, this is a sentence of its own.")) + &choice(whole("Hello world, this is a sentence of its own.")), "Hello world, this is a sentence of its own."),
             ("growing", choice(whole("Hello")) + &choice(whole("Hello world.")), "Hello world."),
             ("in pieces", choice(whole("ha")) + &choice(whole("ha")) + &choice(whole("!")), "haha!"),
+            ("beside each delta, its text", choice(json!({"delta": {"content": "a "}, "message": {"content": "a "}})) + &choice(json!({"delta": {"content": "b"}, "message": {"content": "b"}})) + DONE, "a b"),
+            ("beside each delta, all so far", choice(json!({"delta": {"content": "a "}, "message": {"content": "a "}})) + &choice(json!({"delta": {"content": "b"}, "message": {"content": "a b"}})) + DONE, "a b"),
+            ("after reasoning", choice(json!({"delta": {"reasoning_content": "x"}})) + &choice(whole("a")), "a"),
+            ("a message that is null", choice(json!({"delta": {"content": "a"}, "message": null})) + DONE, "a"),
             ("after blank deltas", c("") + &c(" ") + &choice(whole("a")), "a"),
             ("beside an empty delta", beside(json!({}), "a").to_string(), "a"),
             ("beside a null delta", beside(json!(null), "a").to_string(), "a"),
@@ -763,6 +793,9 @@ mod tests {
             ("the user's words", role(json!("user"), json!("x")) + &role(json!("assistant"), json!("a")) + DONE, "a"),
             ("a tool's words, in pieces", role(json!("tool"), json!("x")) + &c("y") + &role(json!("assistant"), json!(null)) + &c("a") + DONE, "a"),
             ("the role is null or empty", role(json!(null), json!("a ")) + &role(json!(""), json!("b")) + DONE, "a b"),
+            ("an index that is null", at(json!(null), "a ") + &at(json!(2), "x") + &at(json!(null), "b") + DONE, "a b"),
+            ("Gemini's word for the role", role(json!("model"), json!("a")) + DONE, "a"),
+            ("a role in every chunk", role(json!("assistant"), json!("a ")) + &role(json!("assistant"), json!("b")) + DONE, "a b"),
             ("the role in capitals", role(json!("Assistant"), json!("a")) + DONE, "a"),
             ("only the user's words", role(json!("user"), json!("x")) + DONE, "<Empty>"),
         ] {
@@ -781,6 +814,11 @@ mod tests {
             ("parts without a type", content(json!([{"text": "a"}, "b"])), "ab"),
             ("an object", content(json!({"type": "text", "text": "a"})), "a"),
             ("an object in it", content(json!([{"type": "text", "text": {"value": "a"}}])), "a"),
+            ("an object with another name", content(json!({"type": "text", "content": "a"})), "a"),
+            ("Gemini's parts", content(json!({"parts": [{"text": "a "}, {"text": "x", "thought": true}, {"text": "b"}]})), "a b"),
+            ("an object that is reasoning", content(json!({"type": "thinking", "text": "x"})) + &c("a") + DONE, "a"),
+            ("parts of reasoning by other names", content(json!([{"type": "reasoning", "text": "x"}, {"type": "summary_text", "text": "x"}, {"type": "text", "text": "a"}])), "a"),
+            ("a picture", content(json!([{"type": "image_url", "image_url": {"url": "data:"}}, {"type": "text", "text": "a"}])), "a"),
             ("a delta that is a text", choice(json!({"delta": "a"})) + DONE, "a"),
             ("null and absent", content(json!(null)) + &choice(json!({"delta": {}})) + &c("a") + DONE, "a"),
             ("reasoning fields", choice(json!({"delta": {"reasoning": "x", "content": null}})) + &c("a") + DONE, "a"),
@@ -847,6 +885,11 @@ mod tests {
             ("empty", start() + &stop("end_turn") + &end(), "<Empty>"),
             ("a tool", stop("tool_use") + &end(), "<Empty>"),
             ("a pause", text("a") + &stop("pause_turn") + &end(), "<Paused>"),
+            ("a finish, and text after it", text("a ") + &stop("end_turn") + &text("b") + &stop("end_turn") + &end(), "a b"),
+            ("a stop that is null", text("a ") + &event(json!({"type": "message_delta", "delta": {"stop_reason": null}})) + &text("b") + &end(), "a b"),
+            ("a tool's input between", text("a ") + &delta(json!({"type": "input_json_delta", "partial_json": "{"})) + &text("b") + &end(), "a b"),
+            ("a number as the text", text("It is ") + &delta(json!({"type": "text_delta", "text": 4})) + &end(), "It is 4"),
+            ("whole in a stream", event(serde_json::from_str(&message(json!([{"type": "text", "text": "a"}]), "end_turn")).unwrap()), "a"),
             ("overloaded", text("a") + &event(json!({"type": "error", "error": {"type": "overloaded_error"}})), "<Error>"),
             ("whole", message(json!([{"type": "thinking", "thinking": "x"}, {"type": "text", "text": "a "}, {"type": "text", "text": "b"}]), "end_turn"), "a b"),
             ("whole and cut", message(json!([{"type": "text", "text": "a"}]), "max_tokens"), "a (cut)"),
@@ -872,6 +915,9 @@ mod tests {
             ("citations, repeated", listed(json!(["https://h/x", "https://i/"])) + &listed(json!(["https://h/x", "https://i/"])) + DONE, "aa\nSources: [1] h/x [2] i"),
             ("citations keep their numbers", listed(json!(["not a url", "http://i/y?q=1#z"])) + DONE, "a\nSources: [2] i/y"),
             ("objects", listed(json!([{"title": "t", "url": "https://h/x"}])) + DONE, "a\nSources: [1] h/x"),
+            ("search results", event(json!({"choices": [{"delta": {"content": "a"}}], "search_results": [{"title": "t", "url": "https://h/x", "date": null}]})) + DONE, "a\nSources: [1] h/x"),
+            ("flat annotations of a whole message", json!({"choices": [{"message": {"content": "a", "annotations": [{"type": "url_citation", "url": "https://h/x", "start_index": 0}]}}]}).to_string(), "a\nSources: [1] h/x"),
+            ("citations without an answer", event(json!({"choices": [], "citations": ["https://h/x"]})) + DONE, "<Empty>"),
             ("annotations", c("a") + &noted("https://h/x") + &noted("https://h/x") + &noted("https://h/y") + DONE, "a\nSources: [1] h/x [2] h/y"),
             ("Anthropic's", event(json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "a"}})) + &cited("https://h/x"), "a\nSources: [1] h/x"),
             ("Anthropic's, whole", block.to_string(), "a\nSources: [1] h/z"),
