@@ -1076,6 +1076,47 @@ fn one_question_is_asked_only_on_request() {
 }
 
 #[test]
+fn the_question_shows_a_picture_to_a_model_that_takes_them() {
+    let model = Model::start();
+    let stage = Stage::real();
+    let configure = |more: &str| {
+        let url = model.url();
+        let top = format!("default_provider = \"custom:{url}/v1\"\ndefault_model = \"test-model\"");
+        stage.configure(&top, more);
+    };
+    let refusal = r#"{"error":{"message":"This model does not support image input"}}"#;
+    for (more, takes_them, requests) in [
+        ("", true, 1),
+        ("", false, 2),
+        ("\n[multimodal]\nmax_images = 0", false, 1),
+    ] {
+        configure(more);
+        let before = model.bodies().len();
+        model.on_request(move |request| {
+            let shown = String::from_utf8_lossy(&request.body).contains("image_url");
+            match shown && !takes_them {
+                true => ModelReply::status(400, refusal),
+                false => ModelReply::text("Red."),
+            }
+        });
+        let ran = stage.run(&["doctor", "--json", "--ask"], "");
+        expect(&ran, "answer", "ok", "s: Red.", "");
+        let told = checks(&ran).iter().any(|one| one["check"] == "pictures");
+        assert_eq!(told, requests == 2, "{more}: {}", ran.stdout);
+        if told {
+            let detail = "custom test-model takes no pictures";
+            expect(&ran, "pictures", "warning", detail, "max_images = 0");
+        }
+        let bodies = model.bodies().split_off(before);
+        let asked: Vec<_> = bodies.iter().filter(|body| body.is_object()).collect();
+        assert_eq!(asked.len(), requests, "{more}");
+        let shown = asked[0]["messages"][0]["content"][1]["image_url"]["url"].as_str();
+        let bytes = shown.map(|url| url.starts_with("data:image/png;base64,iVBORw0KGgo"));
+        assert_eq!(bytes, more.is_empty().then_some(true), "{more}");
+    }
+}
+
+#[test]
 fn members_who_came_by_any_way_are_members() {
     let stage = Stage::real();
     let channel = stage

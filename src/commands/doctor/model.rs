@@ -13,7 +13,15 @@ use crate::http::{Cause, Obstacle};
 use crate::nearest::nearest;
 use crate::provider::models::{self, NoModels};
 use crate::provider::{
-    self, Api, Fact, Listener, Message, ProviderKind, ProviderSettings, Question, Role,
+    self, Api, Fact, Image, Listener, Message, ProviderKind, ProviderSettings, Question, Role,
+};
+
+/// A red square of 64 by 64: some models take no smaller picture.
+const SQUARE: Image = Image {
+    media_type: "image/png",
+    base64: "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZe\
+             S0BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAAElF\
+             TkSuQmCC",
 };
 
 /// Whether the provider is there, takes the key and has the models, and the programs that make text
@@ -286,15 +294,24 @@ impl Listener for Waiting {
     }
 }
 
-/// Asks one real question.
+/// Asks one real question, with a picture if the bot may show any. A model that refuses it is asked
+/// without, as by the bot; what it refused cost nothing.
 pub(crate) fn ask(report: &mut Report, config: &Config) {
-    let conversation = [Message::new(
-        Role::User,
-        "Are you there? Answer with one short sentence.",
-    )];
+    let is_server = matches!(config.provider.kind, ProviderKind::Server { .. });
+    let (text, images) = match is_server && config.mattermost.max_images > 0 {
+        true => (
+            "Which colour has this picture? Answer with one short sentence.",
+            &[SQUARE][..],
+        ),
+        false => ("Are you there? Answer with one short sentence.", &[][..]),
+    };
+    let conversation = [Message {
+        images: (0..images.len()).collect(),
+        ..Message::new(Role::User, text)
+    }];
     let question = Question {
         conversation: &conversation,
-        images: &[],
+        images,
         model: None,
         bot_name: "",
         several_speakers: false,
@@ -315,6 +332,14 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
                 "answer",
                 format!("after {}.{} s: {text}", took / 1000, took % 1000 / 100),
             );
+            if answer.unseen_images {
+                report.warn(
+                    "pictures",
+                    format!("{} takes no pictures; people are told that it has not seen them", answer.by),
+                    "name a model that does, or show it none; write at the end of the config file:\n  \
+                     [multimodal]\n  max_images = 0",
+                );
+            }
         }
         Err(error) => report.fail(
             "answer",
