@@ -509,7 +509,7 @@ fn posts_that_no_person_wrote_are_not_answered() {
 #[test]
 fn an_edit_makes_no_second_answer_and_a_deleted_post_gets_none() {
     let model = Model::start();
-    let play = Play::asking(&model, "mention_only = true");
+    let play = Play::asking(&model, "mention_only = true\nanswers_at_once = 1");
     let question = play.says("@prxbot one");
     play.wait_for_answer(&question);
     let plain = play.says("nothing for it");
