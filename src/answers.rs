@@ -14,7 +14,7 @@ use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 
 /// An answer; the state keeps it by the id of its question. What is not skipped is on disk.
 #[derive(Default, Deserialize, Serialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub channel: ChannelId,
     /// When the question was written.
     pub create_at: ServerTime,
@@ -39,7 +39,7 @@ pub struct Answer {
 
 /// The first post of an answer that grows, before it is known to be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// Makes its `pending_post_id`.
     pub nonce: String,
     /// The thread that it belongs to; empty: the channel's root.
@@ -48,7 +48,7 @@ pub struct Opening {
 
 /// An answer that may be on its way to the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Draft {
+pub(crate) struct Draft {
     /// The thread to answer in; empty: the channel's root.
     pub root: PostId,
     pub parts: Vec<String>,
@@ -66,7 +66,7 @@ pub struct Draft {
 
 /// What of an answer does not outlive the process. Durations are by the clock of `Times`.
 #[derive(Default)]
-pub struct Live {
+pub(crate) struct Live {
     pub stage: Stage,
     /// The question as it was last read; nothing right after a start.
     pub question: Option<Post>,
@@ -94,7 +94,7 @@ pub struct Live {
 
 /// How far an answer is.
 #[derive(Default)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Its question has to be looked at by its id, and what the server shows of the answer.
     #[default]
     Found,
@@ -118,7 +118,7 @@ pub enum Stage {
 
 /// A reaction that is to be added to the question.
 #[derive(Clone, Copy, Debug)]
-pub struct Reaction {
+pub(crate) struct Reaction {
     /// The emoji's name.
     pub emoji: &'static str,
     /// How often it was tried.
@@ -127,7 +127,7 @@ pub struct Reaction {
 
 /// What is known of a draft's parts on the server.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Whether the server was asked which parts it has, or has none for certain.
     pub asked: bool,
     pub posted: BTreeSet<u32>,
@@ -142,7 +142,7 @@ pub struct Progress {
 
 /// There was a try of a part, and nobody knows how it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unclear {
+pub(crate) struct Unclear {
     /// The part; `None`: an earlier run tried it, and which one is not known.
     pub part: Option<u32>,
     /// Up to here the server is sure to know a repeat for one.
@@ -166,7 +166,7 @@ const FAILING: Duration = Duration::from_secs(8);
 /// How long the requests that one answer needs have failed while others succeeded: in the end it is
 /// made without what they would bring.
 #[derive(Debug, Default)]
-pub struct Patience {
+pub(crate) struct Patience {
     since: Option<Duration>,
     failures: u32,
     pause: Duration,
@@ -174,7 +174,7 @@ pub struct Patience {
 
 impl Patience {
     /// Notes that a request failed: how long to wait before the next.
-    pub fn fails(&mut self, now: Duration) -> Duration {
+    pub(crate) fn fails(&mut self, now: Duration) -> Duration {
         self.since.get_or_insert(now);
         self.failures += 1;
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
@@ -182,7 +182,7 @@ impl Patience {
     }
 
     /// Whether the answer is to be made without what its requests would bring.
-    pub fn is_over(&self, now: Duration) -> bool {
+    pub(crate) fn is_over(&self, now: Duration) -> bool {
         let since = self.since.unwrap_or(now);
         self.failures >= MIN_FAILURES && now.saturating_sub(since) >= MIN_DURATION
     }
@@ -190,7 +190,7 @@ impl Patience {
 
 impl Answer {
     /// The draft's next step; nothing without a draft.
-    pub fn progress(&mut self) -> Option<(&mut Draft, &mut Progress)> {
+    pub(crate) fn progress(&mut self) -> Option<(&mut Draft, &mut Progress)> {
         match (&mut self.draft, &mut self.live.stage) {
             (Some(draft), Stage::Deliver(progress)) => Some((draft, progress)),
             _ => None,
@@ -198,7 +198,7 @@ impl Answer {
     }
 
     /// Whether what it needs has failed several times in a row.
-    pub fn is_failing(&self) -> bool {
+    pub(crate) fn is_failing(&self) -> bool {
         let pause = match &self.live.stage {
             Stage::Deliver(progress) => progress.pause,
             _ => self.live.patience.pause,
@@ -207,7 +207,7 @@ impl Answer {
     }
 
     /// The worker that makes it.
-    pub fn worker(&self) -> Option<WorkerId> {
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
         match self.live.stage {
             Stage::AtWork(worker) => Some(worker),
             _ => None,

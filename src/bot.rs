@@ -38,12 +38,12 @@ use crate::outage::Outage;
 use crate::outbox::{Outbox, Trouble};
 use crate::state::Store;
 use crate::times::Times;
-pub use end::Work;
+pub(crate) use end::Work;
 use start::Starts;
 use tend::Tender;
 
 /// A bot that polls and answers.
-pub struct Bot {
+pub(crate) struct Bot {
     config: Config,
     client: Client,
     store: Store,
@@ -83,7 +83,7 @@ enum Unsaved {
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// There may be more to do at once.
     Moved,
     /// Nothing is to be done before this, unless a worker reports.
@@ -92,7 +92,7 @@ pub enum Pace {
 
 impl Bot {
     /// `me`: the bot's own account, and the server's longest post, in characters.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         client: Client,
         desk: Box<dyn Desk>,
@@ -138,7 +138,7 @@ impl Bot {
     }
 
     /// Does the next thing. An error means that there is no use in going on.
-    pub fn step(&mut self) -> Result<Pace, Exit> {
+    pub(crate) fn step(&mut self) -> Result<Pace, Exit> {
         match self.next_step() {
             Ok(pace) => Ok(pace),
             Err(trouble) => {
@@ -151,7 +151,7 @@ impl Bot {
     }
 
     /// As `step`, for a bot that waits for no server: any trouble is an error.
-    pub fn try_step(&mut self) -> Result<Pace, Exit> {
+    pub(crate) fn try_step(&mut self) -> Result<Pace, Exit> {
         self.next_step()
             .map_err(|trouble| Exit::Failure(trouble.to_string()))
     }
@@ -177,7 +177,7 @@ impl Bot {
     }
 
     /// Sleeps until a worker reports, or until the time has come.
-    pub fn rest(&mut self, until: Duration) {
+    pub(crate) fn rest(&mut self, until: Duration) {
         self.desk.rest(until);
     }
 

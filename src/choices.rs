@@ -12,7 +12,7 @@ const COUNT: usize = 1000;
 /// By conversation: the id of its thread's root or of its channel.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Choices(BTreeMap<String, Choice>);
+pub(crate) struct Choices(BTreeMap<String, Choice>);
 
 #[derive(Deserialize, Serialize)]
 struct Choice {
@@ -24,19 +24,19 @@ struct Choice {
 
 impl Choices {
     /// Whether nothing was chosen.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The model that was chosen in a conversation.
-    pub fn get(&self, conversation: &str) -> Option<&str> {
+    pub(crate) fn get(&self, conversation: &str) -> Option<&str> {
         let choice = self.0.get(conversation)?;
         (!choice.model.is_empty()).then_some(&choice.model)
     }
 
     /// Notes a choice that was written at `at`, unless a later one is known. Empty: the configured
     /// model again.
-    pub fn choose(&mut self, conversation: &str, model: &str, at: ServerTime) {
+    pub(crate) fn choose(&mut self, conversation: &str, model: &str, at: ServerTime) {
         let known = self.0.get(conversation);
         if known.is_some_and(|known| known.at > at) {
             return;

@@ -8,7 +8,7 @@ use crate::words::{self, Word};
 
 /// What is to happen with a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is for the bot.
     Answer,
     /// Answer if the bot already wrote in the post's thread (`follow_threads`).
@@ -21,7 +21,7 @@ pub enum Verdict {
 
 /// Why a post gets no answer, in the order in which the reasons are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It was deleted.
     Deleted,
     /// The bot wrote it.
@@ -50,7 +50,12 @@ impl fmt::Display for Reason {
 }
 
 /// Decides on one post. `direct`: its channel is a direct one, where no mention is needed.
-pub fn verdict(post: &Post, direct: bool, bot: &User, settings: &MattermostSettings) -> Verdict {
+pub(crate) fn verdict(
+    post: &Post,
+    direct: bool,
+    bot: &User,
+    settings: &MattermostSettings,
+) -> Verdict {
     let channel = settings.channel(&post.channel_id);
     match decide(post, direct, bot, channel, settings.follow_threads) {
         Verdict::Answer if settings.chat_commands => {
@@ -62,7 +67,7 @@ pub fn verdict(post: &Post, direct: bool, bot: &User, settings: &MattermostSetti
 }
 
 /// The word that an earlier post was, for what was said before a question.
-pub fn earlier_word(
+pub(crate) fn earlier_word(
     post: &Post,
     direct: bool,
     bot: &User,
@@ -95,7 +100,7 @@ fn decide(
 }
 
 /// Why a post must not reach the model, not even as context; nothing if it may.
-pub fn refuse(post: &Post, bot: &User, allowed: &Allowed) -> Option<Reason> {
+pub(crate) fn refuse(post: &Post, bot: &User, allowed: &Allowed) -> Option<Reason> {
     if post.delete_at.0 > 0 {
         Some(Reason::Deleted)
     } else if post.user_id == bot.id {

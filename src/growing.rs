@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// What this run knows of a growing post. Durations are by the clock of `Times`.
 #[derive(Debug, Default)]
-pub struct Growth {
+pub(crate) struct Growth {
     /// When the first text came.
     pub began: Option<Duration>,
     /// What the post shows, as it was last sent and taken.
@@ -29,7 +29,7 @@ pub struct Growth {
 
 impl Growth {
     /// Whether the post is to be made, with so many characters to show.
-    pub fn may_open(&mut self, chars: usize, now: Duration) -> bool {
+    pub(crate) fn may_open(&mut self, chars: usize, now: Duration) -> bool {
         let began = *self.began.get_or_insert(now);
         chars > 0
             && !self.refused
@@ -38,17 +38,17 @@ impl Growth {
     }
 
     /// When the post is to be made at the latest.
-    pub fn opens_at(&self) -> Option<Duration> {
+    pub(crate) fn opens_at(&self) -> Option<Duration> {
         self.began.map(|began| began + FIRST_WAIT)
     }
 
     /// Whether an edit may be made now.
-    pub fn may_edit(&self, now: Duration) -> bool {
+    pub(crate) fn may_edit(&self, now: Duration) -> bool {
         !self.refused && self.unsettled_until.is_none() && now >= self.due
     }
 
     /// Notes that `text` was taken, by the first post or an edit. `least`: the shortest pause.
-    pub fn shows(&mut self, text: String, now: Duration, least: Duration) {
+    pub(crate) fn shows(&mut self, text: String, now: Duration, least: Duration) {
         let pause = Duration::from_secs(1 << self.edits.min(10)).min(LONGEST_PAUSE);
         self.edits += 1;
         self.due = now + pause.max(least);
@@ -58,7 +58,7 @@ impl Growth {
 
 /// What is left of `parts` where `shown` stands and takes no edit, as parts of their own; nothing: it
 /// does not begin this answer.
-pub fn rest(parts: &[String], shown: &str) -> Option<Vec<String>> {
+pub(crate) fn rest(parts: &[String], shown: &str) -> Option<Vec<String>> {
     let (first, others) = parts.split_first()?;
     let rest = first.strip_prefix(shown)?.trim_start();
     if shown.is_empty() {

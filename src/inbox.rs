@@ -3,15 +3,15 @@
 //! Counters say when to look, identity says what is new, the server says what is answered.
 
 pub(crate) mod balance;
-pub mod copies;
-pub mod cursor;
+pub(crate) mod copies;
+pub(crate) mod cursor;
 mod look;
 mod pages;
 mod read;
 mod record;
-pub mod shared;
+pub(crate) mod shared;
 mod walk;
-pub mod watch;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -26,7 +26,7 @@ use crate::words::Word;
 use copies::{Check, Strangers};
 use look::Lists;
 pub(crate) use pages::paged;
-pub use record::{answered, growing_post, is_answered, parts_of};
+pub(crate) use record::{answered, growing_post, is_answered, parts_of};
 use shared::Shared;
 use walk::Behind;
 use watch::Watch;
@@ -35,7 +35,7 @@ use watch::Watch;
 const WAITING: usize = 1000;
 
 /// What the inbox is told once.
-pub struct Scope {
+pub(crate) struct Scope {
     /// The one channel to read; `None`: every channel the bot is in.
     pub channel: Option<ChannelId>,
     pub bot: UserId,
@@ -46,7 +46,7 @@ pub struct Scope {
 
 /// What the filter says of a new post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(crate) enum Wish {
     Drop,
     Answer,
     /// It is answered if the bot wrote in its thread before: that is found out later.
@@ -56,10 +56,10 @@ pub enum Wish {
 }
 
 /// Says of a new post what is to become of it. The flag: whether its channel is a direct one.
-pub type Wanted<'a> = dyn Fn(&Post, bool) -> Wish + 'a;
+pub(crate) type Wanted<'a> = dyn Fn(&Post, bool) -> Wish + 'a;
 
 /// A post that waits for its answer.
-pub struct Waiting {
+pub(crate) struct Waiting {
     pub post: Post,
     /// By the clock of `Times`.
     pub since: Duration,
@@ -76,7 +76,7 @@ pub struct Waiting {
 
 impl Waiting {
     /// A post that is sure to be answered.
-    pub fn decided(post: Post, since: Duration) -> Waiting {
+    pub(crate) fn decided(post: Post, since: Duration) -> Waiting {
         Waiting {
             post,
             since,
@@ -101,7 +101,7 @@ impl Waiting {
     }
 
     /// A post that is answered if the bot wrote in its thread before.
-    pub fn undecided(post: Post, since: Duration) -> Waiting {
+    pub(crate) fn undecided(post: Post, since: Duration) -> Waiting {
         Waiting {
             decided: false,
             ..Waiting::decided(post, since)
@@ -114,7 +114,7 @@ type Queue = BTreeMap<(ServerTime, PostId), Waiting>;
 
 /// The lists of channels, the walks through backlogs, and the posts that wait. The channels' own
 /// records are in the state.
-pub struct Inbox {
+pub(crate) struct Inbox {
     scope: Scope,
     lists: Lists,
     /// When the bot was last in touch with the server.
@@ -137,7 +137,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    pub fn new(scope: Scope) -> Inbox {
+    pub(crate) fn new(scope: Scope) -> Inbox {
         Inbox {
             lists: Lists::default(),
             looked_at: Duration::ZERO,
@@ -155,12 +155,12 @@ impl Inbox {
     }
 
     /// The posts that wait, oldest first.
-    pub fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Waiting> {
         self.waiting.values()
     }
 
     /// Answers of the bot's to posts that no read has shown.
-    pub fn strangers(&self) -> &Strangers {
+    pub(crate) fn strangers(&self) -> &Strangers {
         &self.strangers
     }
 
@@ -178,7 +178,7 @@ impl Inbox {
     }
 
     /// Whether the server shows something in a channel that the next steps will read.
-    pub fn has_news(&self, state: &State, channel: &ChannelId) -> bool {
+    pub(crate) fn has_news(&self, state: &State, channel: &ChannelId) -> bool {
         let cursor = state.channels.get(channel);
         !self.quiet
             && self.waiting.len() < WAITING
@@ -188,29 +188,33 @@ impl Inbox {
     }
 
     /// A post that waits, to be changed.
-    pub fn waiting_mut(&mut self, created: ServerTime, post: &PostId) -> Option<&mut Waiting> {
+    pub(crate) fn waiting_mut(
+        &mut self,
+        created: ServerTime,
+        post: &PostId,
+    ) -> Option<&mut Waiting> {
         self.waiting.get_mut(&(created, post.clone()))
     }
 
     /// Takes a post out of the queue: whoever calls has it from now on.
-    pub fn take_out(&mut self, post: &PostId) -> Option<Waiting> {
+    pub(crate) fn take_out(&mut self, post: &PostId) -> Option<Waiting> {
         let key = self.waiting.keys().find(|(_, id)| id == post)?.clone();
         self.waiting.remove(&key)
     }
 
     /// Puts a post back that cannot be answered yet.
-    pub fn put_back(&mut self, waiting: Waiting) {
+    pub(crate) fn put_back(&mut self, waiting: Waiting) {
         let key = (waiting.post.create_at, waiting.post.id.clone());
         self.waiting.insert(key, waiting);
     }
 
     /// The post in which an answer to `question` was growing in a run that this state knows nothing of.
-    pub fn take_growing(&mut self, question: &PostId) -> Option<PostId> {
+    pub(crate) fn take_growing(&mut self, question: &PostId) -> Option<PostId> {
         self.growing.remove(question)
     }
 
     /// Notes that `post` needs nothing more.
-    pub fn done(
+    pub(crate) fn done(
         &mut self,
         state: &mut State,
         post: &PostId,
@@ -227,7 +231,7 @@ impl Inbox {
 
     /// Leaves a channel alone for a while: the server refused to let the bot read or write there. That
     /// is said once, until it is open again.
-    pub fn close(&mut self, state: &mut State, channel: &ChannelId, why: &str) {
+    pub(crate) fn close(&mut self, state: &mut State, channel: &ChannelId, why: &str) {
         let recheck = self.scope.times.recheck;
         self.close_for(state, channel, why, recheck);
     }
@@ -255,7 +259,7 @@ impl Inbox {
     }
 
     /// Leaves a channel alone for a growing while, as a request for it failed that may fail for ever.
-    pub fn put_off(&mut self, state: &mut State, channel: &ChannelId) {
+    pub(crate) fn put_off(&mut self, state: &mut State, channel: &ChannelId) {
         self.quiet = false;
         let (now, times) = (self.now(), &self.scope.times);
         if let Some(watch) = watch_mut(state, channel) {
@@ -265,7 +269,7 @@ impl Inbox {
     }
 
     /// Notes that the bot may write in a channel.
-    pub fn opened(&mut self, state: &mut State, channel: &ChannelId) {
+    pub(crate) fn opened(&mut self, state: &mut State, channel: &ChannelId) {
         if let Some(watch) = watch_mut(state, channel)
             && std::mem::take(&mut watch.closed_told)
         {
@@ -274,13 +278,13 @@ impl Inbox {
     }
 
     /// Whether a channel is shown to the bot and neither closed nor put off.
-    pub fn is_open(&self, state: &State, channel: &ChannelId) -> bool {
+    pub(crate) fn is_open(&self, state: &State, channel: &ChannelId) -> bool {
         let now = self.now();
         watch(state, channel).is_some_and(|watch| !watch.is_closed(now))
     }
 
     /// Whether there is more to read without the server showing anything new.
-    pub fn is_due(&mut self, state: &State) -> bool {
+    pub(crate) fn is_due(&mut self, state: &State) -> bool {
         if self.waiting.len() >= WAITING {
             return false;
         }
@@ -303,17 +307,17 @@ impl Inbox {
     }
 
     /// Whether the channel is a direct one.
-    pub fn is_direct(&self, state: &State, channel: &ChannelId) -> bool {
+    pub(crate) fn is_direct(&self, state: &State, channel: &ChannelId) -> bool {
         watch(state, channel).is_some_and(|watch| watch.direct)
     }
 
     /// The channel's name, as in links; empty if it is not watched.
-    pub fn name<'a>(&self, state: &'a State, channel: &ChannelId) -> &'a str {
+    pub(crate) fn name<'a>(&self, state: &'a State, channel: &ChannelId) -> &'a str {
         watch(state, channel).map_or("", |watch| &watch.name)
     }
 
     /// Moves a channel's mark as far as nothing in it waits or is being answered.
-    pub fn advance(&self, state: &mut State, channel: &ChannelId) {
+    pub(crate) fn advance(&self, state: &mut State, channel: &ChannelId) {
         let mut waiting = self
             .waiting
             .values()

@@ -115,10 +115,13 @@
 //! | start, lock, upgrade | `commands/run.rs`, [`reload`] |
 //! | the stand-in Mattermost of the tests | `tests/support/mattermost/` |
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
+// This page is a map of all modules. Only what the tests and the binary use is `pub`.
+#![allow(rustdoc::private_intra_doc_links)]
 
-pub mod answers;
-pub mod bot;
-pub mod choices;
+mod answers;
+mod bot;
+mod choices;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -126,24 +129,24 @@ pub mod conversation;
 pub mod desk;
 pub mod exit;
 mod filetext;
-pub mod filter;
-pub mod growing;
+mod filter;
+mod growing;
 pub mod http;
-pub mod inbox;
-pub mod json;
-pub mod limits;
+mod inbox;
+mod json;
+mod limits;
 pub mod mattermost;
-pub(crate) mod nearest;
-pub mod outage;
-pub mod outbox;
+mod nearest;
+mod outage;
+mod outbox;
 mod pipes;
 pub mod provider;
-pub mod reload;
+mod reload;
 pub mod reply;
 pub mod secret;
-pub mod state;
-pub mod text;
+mod state;
+mod text;
 pub mod times;
-pub(crate) mod url;
-pub mod words;
-pub mod worker;
+mod url;
+mod words;
+mod worker;

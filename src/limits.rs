@@ -18,7 +18,7 @@ const PEOPLE: usize = 5000;
 /// The days that are still counted, by their number since 1970: two at most.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Days(BTreeMap<u64, Count>);
+pub(crate) struct Days(BTreeMap<u64, Count>);
 
 #[derive(Default, Deserialize, Serialize)]
 struct Count {
@@ -36,7 +36,7 @@ struct OfPerson {
 
 /// The settings; 0: no limit.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Answers per person and day.
     pub person: u32,
     /// Answers to all people together per day.
@@ -45,7 +45,7 @@ pub struct Limits {
 
 /// Whether a question gets an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub(crate) enum Room {
     /// It does; it is counted.
     Free,
     /// The person's limit is reached, and the person is to be told so.
@@ -58,17 +58,17 @@ pub enum Room {
 
 impl Days {
     /// Whether nothing is counted.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Forgets everything: there is no limit.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// Decides on a question of `person` that was written at `asked`, and counts it.
-    pub fn take(&mut self, person: &UserId, asked: ServerTime, limits: Limits) -> Room {
+    pub(crate) fn take(&mut self, person: &UserId, asked: ServerTime, limits: Limits) -> Room {
         let day = self.day(asked);
         self.0.retain(|known, _| *known <= day + PLAUSIBLE);
         let count = self.0.entry(day).or_default();
@@ -96,7 +96,7 @@ impl Days {
     }
 
     /// Takes back a question that was counted.
-    pub fn give_back(&mut self, person: &UserId, asked: ServerTime) {
+    pub(crate) fn give_back(&mut self, person: &UserId, asked: ServerTime) {
         let day = self.day(asked);
         if let Some(count) = self.0.get_mut(&day)
             && let Some(of_person) = count.people.get_mut(person)

@@ -16,7 +16,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(900);
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// One outage at most is under way. It is logged when it begins and when it is sure to have ended.
-pub struct Outage {
+pub(crate) struct Outage {
     times: Times,
     since: Option<Duration>,
     /// Since when all is well.
@@ -29,7 +29,7 @@ pub struct Outage {
 
 impl Outage {
     /// No failure so far.
-    pub fn new(times: Times) -> Outage {
+    pub(crate) fn new(times: Times) -> Outage {
         let pause = times.poll.min(times.backoff_max);
         Outage {
             times,
@@ -42,7 +42,7 @@ impl Outage {
     }
 
     /// A look went well.
-    pub fn went_well(&mut self) {
+    pub(crate) fn went_well(&mut self) {
         if let Some(since) = self.since {
             let now = self.times.clock.now();
             let well = *self.well.get_or_insert(now);
@@ -60,7 +60,7 @@ impl Outage {
     }
 
     /// Something failed that does not hold up the rest.
-    pub fn note(&mut self, trouble: &Trouble) {
+    pub(crate) fn note(&mut self, trouble: &Trouble) {
         self.well = None;
         if self.since.is_none() {
             self.since = Some(self.times.clock.now());
@@ -71,7 +71,7 @@ impl Outage {
     }
 
     /// The server cannot be asked: how long to wait before the next, or that there is no use in going on.
-    pub fn failed(&mut self, trouble: &Trouble) -> Result<Duration, Exit> {
+    pub(crate) fn failed(&mut self, trouble: &Trouble) -> Result<Duration, Exit> {
         let now = self.times.clock.now();
         match trouble {
             Trouble::Api(error @ ApiError::Unauthorized(_)) => {

@@ -25,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a step of a delivery ended.
 #[derive(Debug)]
-pub enum Delivery {
+pub(crate) enum Delivery {
     /// There is more to do at once.
     More,
     /// The server took a part at this moment; there may be more to do at once.
@@ -52,7 +52,7 @@ pub enum Delivery {
 
 /// Why the loop cannot go on at present. Nothing is lost.
 #[derive(Debug)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     Api(ApiError),
     /// The state file cannot be written.
     Disk(io::Error),
@@ -83,7 +83,7 @@ impl From<io::Error> for Trouble {
 }
 
 /// Delivers drafts.
-pub struct Outbox {
+pub(crate) struct Outbox {
     times: Times,
     bot: UserId,
     allow_unsafe_links: bool,
@@ -93,7 +93,7 @@ pub struct Outbox {
 
 /// What a draft needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Ask the server which parts it has.
     Ask,
     /// Post this part.
@@ -109,7 +109,7 @@ pub enum Next {
 }
 
 /// `of`: the number of parts. `edits`: part 0 is an edit, which may be repeated at any time.
-pub fn next(progress: &Progress, of: u32, edits: bool, now: Duration) -> Next {
+pub(crate) fn next(progress: &Progress, of: u32, edits: bool, now: Duration) -> Next {
     if !progress.asked {
         return Next::Ask;
     }
@@ -138,7 +138,7 @@ pub fn next(progress: &Progress, of: u32, edits: bool, now: Duration) -> Next {
 }
 
 impl Outbox {
-    pub fn new(times: Times, bot: UserId, allow_unsafe_links: bool) -> Outbox {
+    pub(crate) fn new(times: Times, bot: UserId, allow_unsafe_links: bool) -> Outbox {
         Outbox {
             started: times.clock.now(),
             times,
@@ -148,7 +148,7 @@ impl Outbox {
     }
 
     /// A string that nobody can guess: the server takes it as the name of a post.
-    pub fn nonce() -> String {
+    pub(crate) fn nonce() -> String {
         format!(
             "{:016x}{:016x}",
             RandomState::new().hash_one(0),
@@ -159,7 +159,7 @@ impl Outbox {
     /// What this run knows of a draft that an earlier one left. When that tried it no clock tells: this
     /// machine's may have jumped since, and the server's `Date` is a proxy's. So a repeat may come too
     /// late to be known for one.
-    pub fn found(&self, draft: &Draft) -> Progress {
+    pub(crate) fn found(&self, draft: &Draft) -> Progress {
         let unclear = Unclear {
             part: None,
             repeat_until: Duration::ZERO,
@@ -174,7 +174,7 @@ impl Outbox {
 
     /// What this run knows of a post in which an answer grew in an earlier one: no edit is made before
     /// those of that run are over, but the last one, and that is looked at afterwards.
-    pub fn found_growing(&self) -> (Progress, Growth) {
+    pub(crate) fn found_growing(&self) -> (Progress, Growth) {
         let settled = self.started + self.times.ask_after;
         let opening = Progress {
             unclear: Some(Unclear {
@@ -194,7 +194,7 @@ impl Outbox {
 
     /// What is known of a draft that this run made. Of several parts some may be there, from a run that
     /// this state knows nothing of.
-    pub fn fresh(draft: &Draft) -> Progress {
+    pub(crate) fn fresh(draft: &Draft) -> Progress {
         Progress {
             asked: draft.parts.len() == 1,
             ..Progress::default()
@@ -203,7 +203,7 @@ impl Outbox {
 
     /// Does the next thing for the draft of the answer to `question`: one request, of which the state
     /// on disk knows before it is made.
-    pub fn step(
+    pub(crate) fn step(
         &self,
         client: &Client,
         store: &mut Store,
@@ -376,7 +376,7 @@ impl Outbox {
     }
 
     /// The properties of every post of the bot's that a model writes.
-    pub fn props(&self) -> NewProps<'_> {
+    pub(crate) fn props(&self) -> NewProps<'_> {
         NewProps {
             prx: None,
             ai_generated_by: Some(&self.bot),
@@ -471,7 +471,7 @@ impl Outbox {
     }
 
     /// When an answer whose request failed is tried again.
-    pub fn back_off(&self, answer: &mut Answer) -> Duration {
+    pub(crate) fn back_off(&self, answer: &mut Answer) -> Duration {
         let longest = self.times.backoff_max;
         let pause = match answer.progress() {
             Some((_, progress)) => {
@@ -486,7 +486,7 @@ impl Outbox {
 
 /// Whether `post`, which the server gave for one that was sent with `prx`, is that one: a pending id
 /// may bring somebody else's. A plugin may have taken props away: an own post without them is it.
-pub fn is_it(post: &Post, bot: &UserId, prx: &PrxProps) -> bool {
+pub(crate) fn is_it(post: &Post, bot: &UserId, prx: &PrxProps) -> bool {
     let is_same =
         |posted: &PrxProps| posted.in_reply_to == prx.in_reply_to && posted.part == prx.part;
     post.user_id == *bot && post.props.prx.as_ref().is_none_or(is_same)

@@ -19,7 +19,7 @@ use crate::times::Clock;
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// What the program was started from.
-pub struct Reload {
+pub(crate) struct Reload {
     program: Option<PathBuf>,
     config: PathBuf,
     files: Vec<PathBuf>,
@@ -38,7 +38,7 @@ type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 impl Reload {
     /// Takes note of the files as they are.
-    pub fn new(config: &Config, clock: Rc<dyn Clock>) -> Reload {
+    pub(crate) fn new(config: &Config, clock: Rc<dyn Clock>) -> Reload {
         let program = std::env::current_exe().ok();
         let folder = config
             .path
@@ -61,7 +61,7 @@ impl Reload {
     }
 
     /// Whether there is something new that works. Looks at the files every few seconds.
-    pub fn is_due(&mut self) -> bool {
+    pub(crate) fn is_due(&mut self) -> bool {
         let now = self.clock.now();
         if self.due || now.saturating_sub(self.last) < PERIOD {
             return self.due;
@@ -86,7 +86,7 @@ impl Reload {
     }
 
     /// Starts the program anew in this one's place; returns only if that fails.
-    pub fn start_anew(&mut self) {
+    pub(crate) fn start_anew(&mut self) {
         self.due = false;
         if let Some(program) = &self.program {
             info!("the config or the program was replaced; starting anew");

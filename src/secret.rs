@@ -16,7 +16,7 @@ impl Secret {
     }
 
     /// The token or key in `text`, if it can be one. A problem never quotes it.
-    pub fn parse(text: &str) -> Result<Secret, Problem> {
+    pub(crate) fn parse(text: &str) -> Result<Secret, Problem> {
         let secret = Secret::new(text);
         let text = secret.reveal();
         if text.is_empty() {
@@ -37,7 +37,7 @@ impl Secret {
     }
 
     /// The secret itself, for the header of a request to the server it belongs to.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }

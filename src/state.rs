@@ -28,7 +28,7 @@ const VERSION: u32 = 1;
 
 /// Everything that is remembered between runs.
 #[derive(Default, Deserialize, Serialize)]
-pub struct State {
+pub(crate) struct State {
     pub version: u32,
     /// Whose state this is: another bot starts afresh.
     pub bot: UserId,
@@ -76,7 +76,7 @@ struct Journal {
 impl State {
     /// Notes that the bot is out of a channel: its record. Its floor is of use only where it is not far
     /// behind the newest moment of all lists: `margin`, as `Times::entry_margin`.
-    pub fn leave(&mut self, channel: &ChannelId, margin: Duration) -> Option<Cursor> {
+    pub(crate) fn leave(&mut self, channel: &ChannelId, margin: Duration) -> Option<Cursor> {
         let known = self.channels.remove(channel);
         let floor = known.as_ref().map(|known| (channel.clone(), known.floor));
         self.left.extend(floor);
@@ -109,7 +109,7 @@ impl State {
 }
 
 /// The state and its file.
-pub struct Store {
+pub(crate) struct Store {
     pub state: State,
     path: PathBuf,
     written: u64,
@@ -120,7 +120,7 @@ impl Store {
     /// Reads the state of `bot` for `scope` (empty: all channels). A file that is missing, broken or
     /// another bot's gives a fresh state; what is broken is kept beside it, under one fixed name.
     /// Errors: the file is there and cannot be read.
-    pub fn open(
+    pub(crate) fn open(
         path: &Path,
         bot: &UserId,
         scope: &ChannelId,
@@ -171,12 +171,12 @@ impl Store {
     }
 
     /// Writes the state if it changed: a kill leaves the old file or the new one.
-    pub fn save(&mut self) -> io::Result<()> {
+    pub(crate) fn save(&mut self) -> io::Result<()> {
         self.write(false)
     }
 
     /// As `save`, and a power cut leaves the same.
-    pub fn save_durably(&mut self) -> io::Result<()> {
+    pub(crate) fn save_durably(&mut self) -> io::Result<()> {
         self.write(true)
     }
 
@@ -211,13 +211,13 @@ impl Store {
         Ok(())
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
 /// The state in the file at `path`, for a look beside the bot that runs; nothing if it cannot be read.
-pub fn peek(path: &Path) -> Option<State> {
+pub(crate) fn peek(path: &Path) -> Option<State> {
     check_regular(path).ok()?;
     understand(&fs::read(path).ok()?).ok()
 }
@@ -256,11 +256,11 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
 
 /// Held while a bot runs: one per state file. The operating system lets go of it however the process
 /// ends, and no child process inherits it.
-pub struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 
 /// Why there is no lock.
 #[derive(Debug)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Another process has it; its id, if it could be read.
     Taken(Option<u32>),
     Io(PathBuf, io::Error),
@@ -269,7 +269,7 @@ pub enum LockError {
 impl Lock {
     /// Whether another process has the lock, without taking it from one that starts meanwhile: an
     /// error says so.
-    pub fn look(path: &Path) -> Result<(), LockError> {
+    pub(crate) fn look(path: &Path) -> Result<(), LockError> {
         let path = sibling(path, "lock");
         check_regular(&path).map_err(|error| LockError::Io(path.clone(), error))?;
         let file = match File::open(&path) {
@@ -285,7 +285,7 @@ impl Lock {
 
     /// Takes the lock beside the state file `path`, at once or not at all, and leaves this process's
     /// id in it.
-    pub fn take(path: &Path) -> Result<Lock, LockError> {
+    pub(crate) fn take(path: &Path) -> Result<Lock, LockError> {
         let path = sibling(path, "lock");
         let failed = |error| LockError::Io(path.clone(), error);
         let mut options = OpenOptions::new();

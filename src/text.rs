@@ -46,7 +46,7 @@ impl fmt::Display for Problem {
 }
 
 /// `text` with its control characters escaped: a log line stays one line, and a terminal obeys none.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {
@@ -59,7 +59,7 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// `text` in lines of at most `width` characters where its spaces allow it.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut length = 0;
     for word in text.split(' ') {
@@ -80,7 +80,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// The path as one word of a shell.
-pub fn shell_quoted(path: &Path) -> String {
+pub(crate) fn shell_quoted(path: &Path) -> String {
     let path = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     match path.chars().all(plain) {
@@ -90,7 +90,7 @@ pub fn shell_quoted(path: &Path) -> String {
 }
 
 /// `1 channel`, `2 channels`.
-pub fn counted(count: usize, what: &str) -> String {
+pub(crate) fn counted(count: usize, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }

@@ -81,7 +81,7 @@ pub fn date(time: SystemTime) -> String {
 }
 
 /// `time` in UTC to the second, as `2026-11-22T19:18:38Z`.
-pub fn timestamp(time: SystemTime) -> String {
+pub(crate) fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let second = since.unwrap_or_default().as_secs() % 86_400;
     let (hour, minute) = (second / 3600, second / 60 % 60);
@@ -122,7 +122,7 @@ pub struct Times {
 impl Times {
     /// How much older than the newest post of all lists the post may be by which the bot came into a
     /// channel that no list showed yet: a team is listed once it was looked up.
-    pub fn entry_margin(&self) -> Duration {
+    pub(crate) fn entry_margin(&self) -> Duration {
         self.window + self.recheck
     }
 }

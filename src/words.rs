@@ -8,7 +8,7 @@ const LONGEST: usize = 300;
 
 /// A command in the chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub(crate) enum Word {
     /// Who the bot is, what it reads, and these words.
     Help,
     /// What was said before is not told to the model any more.
@@ -21,7 +21,7 @@ pub enum Word {
 
 impl Word {
     /// As it is written.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Word::Help => "help",
             Word::New => "new",
@@ -33,7 +33,7 @@ impl Word {
 
 /// The word that `post` is, if it is addressed to `bot`: it stands in a direct channel or mentions the
 /// bot, and has nothing else in it. At a channel's root there is nothing that `new` could end.
-pub fn word(post: &Post, direct: bool, bot: &User) -> Option<Word> {
+pub(crate) fn word(post: &Post, direct: bool, bot: &User) -> Option<Word> {
     if post.message.len() > LONGEST || !post.file_ids.is_empty() {
         return None;
     }
@@ -44,7 +44,7 @@ pub fn word(post: &Post, direct: bool, bot: &User) -> Option<Word> {
 }
 
 /// The model that a post names which is the word `model`; empty if it names none.
-pub fn model_named(post: &Post, bot: &User) -> String {
+pub(crate) fn model_named(post: &Post, bot: &User) -> String {
     let text = mention::without_mention(&post.message, &bot.username);
     parse(&text).map_or(String::new(), |(_, name)| name.to_owned())
 }

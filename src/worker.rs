@@ -27,7 +27,7 @@ const SLICE: Duration = Duration::from_millis(500);
 const TEXT: usize = 1800;
 
 /// Makes the answer that standard input asks for.
-pub fn run() -> Result<(), Exit> {
+pub(crate) fn run() -> Result<(), Exit> {
     let begun = Instant::now();
     let no_input = || Exit::Failure("prx answer --worker is for the bot's own use".into());
     let failed = |error: io::Error| Exit::Failure(error.to_string());

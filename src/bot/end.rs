@@ -7,7 +7,7 @@ use crate::answers::Stage;
 
 /// Whether anything is left to do, for a bot that is to end when nothing is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Work {
+pub(crate) enum Work {
     UnderWay,
     Done,
     /// What is left fails again and again: so many answers.
@@ -16,7 +16,7 @@ pub enum Work {
 
 impl Bot {
     /// Whether anything is left to do.
-    pub fn work(&mut self) -> Work {
+    pub(crate) fn work(&mut self) -> Work {
         if !self.polled || self.inbox.is_due(&self.store.state) || self.now() < self.held_until {
             return Work::UnderWay;
         }
@@ -38,18 +38,18 @@ impl Bot {
     }
 
     /// Takes up nothing new, so that the program can be started anew; or goes on after all.
-    pub fn close(&mut self, closing: bool) {
+    pub(crate) fn close(&mut self, closing: bool) {
         self.closing = closing;
     }
 
     /// Whether a worker is making an answer.
-    pub fn is_at_work(&self) -> bool {
+    pub(crate) fn is_at_work(&self) -> bool {
         let answers = &mut self.store.state.answers.values();
         answers.any(|answer| matches!(answer.live.stage, Stage::AtWork(_)))
     }
 
     /// Ends on purpose: the workers with it. What was begun is begun again by the next run.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.desk.stop_all();
         self.store.state.orderly = true;
         if let Err(error) = self.store.save() {

@@ -19,7 +19,7 @@ type LastStart = HashMap<UserId, u64>;
 
 /// What the turn order and the desk need to know of earlier starts.
 #[derive(Default)]
-pub struct Starts {
+pub(super) struct Starts {
     count: u64,
     last: LastStart,
     /// After a start that failed (too many processes, no memory).
@@ -31,7 +31,7 @@ pub struct Starts {
 
 impl Starts {
     /// Notes that an answer to `person` is taken up.
-    pub fn begin(&mut self, person: &UserId) {
+    pub(super) fn begin(&mut self, person: &UserId) {
         if self.last.len() >= PEOPLE {
             self.last.clear();
         }
@@ -40,17 +40,17 @@ impl Starts {
     }
 
     /// A number that grows with each answer taken up, as it was at the person's last one; 0: none.
-    pub fn last(&self, person: &UserId) -> u64 {
+    pub(super) fn last(&self, person: &UserId) -> u64 {
         self.last.get(person).copied().unwrap_or(0)
     }
 
     /// A worker was started.
-    pub fn went_well(&mut self) {
+    pub(super) fn went_well(&mut self) {
         (self.pause, self.due) = (Duration::ZERO, None);
     }
 
     /// No worker could be started: the next try is later, one line in the log.
-    pub fn failed(&mut self, now: Duration, error: &std::io::Error) {
+    pub(super) fn failed(&mut self, now: Duration, error: &std::io::Error) {
         if self.told.is_none_or(|told| now >= told + TOLD_EVERY) {
             warn!("no worker can be started: {error}; trying again, at most a minute apart");
             self.told = Some(now);
@@ -60,17 +60,17 @@ impl Starts {
     }
 
     /// A worker ended. Its memory and descriptors may be what the next one lacked.
-    pub fn freed(&mut self) {
+    pub(super) fn freed(&mut self) {
         self.due = None;
     }
 
     /// When the next start may be tried; nothing: at any time.
-    pub fn due(&self) -> Option<Duration> {
+    pub(super) fn due(&self) -> Option<Duration> {
         self.due
     }
 
     /// Whether a worker may be started now.
-    pub fn may_start(&self, now: Duration) -> bool {
+    pub(super) fn may_start(&self, now: Duration) -> bool {
         self.due.is_none_or(|due| now >= due)
     }
 }

@@ -36,7 +36,7 @@ type Place = (ChannelId, PostId);
 
 /// What is left of a round.
 #[derive(Default)]
-pub struct Tender {
+pub(super) struct Tender {
     next_round: Option<Duration>,
     places: VecDeque<Place>,
     next_typing: Duration,
@@ -54,7 +54,7 @@ pub struct Tender {
 
 impl Tender {
     /// When there is something to do; nothing while nothing is at work and nothing waits.
-    pub fn due(&self) -> Option<Duration> {
+    pub(super) fn due(&self) -> Option<Duration> {
         if self.places.is_empty() {
             self.next_round
         } else {

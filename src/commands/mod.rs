@@ -67,7 +67,7 @@ fn connect(config_path: Option<&Path>) -> Result<(Config, Client), Exit> {
 }
 
 /// Writes `text` to standard output. That nobody reads it is no failure.
-pub fn print(text: &str) -> Result<(), Exit> {
+pub(crate) fn print(text: &str) -> Result<(), Exit> {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())

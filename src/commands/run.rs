@@ -156,7 +156,7 @@ impl Session {
     }
 
     /// Takes up nothing new from here on, or goes on after all.
-    pub fn close(&mut self, closing: bool) {
+    pub(crate) fn close(&mut self, closing: bool) {
         if closing != self.closes_at.is_some() {
             self.bot.close(closing);
             let until = self.times.clock.now() + CLOSING;
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// Whether it is closing and has nothing at work any more, or no time left for it.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         let is_over = |until| !self.bot.is_at_work() || self.times.clock.now() >= until;
         self.closes_at.is_some_and(is_over)
     }
@@ -233,7 +233,7 @@ fn tell_start(config: &Config, client: &Client, me: &User, once: bool) {
 }
 
 /// Who the bot is, and the longest post that the server takes, in characters.
-pub fn introduce(client: &Client) -> Result<(User, usize), ApiError> {
+pub(crate) fn introduce(client: &Client) -> Result<(User, usize), ApiError> {
     let me = client.me()?;
     let limit = match client.max_post_size() {
         Err(ApiError::Refused { .. }) => None,

@@ -20,7 +20,7 @@ impl ConfigError {
     }
 
     /// What is wrong, and what to do about it.
-    pub fn problem(&self) -> &Problem {
+    pub(crate) fn problem(&self) -> &Problem {
         match self {
             ConfigError::NoFile(problem) | ConfigError::Wrong(problem) => problem,
         }

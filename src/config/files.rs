@@ -25,7 +25,7 @@ const EXAMPLE: &str = r#"
     allowed_users = ["the id of each user to answer"]"#;
 
 /// Where the config file should be.
-pub fn find(path: Option<&Path>, environment: Environment) -> Result<PathBuf, ConfigError> {
+pub(crate) fn find(path: Option<&Path>, environment: Environment) -> Result<PathBuf, ConfigError> {
     let set = |name| environment(name).filter(|value| !value.trim().is_empty());
     if let Some(path) = path {
         Ok(path.to_owned())

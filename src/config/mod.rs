@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use serde_json::Map;
 
-pub use error::{ConfigError, Warning};
+pub(crate) use error::{ConfigError, Warning};
 pub(crate) use files::expand;
-pub use files::find;
+pub(crate) use files::find;
 
 use crate::mattermost::{ChannelId, UserId};
 use crate::provider::ProviderSettings;
 use crate::secret::Secret;
 
 /// The value of an environment variable.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads the settings from the file at `path`, else from `$OPENPRX_CONFIG_DIR/config.toml`, else from
 /// `~/.openprx/config.toml`, from the files of `config.d` beside it, and from the environment.
@@ -34,7 +34,7 @@ pub fn load(path: Option<&Path>, environment: Environment) -> Result<Config, Con
 
 /// Reads from the same places only which model answers and how long that may take; there need be no
 /// Mattermost section.
-pub fn load_provider(
+pub(crate) fn load_provider(
     path: Option<&Path>,
     environment: Environment,
 ) -> Result<(ProviderSettings, Duration), ConfigError> {
@@ -58,7 +58,7 @@ pub enum Allowed {
 
 impl Allowed {
     /// Whether this user is answered.
-    pub fn allows(&self, user: &UserId) -> bool {
+    pub(crate) fn allows(&self, user: &UserId) -> bool {
         match self {
             Allowed::Everybody => true,
             Allowed::These(users) => users.contains(user),
@@ -145,12 +145,12 @@ pub struct MattermostSettings {
 
 impl MattermostSettings {
     /// Whether a mention decides anything in any channel.
-    pub fn mentions_matter(&self) -> bool {
+    pub(crate) fn mentions_matter(&self) -> bool {
         self.defaults.mention_only || self.channels.values().any(|channel| channel.mention_only)
     }
 
     /// What holds in `channel`.
-    pub fn channel(&self, channel: &ChannelId) -> &ChannelSettings {
+    pub(crate) fn channel(&self, channel: &ChannelId) -> &ChannelSettings {
         self.channels.get(channel).unwrap_or(&self.defaults)
     }
 }

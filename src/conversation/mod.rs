@@ -420,7 +420,7 @@ fn file_text(file: &FileInfo, shown: Shown, enclosures: &mut Vec<Enclosure>) -> 
 }
 
 /// What is told below a message of a file of which a program made text, or why it did not.
-pub fn program_text(name: &str, made: Result<&[u8], &str>, chars: usize) -> String {
+pub(crate) fn program_text(name: &str, made: Result<&[u8], &str>, chars: usize) -> String {
     let name = one_line(name);
     let why = match made {
         Ok(bytes) => return material::data(&name, bytes, 0, b"", chars),

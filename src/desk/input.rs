@@ -13,7 +13,7 @@ use crate::provider::{Fact, Image, Message, ProviderSettings};
 
 /// The line of JSON. It holds the keys of the providers that may be asked, and no Mattermost token.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Input {
+pub(crate) struct Input {
     /// Its id, for its reports.
     pub worker: u64,
     /// The process that listens. A worker with another parent has lost it.
@@ -40,7 +40,7 @@ pub struct Input {
 
 impl Input {
     /// The input's first line.
-    pub fn to_line(&self) -> serde_json::Result<Vec<u8>> {
+    pub(crate) fn to_line(&self) -> serde_json::Result<Vec<u8>> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
         Ok(line)
@@ -48,7 +48,7 @@ impl Input {
 
     /// Reads an input, and no further: the first line, and the lines of the pictures as they are.
     /// `None`: not all of it arrived.
-    pub fn read(from: &mut dyn BufRead) -> Option<(Input, Vec<u8>)> {
+    pub(crate) fn read(from: &mut dyn BufRead) -> Option<(Input, Vec<u8>)> {
         let (mut line, mut rest) = (Vec::new(), Vec::new());
         from.read_until(b'\n', &mut line).ok()?;
         let input: Input = json::parse_slice(line.strip_suffix(b"\n")?).ok()?;
@@ -60,7 +60,7 @@ impl Input {
 
     /// What follows the first line. A picture that is missing is told in the messages that name it, and
     /// an empty one stands in its place, as in that of a file. `None`: not all of the input arrived.
-    pub fn enclosed<'a>(&mut self, rest: &'a [u8]) -> Option<Enclosed<'a>> {
+    pub(crate) fn enclosed<'a>(&mut self, rest: &'a [u8]) -> Option<Enclosed<'a>> {
         let mut lines = str::from_utf8(rest).ok()?.split_inclusive('\n');
         let mut enclosed = Enclosed::default();
         for index in 0..pictures(&self.conversation) {
@@ -89,7 +89,7 @@ impl Input {
 }
 
 /// Puts `text` in the place of a picture or file, at the end of the messages that name it.
-pub fn put(conversation: &mut [Message], index: usize, text: &str) {
+pub(crate) fn put(conversation: &mut [Message], index: usize, text: &str) {
     for message in conversation {
         let before = message.images.len();
         message.images.retain(|image| *image != index);
@@ -101,7 +101,7 @@ pub fn put(conversation: &mut [Message], index: usize, text: &str) {
 
 /// What was given beside the messages, by the index with which they name it.
 #[derive(Debug, Default)]
-pub struct Enclosed<'a> {
+pub(crate) struct Enclosed<'a> {
     /// The pictures, in the order in which messages number them.
     pub images: Vec<Image<'a>>,
     /// What is to be made text of, with its bytes.
@@ -120,7 +120,7 @@ pub struct FileReader {
 }
 
 /// How many pictures `conversation` names.
-pub fn pictures(conversation: &[Message]) -> usize {
+pub(crate) fn pictures(conversation: &[Message]) -> usize {
     let indices = conversation.iter().flat_map(|message| &message.images);
     indices.max().map_or(0, |last| last + 1)
 }
@@ -150,7 +150,7 @@ pub enum Piece<'a> {
 
 /// Writes pictures, one after the other, as they come.
 #[derive(Debug)]
-pub struct PictureWriter {
+pub(crate) struct PictureWriter {
     /// How many are to come, the one at hand among them.
     left: usize,
     /// Bytes that do not make three yet.
@@ -159,7 +159,7 @@ pub struct PictureWriter {
 
 impl PictureWriter {
     /// For so many pictures.
-    pub fn new(count: usize) -> PictureWriter {
+    pub(crate) fn new(count: usize) -> PictureWriter {
         PictureWriter {
             left: count,
             rest: Vec::new(),
@@ -167,12 +167,12 @@ impl PictureWriter {
     }
 
     /// Whether all pictures are written.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.left == 0
     }
 
     /// Writes `piece` of the picture at hand.
-    pub fn write(&mut self, piece: Piece, to: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write(&mut self, piece: Piece, to: &mut dyn Write) -> io::Result<()> {
         if self.is_done() {
             return Ok(());
         }

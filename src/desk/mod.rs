@@ -1,9 +1,9 @@
 //! The answers at work. Each is made by a worker, a short-lived child process of this same program,
 //! and all workers report to one socket on which the loop sleeps: its doorbell.
 
-pub mod input;
+pub(crate) mod input;
 pub mod report;
-pub mod turn;
+pub(crate) mod turn;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -8,13 +8,13 @@ use crate::json;
 use crate::provider::{Answer, Class, Fact};
 
 /// Bytes of the largest report.
-pub const MAX: usize = 4096;
+pub(crate) const MAX: usize = 4096;
 /// Whatever else is written to the socket, such as a stray print, does not begin with this.
 const MAGIC: &[u8] = b"prx\x01";
 /// The mark, the worker's id, the number and the kind.
 const HEADER: usize = 4 + 8 + 4 + 1;
 /// Bytes that a report has for what it tells.
-pub const ROOM: usize = MAX - HEADER;
+pub(crate) const ROOM: usize = MAX - HEADER;
 /// Bytes of the longest answer that is kept; what is longer was not written by this program.
 const LONGEST: usize = 4 << 20;
 
@@ -75,7 +75,7 @@ pub fn encode(worker: u64, number: u32, report: &Report) -> Option<Vec<u8>> {
 }
 
 /// The worker, the number and the report in `datagram`; `None` for what no worker sends.
-pub fn decode(datagram: &[u8]) -> Option<(u64, u32, Report<'_>)> {
+pub(crate) fn decode(datagram: &[u8]) -> Option<(u64, u32, Report<'_>)> {
     if datagram.len() > MAX {
         return None;
     }
@@ -105,7 +105,7 @@ pub fn decode(datagram: &[u8]) -> Option<(u64, u32, Report<'_>)> {
 
 /// How an answer ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum End {
+pub(crate) enum End {
     /// With its text.
     Answered(Answer),
     /// There is no answer.
@@ -116,7 +116,7 @@ pub enum End {
 
 /// The answer as far as one worker's reports have told it.
 #[derive(Debug, Default)]
-pub struct Transcript {
+pub(crate) struct Transcript {
     text: String,
     texts: u32,
     torn: bool,
@@ -125,7 +125,7 @@ pub struct Transcript {
 
 impl Transcript {
     /// Takes a report in; true: the text changed. What comes after the end counts for nothing.
-    pub fn take(&mut self, number: u32, report: Report) -> bool {
+    pub(crate) fn take(&mut self, number: u32, report: Report) -> bool {
         if self.end.is_some() {
             return false;
         }
@@ -159,18 +159,18 @@ impl Transcript {
     }
 
     /// The answer's text so far.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// The end, if it was told. Once.
-    pub fn end(&mut self) -> Option<End> {
+    pub(crate) fn end(&mut self) -> Option<End> {
         self.end.take()
     }
 }
 
 /// The beginning of `text`, at most `most` bytes of it.
-pub fn beginning(text: &str, most: usize) -> &str {
+pub(crate) fn beginning(text: &str, most: usize) -> &str {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -179,7 +179,7 @@ pub fn beginning(text: &str, most: usize) -> &str {
 }
 
 /// The beginning of `text` that takes at most `most` bytes as a JSON string.
-pub fn cut(text: &str, most: usize) -> &str {
+pub(crate) fn cut(text: &str, most: usize) -> &str {
     let mut left = most;
     let end = text.char_indices().find(|(_, character)| {
         let length = match character {

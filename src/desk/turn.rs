@@ -11,7 +11,7 @@ const SUSPECT: u32 = 2;
 
 /// What is answered one post at a time, so that each answer knows the one before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Conversation {
+pub(crate) enum Conversation {
     /// A direct channel, or the root of one without threads.
     Channel(ChannelId),
     /// By its root.
@@ -20,7 +20,7 @@ pub enum Conversation {
 
 impl Conversation {
     /// Where `post` belongs. With `thread_replies` a post at the channel's root opens a thread.
-    pub fn of(post: &Post, is_direct: bool, thread_replies: bool) -> Conversation {
+    pub(crate) fn of(post: &Post, is_direct: bool, thread_replies: bool) -> Conversation {
         if is_direct {
             Conversation::Channel(post.channel_id.clone())
         } else if !post.root_id.is_empty() {
@@ -35,7 +35,7 @@ impl Conversation {
 
 /// A post that waits for its answer, or whose answer was begun and is not at work.
 #[derive(Clone, Debug)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// Where it is asked.
     pub conversation: Conversation,
     /// Who asks.
@@ -52,7 +52,7 @@ pub struct Candidate<'a> {
 
 /// An answer that a worker is making.
 #[derive(Clone, Debug)]
-pub struct AtWork<'a> {
+pub(crate) struct AtWork<'a> {
     /// Where it is asked.
     pub conversation: Conversation,
     /// Who asks.
@@ -64,7 +64,7 @@ pub struct AtWork<'a> {
 /// The index of the candidate to take up now. `last_start`: a number that grows with each answer taken
 /// up, as it was at the person's last one; 0: none yet. `limit`: `answers_at_once`. `drafts`: answers
 /// that are made and wait for the server to take them.
-pub fn next(
+pub(crate) fn next(
     candidates: &[Candidate],
     at_work: &[AtWork],
     last_start: &dyn Fn(&UserId) -> u64,

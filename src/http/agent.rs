@@ -108,7 +108,7 @@ impl Agent {
     }
 
     /// Gives bodies also if the server claims that they are compressed: some only claim it.
-    pub fn taking_any_encoding(self) -> Agent {
+    pub(crate) fn taking_any_encoding(self) -> Agent {
         Agent {
             takes_any_encoding: true,
             ..self

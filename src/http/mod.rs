@@ -16,7 +16,7 @@ use ureq::http::HeaderMap;
 
 pub use agent::Agent;
 use agent::reason;
-pub use transport::wait_until;
+pub(crate) use transport::wait_until;
 
 use crate::text::Problem;
 
@@ -166,7 +166,7 @@ impl Response {
     }
 
     /// What to say of a body that is compressed, and so cannot be read. Nobody asked for that.
-    pub fn compression(&self) -> Option<String> {
+    pub(crate) fn compression(&self) -> Option<String> {
         let encoding = self.header("content-encoding")?.trim();
         let plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
         let shown: String = encoding.chars().take(20).collect();

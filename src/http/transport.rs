@@ -31,7 +31,7 @@ thread_local! {
 
 /// Ends every wait for a server with a failure at `moment`, whatever the call's timeout is; `None`:
 /// only that counts.
-pub fn wait_until(moment: Option<Instant>) {
+pub(crate) fn wait_until(moment: Option<Instant>) {
     WAIT_UNTIL.set(moment);
 }
 

@@ -20,7 +20,7 @@ const COMES_AND_GOES: [&str; 10] = [
 
 /// How a channel's count compares with the posts that were seen.
 #[derive(Debug, Default)]
-pub struct Balance {
+pub(crate) struct Balance {
     /// The count when every post was known.
     pub base: u64,
     /// Posts seen since that count.
@@ -31,7 +31,7 @@ pub struct Balance {
 
 impl Balance {
     /// Takes note of a post that was not known.
-    pub fn see(&mut self, post: &Post) {
+    pub(crate) fn see(&mut self, post: &Post) {
         self.seen += u64::from(!COMES_AND_GOES.contains(&post.kind.as_str()));
         if !post.remote_id.is_empty() {
             self.open.insert(post.id.clone());

@@ -15,7 +15,7 @@ const REPLIES: usize = 200;
 
 /// By what the answers to `question` know it again in whatever channel: FNV-1a 64 of its author's id
 /// and its text.
-pub fn asked(question: &Post) -> String {
+pub(crate) fn asked(question: &Post) -> String {
     let author = question.user_id.as_str().as_bytes();
     let hash = fnv1a(&[author, &[0], question.message.as_bytes()].concat());
     format!("{hash:016x}")
@@ -24,11 +24,11 @@ pub fn asked(question: &Post) -> String {
 /// The answers among the bot's own posts whose question no read has shown, by thread: the newest one's
 /// `create_at`. Nearly always none.
 #[derive(Default)]
-pub struct Strangers(BTreeMap<PostId, ServerTime>);
+pub(crate) struct Strangers(BTreeMap<PostId, ServerTime>);
 
 impl Strangers {
     /// Takes note of those among `posts`. `knows`: whether a post is one of their channel's.
-    pub fn note(&mut self, posts: &[Post], bot: &UserId, knows: impl Fn(&PostId) -> bool) {
+    pub(crate) fn note(&mut self, posts: &[Post], bot: &UserId, knows: impl Fn(&PostId) -> bool) {
         for post in posts.iter().filter(|post| post.user_id == *bot) {
             let question = post.props.prx.as_ref().map(|prx| &prx.in_reply_to);
             let is_strange = question.is_some_and(|id| id.is_well_formed() && !knows(id));
@@ -46,12 +46,12 @@ impl Strangers {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The newest in the thread of `question`, if it may be an answer to that.
-    pub fn newest(&self, question: &Post) -> Option<ServerTime> {
+    pub(crate) fn newest(&self, question: &Post) -> Option<ServerTime> {
         let newest = self.0.get(root(question)).copied();
         newest.filter(|newest| *newest >= question.create_at)
     }
@@ -66,7 +66,7 @@ fn root(post: &Post) -> &PostId {
 
 /// How far a question was compared with its thread.
 #[derive(Default)]
-pub struct Check {
+pub(crate) struct Check {
     /// The thread shows something that may be the question's answer, of this moment.
     doubt: ServerTime,
     /// Up to here nothing in the thread is.
@@ -82,28 +82,28 @@ struct Look {
 
 impl Check {
     /// Notes that the thread shows something of the moment `at`.
-    pub fn doubt(&mut self, at: Option<ServerTime>) {
+    pub(crate) fn doubt(&mut self, at: Option<ServerTime>) {
         self.doubt = self.doubt.max(at.unwrap_or_default());
     }
 
     /// Whether something of the moment `at` would be a reason to compare.
-    pub fn doubts(&self, at: Option<ServerTime>) -> bool {
+    pub(crate) fn doubts(&self, at: Option<ServerTime>) -> bool {
         self.doubt.max(at.unwrap_or_default()) > self.cleared
     }
 
     /// Whether the question has to be compared with its thread.
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.doubt > self.cleared
     }
 
     /// Gives up on comparing.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         (self.cleared, self.look) = (self.doubt, None);
     }
 
     /// Compares, by one request at most: whether `question` is a copy whose answer came along; nothing
     /// if another step is needed. `is_question`: whether the bot answers such a post.
-    pub fn step(
+    pub(crate) fn step(
         &mut self,
         client: &Client,
         question: &Post,

@@ -12,11 +12,11 @@ use super::watch::Watch;
 use crate::mattermost::{Post, PostId, ServerTime};
 
 /// A channel's counters: `last_post_at` and `total_msg_count`.
-pub type Counters = (ServerTime, u64);
+pub(crate) type Counters = (ServerTime, u64);
 
 /// One channel's record. What is not skipped is on disk.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     /// Only posts created after this are answered.
     pub floor: ServerTime,
     /// Everything that changed up to here was read and handled.
@@ -49,7 +49,7 @@ fn is_zero(time: &ServerTime) -> bool {
 
 /// What this run read.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// The counters at the last complete read; `None`: read the channel in any case.
     pub read_at: Option<Counters>,
     /// The counters that the server shows at present.
@@ -67,7 +67,7 @@ pub struct Progress {
 }
 
 /// What a complete read found out.
-pub struct Read {
+pub(crate) struct Read {
     /// The counters that the server showed before the read.
     pub shown: Counters,
     /// The newest change in it.
@@ -80,7 +80,7 @@ pub struct Read {
 
 impl Cursor {
     /// A channel that no state knows. `read_at`: the counters up to which all is history.
-    pub fn starting(floor: ServerTime, read_at: Counters) -> Cursor {
+    pub(crate) fn starting(floor: ServerTime, read_at: Counters) -> Cursor {
         Cursor {
             floor,
             mark: floor,
@@ -91,7 +91,7 @@ impl Cursor {
     }
 
     /// Begins this run's reading where the state left off.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.progress = Progress {
             read_at: Some((self.last_post_at, self.total_msg_count)),
             newest: self.mark,
@@ -104,7 +104,7 @@ impl Cursor {
     }
 
     /// Notes the counters that the server shows: whether they differ from those of the last read.
-    pub fn show(&mut self, shown: Counters) -> bool {
+    pub(crate) fn show(&mut self, shown: Counters) -> bool {
         self.progress.shown = shown;
         if self.progress.is_own(shown) {
             self.progress.read_at = Some(shown);
@@ -115,18 +115,18 @@ impl Cursor {
     }
 
     /// Whether the server shows something that was not read.
-    pub fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.progress.has_news()
     }
 
     /// The `since` that the next read asks for: never 0, which is no `since` at all.
-    pub fn since(&self, window: Duration) -> ServerTime {
+    pub(crate) fn since(&self, window: Duration) -> ServerTime {
         let from = self.progress.newest.max(self.mark);
         ServerTime(from.before(window).0.max(1))
     }
 
     /// Whether `post` is one that this bot has to look at, and was not handled.
-    pub fn is_new(&self, post: &Post, window: Duration) -> bool {
+    pub(crate) fn is_new(&self, post: &Post, window: Duration) -> bool {
         post.create_at > self.floor
             && post.create_at > self.mark.before(window)
             && !self.handled.contains_key(&post.id)
@@ -134,21 +134,21 @@ impl Cursor {
     }
 
     /// Whether a connected server's post was handled.
-    pub fn is_remote(&self, post: &PostId) -> bool {
+    pub(crate) fn is_remote(&self, post: &PostId) -> bool {
         let remote = self.remote.as_ref();
         remote.is_some_and(|remote| remote.contains_key(post))
     }
 
     /// The bot came into the channel at `entry`: what is older belongs to the time when it was not
     /// there. Whether that moves the floor.
-    pub fn enter(&mut self, entry: ServerTime) -> bool {
+    pub(crate) fn enter(&mut self, entry: ServerTime) -> bool {
         let moves = entry > self.floor;
         self.floor = self.floor.max(entry);
         moves
     }
 
     /// Notes that a post needs nothing more.
-    pub fn handled(&mut self, post: &PostId, created: ServerTime) {
+    pub(crate) fn handled(&mut self, post: &PostId, created: ServerTime) {
         let is_remote = self.progress.balance.open.remove(post);
         match &mut self.remote {
             Some(remote) if is_remote => remote.insert(post.clone(), created),
@@ -158,7 +158,7 @@ impl Cursor {
 
     /// Takes note of a complete read of what changed. False: the server's clock went back, and the
     /// channel is to be read again from where its present is.
-    pub fn complete(&mut self, read: &Read, window: Duration, catch_up: Duration) -> bool {
+    pub(crate) fn complete(&mut self, read: &Read, window: Duration, catch_up: Duration) -> bool {
         let progress = &mut self.progress;
         let counted = progress.read_at.map(|(_, count)| count);
         let grown = counted.map(|count| read.shown.1.saturating_sub(count));
@@ -188,7 +188,12 @@ impl Cursor {
     /// Moves the mark as far as nothing is open, and forgets the ids that it leaves behind.
     /// `oldest_open`: the oldest post of the channel that waits or is being answered. `whole`: the
     /// channel is not in the middle of a walk.
-    pub fn advance(&mut self, oldest_open: Option<ServerTime>, whole: bool, window: Duration) {
+    pub(crate) fn advance(
+        &mut self,
+        oldest_open: Option<ServerTime>,
+        whole: bool,
+        window: Duration,
+    ) {
         let limit = oldest_open.unwrap_or(ServerTime(u64::MAX));
         self.mark = self.mark.max(self.progress.newest.min(limit));
         if oldest_open.is_none()
@@ -226,7 +231,7 @@ impl Cursor {
     }
 
     /// The newest of `times` that counts.
-    pub fn newest(
+    pub(crate) fn newest(
         &mut self,
         times: impl Iterator<Item = ServerTime>,
         present: Option<ServerTime>,
@@ -236,14 +241,14 @@ impl Cursor {
     }
 
     /// A post of the bot's own needs nothing more, and the count will tell of it.
-    pub fn saw_own(&mut self, post: &PostId, at: ServerTime) {
+    pub(crate) fn saw_own(&mut self, post: &PostId, at: ServerTime) {
         self.handled.insert(post.clone(), at);
         self.progress.balance.seen += 1;
     }
 
     /// A post of the bot's own was taken, or one was edited: when the counters tell of that and of
     /// nothing else, it is no reason to read. `at`: its `create_at` or `update_at`.
-    pub fn own_change(&mut self, at: ServerTime, change: Own) {
+    pub(crate) fn own_change(&mut self, at: ServerTime, change: Own) {
         let progress = &mut self.progress;
         if !progress.has_news() {
             let known = progress.read_at.unwrap_or_default();
@@ -257,7 +262,7 @@ impl Cursor {
 
 /// What the bot did in a channel itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Own {
+pub(crate) enum Own {
     Post,
     Edit,
 }

@@ -16,7 +16,7 @@ use crate::times;
 
 /// What is known of the lists of channels.
 #[derive(Default)]
-pub struct Lists {
+pub(super) struct Lists {
     /// The bot's teams and the ETag of each one's list.
     teams: Vec<(TeamId, Option<String>)>,
     teams_due: Duration,
@@ -34,7 +34,7 @@ pub struct Lists {
 
 impl Lists {
     /// Has every list sent whole at the next look.
-    pub fn forget_etags(&mut self) {
+    pub(super) fn forget_etags(&mut self) {
         self.teams.iter_mut().for_each(|(_, etag)| *etag = None);
     }
 
@@ -53,7 +53,7 @@ impl Lists {
 impl Inbox {
     /// Asks the server, with one small request (per team), whether there is something to read. True:
     /// the state has floors of channels that are new, to be saved before anything else.
-    pub fn look(&mut self, client: &Client, state: &mut State) -> Result<bool, ApiError> {
+    pub(crate) fn look(&mut self, client: &Client, state: &mut State) -> Result<bool, ApiError> {
         self.notice_absence(state);
         match self.scope.channel.clone() {
             Some(channel) => self.look_at_one(client, state, &channel)?,

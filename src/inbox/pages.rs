@@ -21,13 +21,13 @@ fn is_entry(post: &Post, bot: &UserId) -> bool {
 }
 
 /// The last time that the bot came into its channel, of those that `posts` tell of.
-pub fn last_entry(posts: &[Post], bot: &UserId) -> Option<ServerTime> {
+pub(super) fn last_entry(posts: &[Post], bot: &UserId) -> Option<ServerTime> {
     let entries = posts.iter().filter(|post| is_entry(post, bot));
     entries.map(|post| post.create_at).max()
 }
 
 /// When the bot last came into a channel, if a post created after `until` says so.
-pub fn find_entry(
+pub(super) fn find_entry(
     client: &Client,
     channel: &ChannelId,
     bot: &UserId,
@@ -53,7 +53,7 @@ pub fn find_entry(
 /// Looks, page by page from the newest on, for the post that a walk forward begins after: the newest one
 /// created at `from` or before. Where all are newer, the channel's first post, and with it all posts of
 /// its millisecond, since the walk leaves them out.
-pub struct AnchorSearch {
+pub(super) struct AnchorSearch {
     from: ServerTime,
     size: usize,
     offset: usize,
@@ -61,7 +61,7 @@ pub struct AnchorSearch {
 }
 
 impl AnchorSearch {
-    pub fn new(from: ServerTime) -> AnchorSearch {
+    pub(super) fn new(from: ServerTime) -> AnchorSearch {
         AnchorSearch {
             from,
             size: PAGE,
@@ -71,7 +71,7 @@ impl AnchorSearch {
     }
 
     /// Reads one page: the anchor once it is found.
-    pub fn next(
+    pub(super) fn next(
         &mut self,
         client: &Client,
         channel: &ChannelId,
@@ -111,7 +111,7 @@ impl AnchorSearch {
 /// this page's last millisecond, through which it may have cut; only within a millisecond that fills a
 /// whole page are posts counted.
 #[derive(Clone, Debug)]
-pub struct Walk {
+pub(super) struct Walk {
     /// The next page is among the posts of later milliseconds than this post's.
     after: PostId,
     /// So many of them were seen.
@@ -121,7 +121,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    pub fn new(after: PostId) -> Walk {
+    pub(super) fn new(after: PostId) -> Walk {
         Walk {
             after,
             seen: 0,
@@ -130,7 +130,7 @@ impl Walk {
     }
 
     /// The next page, and whether another may follow. After an error the walk is where it was.
-    pub fn next(
+    pub(super) fn next(
         &mut self,
         client: &Client,
         channel: &ChannelId,

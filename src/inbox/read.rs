@@ -14,10 +14,10 @@ use crate::mattermost::{ChannelId, Post, PostId, PostList, ServerTime};
 use crate::state::State;
 
 /// From this many ids on, an answer to `since` may have left posts out.
-pub const SINCE_LIMIT: usize = 1000;
+pub(super) const SINCE_LIMIT: usize = 1000;
 
 /// Posts to be sorted into handled and waiting.
-pub struct Take<'a> {
+pub(super) struct Take<'a> {
     pub posts: Vec<Post>,
     /// The questions that the bot's own posts answer.
     pub answered: &'a BTreeSet<PostId>,
@@ -28,7 +28,7 @@ impl Inbox {
     /// Reads one of the channels that show something new, by one request: the channel. What `wanted`
     /// refuses is handled at once; the rest waits. An error that may be this channel's alone has put
     /// it off already.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         client: &Client,
         state: &mut State,

@@ -11,9 +11,9 @@ use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 const GROWN: u32 = u32::MAX;
 
 /// By question, which parts of how many the bot has posted.
-pub type Parts = BTreeMap<PostId, (u32, BTreeSet<u32>)>;
+pub(super) type Parts = BTreeMap<PostId, (u32, BTreeSet<u32>)>;
 
-pub fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
+pub(super) fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
     // A part that somebody deleted was posted all the same.
     for post in posts.iter().filter(|post| post.user_id == *bot) {
         if let Some(question) = &post.props.growing_for {
@@ -33,7 +33,7 @@ pub fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
 }
 
 /// The questions whose every part is there.
-pub fn complete(parts: Parts) -> BTreeSet<PostId> {
+pub(super) fn complete(parts: Parts) -> BTreeSet<PostId> {
     // A post that grew and took no last edit does not bear the mark of part 0: a later part tells.
     let whole = |(of, there): &(u32, BTreeSet<u32>)| {
         let grown = *of > 1 && there.contains(&GROWN);
@@ -47,14 +47,14 @@ pub fn complete(parts: Parts) -> BTreeSet<PostId> {
 }
 
 /// The questions that the bot's own posts among `posts` answer.
-pub fn answered(posts: &[Post], bot: &UserId) -> BTreeSet<PostId> {
+pub(crate) fn answered(posts: &[Post], bot: &UserId) -> BTreeSet<PostId> {
     let mut parts = Parts::new();
     collect_parts(posts, bot, &mut parts);
     complete(parts)
 }
 
 /// Which parts of the answer to `question` the server shows.
-pub fn parts_of(
+pub(crate) fn parts_of(
     client: &Client,
     bot: &UserId,
     channel: &ChannelId,
@@ -68,7 +68,7 @@ pub fn parts_of(
 }
 
 /// The post in which the answer to `question` grows, the oldest of several.
-pub fn growing_post(
+pub(crate) fn growing_post(
     client: &Client,
     bot: &UserId,
     channel: &ChannelId,
@@ -86,7 +86,11 @@ pub fn growing_post(
 }
 
 /// Whether the server shows a whole answer to `question`.
-pub fn is_answered(client: &Client, bot: &UserId, question: &Post) -> Result<bool, ApiError> {
+pub(crate) fn is_answered(
+    client: &Client,
+    bot: &UserId,
+    question: &Post,
+) -> Result<bool, ApiError> {
     let (channel, created) = (&question.channel_id, question.create_at);
     let parts = parts_since(client, bot, channel, &question.id, created)?;
     Ok(complete(parts).contains(&question.id))

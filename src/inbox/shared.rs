@@ -19,7 +19,7 @@ const DEPTH: usize = 10 * PAGE;
 
 /// What is to be done for the connected channels.
 #[derive(Default)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// When each channel's count is asked for.
     due: BTreeMap<ChannelId, Duration>,
     searches: BTreeMap<ChannelId, Search>,
@@ -79,19 +79,19 @@ impl Search {
 }
 
 /// What is to be done for one channel.
-pub enum Errand {
+pub(crate) enum Errand {
     /// Ask for its count: no list's ETag moves for a late post.
     Count,
     Search,
 }
 
 impl Shared {
-    pub fn is_searching(&self, channel: &ChannelId) -> bool {
+    pub(crate) fn is_searching(&self, channel: &ChannelId) -> bool {
         self.searches.contains_key(channel)
     }
 
     /// Drops a channel that the bot is out of.
-    pub fn forget(&mut self, channel: &ChannelId) {
+    pub(crate) fn forget(&mut self, channel: &ChannelId) {
         self.due.remove(channel);
         self.searches.remove(channel);
     }

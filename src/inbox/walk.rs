@@ -18,7 +18,7 @@ use crate::state::State;
 const WAITING: usize = 50;
 
 /// A walk and how far it has come: one request per step.
-pub struct Behind {
+pub(super) struct Behind {
     stage: Stage,
     /// The counters when the walk began.
     shown: Counters,

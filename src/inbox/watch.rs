@@ -6,7 +6,7 @@ use crate::mattermost::TeamId;
 
 /// A channel that the server shows to the bot.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     pub name: String,
     pub direct: bool,
     /// Other servers are connected to it.
@@ -21,7 +21,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn is_closed(&self, now: Duration) -> bool {
+    pub(crate) fn is_closed(&self, now: Duration) -> bool {
         self.closed_until.is_some_and(|until| now < until)
     }
 }

@@ -82,7 +82,7 @@ impl Denial {
     }
 
     /// What is wrong, and what to do.
-    pub fn problem(self) -> Problem {
+    pub(crate) fn problem(self) -> Problem {
         let (what, fix) = match self {
             Denial::Token => (
                 "the server refused the token (401)",
@@ -107,12 +107,12 @@ impl Denial {
 
 impl ApiError {
     /// Whether this error can persist for one request on a healthy server.
-    pub fn may_last(&self) -> bool {
+    pub(crate) fn may_last(&self) -> bool {
         matches!(self, ApiError::Unclear(_) | ApiError::TooLarge)
     }
 
     /// Whether the channel, or what was asked for in it, is closed to the bot or not there.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         matches!(
             self,
             ApiError::Refused {
@@ -161,7 +161,7 @@ impl From<Failure> for ApiError {
 
 /// What `POST posts` takes.
 #[derive(Debug, Serialize)]
-pub struct NewPost<'a> {
+pub(crate) struct NewPost<'a> {
     /// Where it is posted.
     pub channel_id: &'a ChannelId,
     /// The text, in Markdown.
@@ -177,7 +177,7 @@ pub struct NewPost<'a> {
 
 /// The properties that go with a post.
 #[derive(Debug, Serialize)]
-pub struct NewProps<'a> {
+pub(crate) struct NewProps<'a> {
     /// What it is to this program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prx: Option<Mark<'a>>,
@@ -192,7 +192,7 @@ pub struct NewProps<'a> {
 /// What this program puts on its own posts, as `props.prx`.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Mark<'a> {
+pub(crate) enum Mark<'a> {
     /// A part of an answer.
     Answer(&'a PrxProps),
     /// An answer that is being written.
@@ -204,7 +204,7 @@ pub enum Mark<'a> {
 
 /// What `PUT posts/{post}/patch` takes. The server replaces the properties whole.
 #[derive(Debug, Serialize)]
-pub struct Patch<'a> {
+pub(crate) struct Patch<'a> {
     /// The text, in Markdown.
     pub message: &'a str,
     /// All properties: an edit replaces them.
@@ -213,7 +213,7 @@ pub struct Patch<'a> {
 
 /// All properties of a post of the bot's.
 #[derive(Debug, Serialize)]
-pub struct PatchProps<'a> {
+pub(crate) struct PatchProps<'a> {
     /// This program's own.
     #[serde(flatten)]
     pub new: NewProps<'a>,
@@ -222,7 +222,7 @@ pub struct PatchProps<'a> {
 }
 
 /// A team's channels, unless they are as they were when the ETag was given.
-pub enum ChannelList {
+pub(crate) enum ChannelList {
     /// The list is the one of that ETag.
     Unchanged,
     /// The list is another one.
@@ -235,7 +235,7 @@ pub enum ChannelList {
 }
 
 /// Some bytes of a file.
-pub struct FilePiece {
+pub(crate) struct FilePiece {
     /// As many as were asked for, or up to the end.
     pub bytes: Vec<u8>,
     /// The whole file's size, if the server said it.
@@ -267,12 +267,12 @@ impl Client {
 
     /// The `Date` of the last response, in milliseconds since 1970. A proxy may have set it: it
     /// decides nothing but whether a missed post is too old.
-    pub fn date_ms(&self) -> Option<u64> {
+    pub(crate) fn date_ms(&self) -> Option<u64> {
         self.date_ms.get()
     }
 
     /// The server's version as the last response told it, such as `11.6.0`; empty if none did.
-    pub fn version(&self) -> String {
+    pub(crate) fn version(&self) -> String {
         self.version.borrow().clone()
     }
 
@@ -286,13 +286,13 @@ impl Client {
     }
 
     /// `GET users/me/teams`.
-    pub fn teams(&self) -> Result<Vec<Team>, ApiError> {
+    pub(crate) fn teams(&self) -> Result<Vec<Team>, ApiError> {
         self.get("users/me/teams", BODY_LIMIT)
     }
 
     /// `GET users/me/teams/{team}/channels`: the team's channels that the bot is in, and every direct
     /// and group channel. With the ETag of an earlier answer an unchanged list has no body.
-    pub fn team_channels(
+    pub(crate) fn team_channels(
         &self,
         team: &TeamId,
         etag: Option<&str>,
@@ -318,12 +318,12 @@ impl Client {
     }
 
     /// `GET users/me/channels`: for a bot in no team. Servers before 6.0 refuse with 404.
-    pub fn my_channels(&self) -> Result<Vec<Channel>, ApiError> {
+    pub(crate) fn my_channels(&self) -> Result<Vec<Channel>, ApiError> {
         self.get("users/me/channels", BODY_LIMIT)
     }
 
     /// `GET channels/{channel}`. An open channel can be read without being a member.
-    pub fn channel(&self, channel: &ChannelId) -> Result<Channel, ApiError> {
+    pub(crate) fn channel(&self, channel: &ChannelId) -> Result<Channel, ApiError> {
         self.get(
             &format!("channels/{}", encode(channel.as_str())),
             BODY_LIMIT,
@@ -331,19 +331,19 @@ impl Client {
     }
 
     /// `GET teams/{team}/channels/name/{name}`: a channel that the bot can see, by the name in its link.
-    pub fn channel_named(&self, team: &TeamId, name: &str) -> Result<Channel, ApiError> {
+    pub(crate) fn channel_named(&self, team: &TeamId, name: &str) -> Result<Channel, ApiError> {
         let (team, name) = (encode(team.as_str()), encode(name));
         self.get(&format!("teams/{team}/channels/name/{name}"), BODY_LIMIT)
     }
 
     /// `GET channels/{channel}/members/me`: whether the bot is in the channel.
-    pub fn is_member(&self, channel: &ChannelId) -> Result<bool, ApiError> {
+    pub(crate) fn is_member(&self, channel: &ChannelId) -> Result<bool, ApiError> {
         Ok(self.roles_in(channel)?.is_some())
     }
 
     /// `GET channels/{channel}/members/me`: the bot's roles in the channel, space-separated; nothing
     /// if it is not in it.
-    pub fn roles_in(&self, channel: &ChannelId) -> Result<Option<String>, ApiError> {
+    pub(crate) fn roles_in(&self, channel: &ChannelId) -> Result<Option<String>, ApiError> {
         #[derive(serde::Deserialize)]
         struct Member {
             #[serde(default, deserialize_with = "nullable")]
@@ -358,7 +358,7 @@ impl Client {
     }
 
     /// `GET channels/{channel}/members`: the first 200 people and bots in a channel that the bot is in.
-    pub fn members(&self, channel: &ChannelId) -> Result<Vec<UserId>, ApiError> {
+    pub(crate) fn members(&self, channel: &ChannelId) -> Result<Vec<UserId>, ApiError> {
         #[derive(serde::Deserialize)]
         struct Member {
             user_id: UserId,
@@ -370,7 +370,7 @@ impl Client {
 
     /// `GET channels/{channel}/posts?since=`: posts with a later `update_at`. With 1000 ids or more
     /// in `order` the server left some out, nobody knows which.
-    pub fn posts_since(
+    pub(crate) fn posts_since(
         &self,
         channel: &ChannelId,
         since: ServerTime,
@@ -381,7 +381,7 @@ impl Client {
     /// `GET channels/{channel}/posts?after=`: page `page` of `count` (200 at most) of the posts that were
     /// created in a later millisecond than `post`, page 0 being the oldest, without the threads that
     /// they belong to. Unknown `post`: none.
-    pub fn posts_after(
+    pub(crate) fn posts_after(
         &self,
         channel: &ChannelId,
         post: &PostId,
@@ -393,7 +393,7 @@ impl Client {
     }
 
     /// `GET channels/{channel}/posts?before=`: the newest `count` of the posts created before `post`.
-    pub fn posts_before(
+    pub(crate) fn posts_before(
         &self,
         channel: &ChannelId,
         post: &PostId,
@@ -405,7 +405,7 @@ impl Client {
 
     /// `GET channels/{channel}/posts?page=`: page `page` of `count`, page 0 being the newest. Pages
     /// shift when someone posts.
-    pub fn posts_page(
+    pub(crate) fn posts_page(
         &self,
         channel: &ChannelId,
         page: usize,
@@ -440,7 +440,7 @@ impl Client {
     }
 
     /// `GET posts/{root}/thread`: the root and its newest `count` replies; an old server may send all.
-    pub fn thread(&self, root: &PostId, count: usize) -> Result<PostList, ApiError> {
+    pub(crate) fn thread(&self, root: &PostId, count: usize) -> Result<PostList, ApiError> {
         let path = format!(
             "posts/{}/thread?perPage={count}&direction=up",
             encode(root.as_str())
@@ -450,7 +450,7 @@ impl Client {
 
     /// `POST posts`: 201 with the post, or with the post that an earlier call with the same
     /// `pending_post_id` made, be it somebody else's.
-    pub fn create_post(&self, post: &NewPost) -> Result<Post, ApiError> {
+    pub(crate) fn create_post(&self, post: &NewPost) -> Result<Post, ApiError> {
         let body =
             serde_json::to_vec(post).map_err(|error| ApiError::Unclear(error.to_string()))?;
         parse(
@@ -460,7 +460,7 @@ impl Client {
     }
 
     /// `PUT posts/{post}/patch`: edits one of the bot's own posts.
-    pub fn patch_post(&self, post: &PostId, patch: &Patch) -> Result<Post, ApiError> {
+    pub(crate) fn patch_post(&self, post: &PostId, patch: &Patch) -> Result<Post, ApiError> {
         let body =
             serde_json::to_vec(patch).map_err(|error| ApiError::Unclear(error.to_string()))?;
         let path = format!("posts/{}/patch", encode(post.as_str()));
@@ -471,7 +471,7 @@ impl Client {
     }
 
     /// `DELETE posts/{post}`: of the bot's own posts. One that is gone already: 403 or 404.
-    pub fn delete_post(&self, post: &PostId) -> Result<(), ApiError> {
+    pub(crate) fn delete_post(&self, post: &PostId) -> Result<(), ApiError> {
         let path = format!("posts/{}", encode(post.as_str()));
         let response = self.send("DELETE", &path, None, &[], self.times.call)?;
         parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
@@ -479,7 +479,7 @@ impl Client {
 
     /// `POST posts/ids/reactions`: by post, who reacted with which emoji. Posts without any are left
     /// out. Servers before 6.0 do not have this call: 404.
-    pub fn reactions(&self, posts: &[&PostId]) -> Result<Vec<Reaction>, ApiError> {
+    pub(crate) fn reactions(&self, posts: &[&PostId]) -> Result<Vec<Reaction>, ApiError> {
         let body = serde_json::json!(posts).to_string();
         let path = "posts/ids/reactions";
         let response = self.send("POST", path, Some(body.as_bytes()), &[], self.times.call)?;
@@ -488,14 +488,14 @@ impl Client {
     }
 
     /// `GET posts/{post}/reactions`.
-    pub fn reactions_of(&self, post: &PostId) -> Result<Vec<Reaction>, ApiError> {
+    pub(crate) fn reactions_of(&self, post: &PostId) -> Result<Vec<Reaction>, ApiError> {
         let path = format!("posts/{}/reactions", encode(post.as_str()));
         let reactions: Option<Vec<Reaction>> = self.get(&path, BODY_LIMIT)?;
         Ok(reactions.unwrap_or_default())
     }
 
     /// `POST users/me/typing`: clients show "typing" for 5 s. `parent`: a thread's root, or empty.
-    pub fn typing(&self, channel: &ChannelId, parent: &PostId) -> Result<(), ApiError> {
+    pub(crate) fn typing(&self, channel: &ChannelId, parent: &PostId) -> Result<(), ApiError> {
         let body = serde_json::json!({ "channel_id": channel, "parent_id": parent }).to_string();
         let response = self.send(
             "POST",
@@ -508,7 +508,7 @@ impl Client {
     }
 
     /// `POST reactions`: adds one of the bot's to a post. Again: no second one.
-    pub fn react(&self, bot: &UserId, post: &PostId, emoji: &str) -> Result<(), ApiError> {
+    pub(crate) fn react(&self, bot: &UserId, post: &PostId, emoji: &str) -> Result<(), ApiError> {
         let body = serde_json::json!({ "user_id": bot, "post_id": post, "emoji_name": emoji });
         let body = body.to_string();
         let timeout = self.times.call;
@@ -518,22 +518,22 @@ impl Client {
 
     /// `POST posts/ids`: those of the posts that the bot may read, deleted ones among them. Servers
     /// before 6.0 do not have this call: 404.
-    pub fn posts_by_ids(&self, ids: &[&PostId]) -> Result<Vec<Post>, ApiError> {
+    pub(crate) fn posts_by_ids(&self, ids: &[&PostId]) -> Result<Vec<Post>, ApiError> {
         self.look_up("posts/ids", &serde_json::json!(ids))
     }
 
     /// `POST users/ids`: unknown ids are left out.
-    pub fn users(&self, ids: &[&UserId]) -> Result<Vec<User>, ApiError> {
+    pub(crate) fn users(&self, ids: &[&UserId]) -> Result<Vec<User>, ApiError> {
         self.look_up("users/ids", &serde_json::json!(ids))
     }
 
     /// `POST users/usernames`: unknown names are left out.
-    pub fn users_named(&self, names: &[&str]) -> Result<Vec<User>, ApiError> {
+    pub(crate) fn users_named(&self, names: &[&str]) -> Result<Vec<User>, ApiError> {
         self.look_up("users/usernames", &serde_json::json!(names))
     }
 
     /// `POST roles/names`: what these roles together permit, such as `create_post`.
-    pub fn permissions(&self, roles: &[&str]) -> Result<Vec<String>, ApiError> {
+    pub(crate) fn permissions(&self, roles: &[&str]) -> Result<Vec<String>, ApiError> {
         #[derive(serde::Deserialize)]
         struct Role {
             permissions: Vec<String>,
@@ -558,7 +558,7 @@ impl Client {
     }
 
     /// `GET config/client?format=old`: `MaxPostSize`, the longest message in characters.
-    pub fn max_post_size(&self) -> Result<Option<usize>, ApiError> {
+    pub(crate) fn max_post_size(&self) -> Result<Option<usize>, ApiError> {
         #[derive(serde::Deserialize)]
         struct ClientConfig {
             #[serde(rename = "MaxPostSize")]
@@ -570,13 +570,18 @@ impl Client {
 
     /// `GET files/{file}` by `Range`: the bytes from `from` on, `limit` at most. Beyond the file's end
     /// the server refuses (416).
-    pub fn file_piece(&self, file: &str, from: u64, limit: usize) -> Result<FilePiece, ApiError> {
+    pub(crate) fn file_piece(
+        &self,
+        file: &str,
+        from: u64,
+        limit: usize,
+    ) -> Result<FilePiece, ApiError> {
         self.piece(&format!("files/{}", encode(file)), from, limit)
     }
 
     /// `GET files/{file}/preview` by `Range`: the server's smaller copy of a picture, in another format
     /// than its `Content-Type` says. 400: there is none.
-    pub fn preview_piece(
+    pub(crate) fn preview_piece(
         &self,
         file: &str,
         from: u64,
@@ -650,7 +655,7 @@ fn total_size(header: &str) -> Option<u64> {
 }
 
 /// `11.6.0` of an `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`.
-pub fn version(header: &str) -> String {
+pub(crate) fn version(header: &str) -> String {
     let numbers: Vec<&str> = header.split('.').take(3).collect();
     numbers.join(".")
 }

@@ -14,7 +14,7 @@ pub fn mentions(message: &str, username: &str) -> bool {
 }
 
 /// The first word of `message` that mentions `username`, as it is written.
-pub fn mention<'a>(message: &'a str, username: &str) -> Option<&'a str> {
+pub(crate) fn mention<'a>(message: &'a str, username: &str) -> Option<&'a str> {
     let found = find(&markdown::text(message), &[username], Reading::Exact);
     found
         .first()

@@ -3,6 +3,6 @@
 pub mod client;
 pub(crate) mod markdown;
 pub mod mention;
-pub mod types;
+pub(crate) mod types;
 
 pub use types::*;

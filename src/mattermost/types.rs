@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for ServerTime {
 
 impl ServerTime {
     /// This moment less `duration`, or the beginning of time.
-    pub fn before(self, duration: std::time::Duration) -> ServerTime {
+    pub(crate) fn before(self, duration: std::time::Duration) -> ServerTime {
         ServerTime(self.0.saturating_sub(duration.as_millis() as u64))
     }
 }
@@ -443,7 +443,7 @@ impl LinkedPost {
 /// Somebody's reaction to a post.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Reaction {
+pub(crate) struct Reaction {
     /// The account.
     #[serde(deserialize_with = "nullable")]
     pub user_id: UserId,
@@ -457,7 +457,7 @@ pub struct Reaction {
 
 /// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Channel {
+pub(crate) struct Channel {
     /// 26 letters and digits.
     pub id: ChannelId,
     /// Empty for a direct channel.
@@ -491,7 +491,7 @@ pub struct Channel {
 
 impl Channel {
     /// Whether it is between two people.
-    pub fn is_direct(&self) -> bool {
+    pub(crate) fn is_direct(&self) -> bool {
         self.kind == "D"
     }
 }
@@ -517,7 +517,7 @@ pub struct User {
 
 /// A team.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Team {
+pub(crate) struct Team {
     /// 26 letters and digits.
     pub id: TeamId,
     /// Its name.
@@ -531,7 +531,7 @@ pub struct Team {
 /// A list of posts as the server sends it: ids in order, newest first, and the posts by id, among
 /// them roots that are not in the order.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct PostList {
+pub(crate) struct PostList {
     /// The posts' ids in the list's order.
     #[serde(deserialize_with = "nullable")]
     pub order: Vec<PostId>,

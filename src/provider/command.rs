@@ -24,7 +24,7 @@ use crate::pipes::{self, read_some, write_some};
 /// Between two looks at the program.
 const LOOK: Duration = Duration::from_millis(20);
 /// How many programs that answer started each other; `prx answer` may be one.
-pub const DEPTH: &str = "PRX_DEPTH";
+pub(crate) const DEPTH: &str = "PRX_DEPTH";
 /// How long a program that is to stop may take for it.
 const STOPPING: Duration = Duration::from_secs(2);
 /// Bytes kept of what it says on standard error.
@@ -102,7 +102,7 @@ fn input(conversation: &[Message]) -> String {
 }
 
 /// The `DEPTH` of this process.
-pub fn depth() -> u32 {
+pub(crate) fn depth() -> u32 {
     let depth = std::env::var(DEPTH).ok();
     depth.and_then(|depth| depth.parse().ok()).unwrap_or(0)
 }

@@ -48,7 +48,7 @@ pub struct Learned {
 
 impl Learned {
     /// Keeps `fact`, learned at `now`.
-    pub fn note(&mut self, fact: Fact, now: Duration) {
+    pub(crate) fn note(&mut self, fact: Fact, now: Duration) {
         self.forget(now);
         // One value per thing: the newer limit replaces the older one.
         let same = |old: &Fact| {
@@ -64,7 +64,7 @@ impl Learned {
     }
 
     /// What is known at `now`.
-    pub fn facts(&mut self, now: Duration) -> Vec<Fact> {
+    pub(crate) fn facts(&mut self, now: Duration) -> Vec<Fact> {
         self.forget(now);
         self.facts.iter().map(|(_, fact)| fact.clone()).collect()
     }

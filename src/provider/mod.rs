@@ -21,10 +21,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use ask::{ask, check};
-pub use command::{DEPTH, depth};
+pub(crate) use command::{DEPTH, depth};
 pub use error::{Class, ProviderError};
 pub use learned::{Fact, FactKind, Learned};
-pub use settings::{Api, KNOWN, Known, ProviderKind, ProviderSettings, known};
+pub use settings::{Api, KNOWN, ProviderKind, ProviderSettings};
 
 /// Who said something, as models name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -67,7 +67,7 @@ pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
 }
 
 /// Whether `model` is among `models`, under one of the names that servers take for the same.
-pub fn has_model(models: &[String], model: &str) -> bool {
+pub(crate) fn has_model(models: &[String], model: &str) -> bool {
     models.iter().any(|id| {
         let id = id.strip_prefix("models/").unwrap_or(id);
         id == model || id.strip_suffix(":latest") == Some(model)

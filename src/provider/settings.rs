@@ -101,7 +101,7 @@ impl ProviderSettings {
     }
 
     /// The same, with another model.
-    pub fn described_with(&self, model: &str) -> String {
+    pub(crate) fn described_with(&self, model: &str) -> String {
         match &self.kind {
             ProviderKind::None => "no language model".into(),
             ProviderKind::Echo => "echo".into(),
@@ -253,7 +253,7 @@ pub(super) fn is_local(base: &str) -> bool {
 }
 
 /// The prefix and the URL of `custom:URL` and `anthropic-custom:URL`.
-pub fn custom(name: &str) -> Option<(&'static str, &str)> {
+pub(crate) fn custom(name: &str) -> Option<(&'static str, &str)> {
     let (prefix, url) = name.split_once(':')?;
     let mut prefixes = ["custom", "anthropic-custom"].into_iter();
     let known = prefixes.find(|known| prefix.eq_ignore_ascii_case(known))?;

@@ -48,7 +48,7 @@ struct Picture {
 
 impl Input {
     /// Reads standard input, unless it is a terminal, and the picture.
-    pub fn read(settings: &MattermostSettings, query: &Query) -> Result<Input, Exit> {
+    pub(crate) fn read(settings: &MattermostSettings, query: &Query) -> Result<Input, Exit> {
         let picture = query.image.as_deref();
         let picture = picture.map(|path| Picture::read(path, settings));
         let mut input = Input {

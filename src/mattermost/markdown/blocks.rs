@@ -18,7 +18,7 @@ pub(super) struct Document<'a> {
     open: Vec<Block>,
     /// The lines of each paragraph, without what quotes and lists put before them.
     pub(super) paragraphs: Vec<Vec<Range<usize>>>,
-    /// The labels of all link definitions, as [`folded`].
+    /// The labels of all link definitions, as [`super::links::folded`].
     pub(super) labels: Vec<String>,
     /// The lines of code blocks, then the code spans.
     pub(super) code: Vec<Range<usize>>,
