@@ -59,6 +59,7 @@ fn gather_by(
         direct: false,
         channel_name: "talk".into(),
         alone: false,
+        begins: ServerTime(0),
     });
     let mut names = Names::default();
     for _ in 0..STEPS {
@@ -381,6 +382,12 @@ fn a_linked_post_is_quoted_as_far_as_the_bot_is_shown_it_and_its_author_may_ask(
         private
     };
     let moved = says(&stage, &stage.ann.id, "", "we move\non Friday");
+    let answer = says(
+        &stage,
+        &stage.bot.id,
+        "",
+        "On *Friday*.\n\n*\u{2060}`openai gpt-4o` · 3 s*",
+    );
     let denied = says(&stage, &stage.eve.id, "", "secret");
     let unseen = stage.world().post(&stage.ann.id, &private, "secret");
     for (linked, quotation) in [

@@ -334,7 +334,7 @@ fn persons_turn(post: &Post, input: &Input) -> Turn {
 
 fn quoted(heading: &str, post: &Post) -> String {
     let text = quote::program_text(post);
-    match with_file_names(&text, &post.metadata.files) {
+    match with_file_names(without_footer(&text), &post.metadata.files) {
         text if text.is_empty() => text,
         text => quote::quotation(heading, text),
     }
