@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::mattermost::{ServerTime, UserId};
 
+/// The reaction to a question over the limit of a person who knows of it already.
+pub(crate) const LATER: &str = "clock12";
 /// A day in milliseconds.
 const DAY: u64 = 86_400_000;
 /// A known day that is so many days after a question comes from a clock that was wrong.

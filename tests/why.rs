@@ -327,6 +327,20 @@ fn whether_the_bot_runs_is_said_when_all_else_is_well() {
 }
 
 #[test]
+fn a_question_over_a_daily_limit_is_said_to_be_one() {
+    let stage = stage("daily_limit = 1\nthread_replies = false");
+    let [answered, told, put_off] = ["one", "two", "three"].map(|text| {
+        let post = says(&stage, text);
+        first_run(&stage);
+        post
+    });
+    decides(&stage, &answered, "Was answered: ", "answered");
+    decides(&stage, &told, "Was answered: ", "answered");
+    let line = "Not answered: a daily limit was reached.";
+    decides(&stage, &put_off, line, "✗ in time");
+}
+
+#[test]
 fn what_is_too_old_to_catch_up_with_is_said() {
     let stage = stage("catch_up_secs = 0");
     let post = says(&stage, "hello");

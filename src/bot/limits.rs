@@ -3,11 +3,8 @@
 use log::info;
 
 use super::{Bot, Unsaved};
-use crate::limits::{Limits, Room};
+use crate::limits::{LATER, Limits, Room};
 use crate::mattermost::PostId;
-
-/// What a person gets for a question over the limit who knows of it already.
-const LATER: &str = "clock12";
 
 impl Bot {
     /// Counts an answer that is taken up, in the same write of the state that notes it as begun; one

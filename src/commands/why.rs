@@ -12,6 +12,7 @@ use crate::filter::{self, Reason, Verdict};
 use crate::inbox;
 use crate::inbox::copies::Check;
 use crate::mattermost::client::{ApiError, Client};
+use crate::limits;
 use crate::mattermost::{ChannelId, Post, PostList, ServerTime, User, mention};
 use crate::state::{self, Lock};
 use crate::times::Times;
@@ -375,7 +376,10 @@ impl Why<'_> {
         }
         let below = channel.mark.before(Times::default().window);
         if channel.handled.contains_key(&post.id) || post.create_at <= below {
-            return Some(self.explain_passed());
+            return Some(match self.is_put_off() {
+                true => self.explain_limit(),
+                false => self.explain_passed(),
+            });
         }
         self.explain_age()
     }
@@ -411,6 +415,24 @@ impl Why<'_> {
         self.report.fail(
             "in time",
             "the bot has been past it and did not answer it: it decided otherwise then, or the answer was dropped",
+    /// Whether the bot marked the post as one over a daily limit.
+    fn is_put_off(&self) -> bool {
+        let reactions = self.client.reactions_of(&self.post.id);
+        reactions.is_ok_and(|reactions| {
+            let mut reactions = reactions.iter();
+            reactions.any(|it| it.user_id == self.me.id && it.emoji_name == limits::LATER)
+        })
+    }
+
+    fn explain_limit(&mut self) -> String {
+        self.report.fail(
+            "in time",
+            "a daily limit was reached (daily_limit, daily_limit_all): it got a reaction alone",
+            "write the message again after 00:00 UTC, or raise the limit",
+        );
+        "a daily limit was reached".into()
+    }
+
             "write the message again; its log has the reason (`prx -v` says more)",
         );
         "the bot has been past it already".into()
