@@ -330,3 +330,34 @@ fn a_command_that_is_edited_into_a_question_gets_an_answer_and_a_question_edited
     stage.run_for(&mut session, 60);
     assert_eq!(stage.answers(&help), ["You said: what is new?"]);
 }
+fn stop_ends_also_what_an_earlier_run_began_and_cannot_be_looked_at_yet() {
+    let (stage, mut session) = at_work("");
+    let channel = stage.channel.clone();
+    stage.desk.takes(60_000);
+    let slow = say(&stage, &mut session, &channel, "", "@prxbot think");
+    let starts = stage.desk.starts().len();
+    drop(session);
+    let stop = {
+        stage.clock.advance(1);
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &channel, "@prxbot stop");
+        draft.root(&slow).post()
+    };
+    let path = format!("posts/{slow}");
+    let failures = Arc::new(Mutex::new(3));
+    stage.mattermost.on_request(move |request, _| {
+        let mut left = failures.lock().expect("a lock");
+        if request.method != "GET" || api_path(request) != path || *left == 0 {
+            return Act::Serve;
+        }
+        *left -= 1;
+        Act::Instead(Fault::Html(500))
+    });
+    let mut session = stage.start();
+    stage.run_for(&mut session, 120);
+    assert_eq!(stage.answers(&slow), ["Stopped."]);
+    assert_eq!(reactions(&stage, &stop), ["white_check_mark"]);
+    assert_eq!(stage.desk.starts().len(), starts, "nobody is asked again");
+}
+
+#[test]

@@ -27,9 +27,21 @@ impl Bot {
         let answers = state.answers.values();
         let under_way = answers.filter(|answer| is_answered(&answer.live.stage));
         let has_room = under_way.count() < self.config.mattermost.answers_at_once;
+        // What a stop is to end may have been begun by an earlier run and not been looked at since.
+        let is_found = |post: &Post| {
+            let mut answers = state.answers.values();
+            answers.any(|answer| {
+                answer.live.question.is_none()
+                    && answer.channel == post.channel_id
+                    && answer.create_at <= post.create_at
+            })
+        };
         let mut waiting = self.inbox.waiting();
         let next = waiting.find(|it| {
-            let may_go = |word| has_room || word == Word::Stop;
+            let may_go = |word| match word {
+                Word::Stop => !is_found(&it.post),
+                _ => has_room,
+            };
             it.word.is_some_and(may_go) && it.due <= now && self.is_open(&it.post.channel_id)
         });
         next.map(|waiting| waiting.post.id.clone())
