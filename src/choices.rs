@@ -1,4 +1,4 @@
-//! The models that people chose in the chat, by conversation.
+//! What people chose in the chat, by conversation: the model, and where the conversation begins.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,19 @@ const COUNT: usize = 1000;
 #[serde(transparent)]
 pub(crate) struct Choices(BTreeMap<String, Choice>);
 
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Choice {
-    /// Empty: the configured one again.
+    /// Empty: the configured one.
     model: String,
-    /// When the choice was written.
+    /// When the model was chosen.
     at: ServerTime,
+    /// What was said up to then is not told any more; 0: all may be.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    begins: ServerTime,
+}
+
+fn is_zero(at: &ServerTime) -> bool {
+    at.0 == 0
 }
 
 impl Choices {
@@ -37,14 +44,30 @@ impl Choices {
     /// Notes a choice that was written at `at`, unless a later one is known. Empty: the configured
     /// model again.
     pub(crate) fn choose(&mut self, conversation: &str, model: &str, at: ServerTime) {
-        let known = self.0.get(conversation);
-        if known.is_some_and(|known| known.at > at) {
-            return;
+        let choice = self.0.entry(conversation.to_owned()).or_default();
+        if choice.at <= at {
+            (choice.model, choice.at) = (model.to_owned(), at);
         }
-        let model = model.to_owned();
-        self.0.insert(conversation.to_owned(), Choice { model, at });
+        self.make_room();
+    }
+
+    /// The moment up to which what was said in a conversation is not told any more.
+    pub(crate) fn begins(&self, conversation: &str) -> ServerTime {
+        let choice = self.0.get(conversation);
+        choice.map_or(ServerTime(0), |choice| choice.begins)
+    }
+
+    /// Notes that a conversation begins anew after a post written at `at`.
+    pub(crate) fn begin(&mut self, conversation: &str, at: ServerTime) {
+        let choice = self.0.entry(conversation.to_owned()).or_default();
+        choice.begins = choice.begins.max(at);
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.0.len() > COUNT {
-            let oldest = self.0.iter().min_by_key(|(_, choice)| choice.at);
+            let age = |choice: &Choice| choice.at.max(choice.begins);
+            let oldest = self.0.iter().min_by_key(|(_, choice)| age(choice));
             let Some(oldest) = oldest.map(|(conversation, _)| conversation.clone()) else {
                 return;
             };
@@ -66,6 +89,29 @@ mod tests {
         assert_eq!(choices.get("a"), Some("small"));
         choices.choose("a", "", ServerTime(4));
         assert_eq!((choices.get("a"), choices.get("b")), (None, Some("big")));
+    }
+
+    #[test]
+    fn a_conversation_begins_after_the_newest_word_that_said_so_whatever_its_model_is() {
+        let mut choices = Choices::default();
+        assert_eq!(choices.begins("a"), ServerTime(0));
+        choices.begin("a", ServerTime(5));
+        choices.begin("a", ServerTime(3));
+        choices.choose("a", "big", ServerTime(4));
+        assert_eq!(
+            (choices.begins("a"), choices.get("a")),
+            (ServerTime(5), Some("big"))
+        );
+        assert_eq!(choices.begins("b"), ServerTime(0));
+        let text = serde_json::to_string(&choices).unwrap();
+        let read: Choices = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.begins("a"), ServerTime(5));
+        let older = r#"{"a":{"model":"big","at":4}}"#;
+        let read: Choices = serde_json::from_str(older).unwrap();
+        assert_eq!(
+            (read.begins("a"), read.get("a")),
+            (ServerTime(0), Some("big"))
+        );
     }
 
     #[test]

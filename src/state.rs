@@ -47,7 +47,7 @@ pub(crate) struct State {
     /// The posts that were taken up and are not handled.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<PostId, Answer>,
-    /// The models that people chose in the chat.
+    /// What people chose in the chat: models, and where conversations begin.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub models: Choices,
     /// How many answers people got, for the daily limits.

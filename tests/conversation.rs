@@ -9,8 +9,8 @@ use prx::config::{self, MattermostSettings};
 use prx::conversation::{Enclosure, Feeding, Gathering, Names, Place, Told};
 use prx::desk::Piece;
 use prx::http::Agent;
-use prx::mattermost::PostId;
 use prx::mattermost::client::Client;
+use prx::mattermost::{PostId, ServerTime};
 use prx::provider::Role;
 use prx::times::Times;
 use serde_json::{Value, json};
@@ -394,6 +394,10 @@ fn a_linked_post_is_quoted_as_far_as_the_bot_is_shown_it_and_its_author_may_ask(
         (
             moved,
             "\n\n[Quotation: the linked post, by ann]\n> we move\n> on Friday",
+        ),
+        (
+            answer,
+            "\n\n[Quotation: the linked post, by you]\n> On *Friday*.",
         ),
         (denied, ""),
         (unseen, ""),

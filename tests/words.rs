@@ -165,6 +165,53 @@ fn after_new_the_model_is_told_nothing_from_before() {
 }
 
 #[test]
+fn a_new_holds_though_more_was_said_since_than_is_read() {
+    let (stage, mut session) = at_work("history_posts = 5");
+    let direct = direct(&stage, &mut session);
+    let told = told(&stage);
+    let channel = stage.channel.clone();
+    let root = say(
+        &stage,
+        &mut session,
+        &channel,
+        "",
+        "@prxbot the secret is 7",
+    );
+    for (channel, root, name) in [(&channel, root.as_str(), "@prxbot "), (&direct, "", "")] {
+        say(&stage, &mut session, channel, root, &format!("{name}new"));
+        {
+            let mut world = stage.world();
+            for number in 0..60 {
+                stage.clock.advance(1);
+                let text = format!("note {number}");
+                // What a person tells another is no question.
+                let author = if name.is_empty() {
+                    &stage.bot
+                } else {
+                    &stage.ann
+                };
+                world.draft(&author.id, channel, &text).root(root).post();
+            }
+        }
+        drop(session);
+        session = stage.start();
+        say(
+            &stage,
+            &mut session,
+            channel,
+            root,
+            &format!("{name}what is it?"),
+        );
+        let last = last(&told);
+        assert!(last.contains("note 59 | what is it?"), "{last}");
+        assert!(
+            !last.contains("secret") && !last.contains("hello"),
+            "{last}"
+        );
+    }
+}
+
+#[test]
 fn a_new_by_someone_who_may_not_ask_ends_nothing() {
     let (stage, mut session) = at_work("");
     let channel = stage.channel.clone();
@@ -284,6 +331,37 @@ fn stop_ends_what_its_author_asked_before_in_that_conversation() {
 }
 
 #[test]
+fn stop_ends_also_what_an_earlier_run_began_and_cannot_be_looked_at_yet() {
+    let (stage, mut session) = at_work("");
+    let channel = stage.channel.clone();
+    stage.desk.takes(60_000);
+    let slow = say(&stage, &mut session, &channel, "", "@prxbot think");
+    let starts = stage.desk.starts().len();
+    drop(session);
+    let stop = {
+        stage.clock.advance(1);
+        let mut world = stage.world();
+        let draft = world.draft(&stage.ann.id, &channel, "@prxbot stop");
+        draft.root(&slow).post()
+    };
+    let path = format!("posts/{slow}");
+    let failures = Arc::new(Mutex::new(3));
+    stage.mattermost.on_request(move |request, _| {
+        let mut left = failures.lock().expect("a lock");
+        if request.method != "GET" || api_path(request) != path || *left == 0 {
+            return Act::Serve;
+        }
+        *left -= 1;
+        Act::Instead(Fault::Html(500))
+    });
+    let mut session = stage.start();
+    stage.run_for(&mut session, 120);
+    assert_eq!(stage.answers(&slow), ["Stopped."]);
+    assert_eq!(reactions(&stage, &stop), ["white_check_mark"]);
+    assert_eq!(stage.desk.starts().len(), starts, "nobody is asked again");
+}
+
+#[test]
 fn a_reaction_that_fails_is_tried_a_few_times_and_keeps_nothing_back() {
     for (failures, shown) in [(2, true), (u32::MAX, false)] {
         let (stage, mut session) = at_work("");
@@ -330,34 +408,3 @@ fn a_command_that_is_edited_into_a_question_gets_an_answer_and_a_question_edited
     stage.run_for(&mut session, 60);
     assert_eq!(stage.answers(&help), ["You said: what is new?"]);
 }
-fn stop_ends_also_what_an_earlier_run_began_and_cannot_be_looked_at_yet() {
-    let (stage, mut session) = at_work("");
-    let channel = stage.channel.clone();
-    stage.desk.takes(60_000);
-    let slow = say(&stage, &mut session, &channel, "", "@prxbot think");
-    let starts = stage.desk.starts().len();
-    drop(session);
-    let stop = {
-        stage.clock.advance(1);
-        let mut world = stage.world();
-        let draft = world.draft(&stage.ann.id, &channel, "@prxbot stop");
-        draft.root(&slow).post()
-    };
-    let path = format!("posts/{slow}");
-    let failures = Arc::new(Mutex::new(3));
-    stage.mattermost.on_request(move |request, _| {
-        let mut left = failures.lock().expect("a lock");
-        if request.method != "GET" || api_path(request) != path || *left == 0 {
-            return Act::Serve;
-        }
-        *left -= 1;
-        Act::Instead(Fault::Html(500))
-    });
-    let mut session = stage.start();
-    stage.run_for(&mut session, 120);
-    assert_eq!(stage.answers(&slow), ["Stopped."]);
-    assert_eq!(reactions(&stage, &stop), ["white_check_mark"]);
-    assert_eq!(stage.desk.starts().len(), starts, "nobody is asked again");
-}
-
-#[test]

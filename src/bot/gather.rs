@@ -154,6 +154,7 @@ impl Bot {
             channel_name: self.inbox.name(state, &question.channel_id).to_owned(),
             bot: self.me.clone(),
             alone,
+            begins: state.models.begins(self.conversation(&question).key()),
             post: question,
         });
         self.set_stage(id, Stage::Gather(Box::new(gathering)));

@@ -4,7 +4,6 @@ use log::debug;
 
 use super::{Bot, Unsaved};
 use crate::answers::{Reaction, Stage};
-use crate::desk::turn::Conversation;
 use crate::filter::Verdict;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
@@ -27,6 +26,7 @@ impl Bot {
         let answers = state.answers.values();
         let under_way = answers.filter(|answer| is_answered(&answer.live.stage));
         let has_room = under_way.count() < self.config.mattermost.answers_at_once;
+        let mut waiting = self.inbox.waiting();
         // What a stop is to end may have been begun by an earlier run and not been looked at since.
         let is_found = |post: &Post| {
             let mut answers = state.answers.values();
@@ -36,7 +36,6 @@ impl Bot {
                     && answer.create_at <= post.create_at
             })
         };
-        let mut waiting = self.inbox.waiting();
         let next = waiting.find(|it| {
             let may_go = |word| match word {
                 Word::Stop => !is_found(&it.post),
@@ -60,13 +59,27 @@ impl Bot {
         match word {
             Word::Help => self.say(id, |bot, question| bot.help(question)),
             Word::Model => self.say(id, |bot, question| bot.model_word(question)),
-            Word::New => self.begin_reaction(id, DONE),
+            Word::New => {
+                self.begin_anew(id);
+                self.begin_reaction(id, DONE);
+            }
             Word::Stop => {
                 self.stop_word(id)?;
                 self.begin_reaction(id, DONE);
             }
         }
         Ok(())
+    }
+
+    /// Notes that nothing from before this word is told any more in its conversation. The word itself
+    /// may be farther back than what is read for a later question.
+    fn begin_anew(&mut self, id: &PostId) {
+        let Some(word) = self.question(id) else {
+            return;
+        };
+        let (conversation, at) = (self.conversation(word), word.create_at);
+        self.store.state.models.begin(conversation.key(), at);
+        self.changed(Unsaved::BeforeNext);
     }
 
     /// Ends what the word's author asked before it in the same conversation: what waits gets nothing.
@@ -242,10 +255,7 @@ impl Bot {
     }
 
     fn conversation_key(&self, question: &Post) -> String {
-        match self.conversation(question) {
-            Conversation::Channel(channel) => channel.to_string(),
-            Conversation::Thread(root) => root.to_string(),
-        }
+        self.conversation(question).key().to_owned()
     }
 
     /// Answers a post by a reaction alone.

@@ -8,11 +8,12 @@ use super::lookup::{self, Found};
 use super::{Exit, connect, print};
 use crate::config::{Allowed, Config};
 use crate::conversation::{self, Gathering, Names, Place};
+use crate::desk::turn::Conversation;
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox;
 use crate::inbox::copies::Check;
-use crate::mattermost::client::{ApiError, Client};
 use crate::limits;
+use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostList, ServerTime, User, mention};
 use crate::state::{self, Lock};
 use crate::times::Times;
@@ -307,6 +308,7 @@ impl Why<'_> {
             direct: found.channel.is_direct(),
             channel_name: found.title(),
             alone: false,
+            begins: self.begins(found.channel.is_direct()),
         });
         let (mut names, clock) = (Names::default(), Times::default().clock);
         let told = loop {
@@ -328,6 +330,17 @@ impl Why<'_> {
             self.report.ok("told", what);
         }
         Ok(())
+    }
+
+    /// Up to when what was said in the post's conversation is not told any more.
+    fn begins(&self, direct: bool) -> ServerTime {
+        let settings = self.config.mattermost.channel(&self.post.channel_id);
+        let conversation = Conversation::of(self.post, direct, settings.thread_replies);
+        let state = state::peek(&self.config.state_path);
+        let state = state.filter(|state| state.bot == self.me.id);
+        state.map_or(ServerTime(0), |state| {
+            state.models.begins(conversation.key())
+        })
     }
 
     /// Where the bot's reading stands, by its state file.
@@ -402,19 +415,6 @@ impl Why<'_> {
         None
     }
 
-    /// Why a post that the bot has been past was not answered though it would be now.
-    fn explain_passed(&mut self) -> String {
-        if self.post.edit_at.0 > 0 {
-            self.report.fail(
-                "in time",
-                "it was edited after the bot had passed it: what it said before was not for the bot, and an edited message is not a new one",
-                "write a new message",
-            );
-            return "it was edited after the bot had passed it".into();
-        }
-        self.report.fail(
-            "in time",
-            "the bot has been past it and did not answer it: it decided otherwise then, or the answer was dropped",
     /// Whether the bot marked the post as one over a daily limit.
     fn is_put_off(&self) -> bool {
         let reactions = self.client.reactions_of(&self.post.id);
@@ -433,6 +433,19 @@ impl Why<'_> {
         "a daily limit was reached".into()
     }
 
+    /// Why a post that the bot has been past was not answered though it would be now.
+    fn explain_passed(&mut self) -> String {
+        if self.post.edit_at.0 > 0 {
+            self.report.fail(
+                "in time",
+                "it was edited after the bot had passed it: what it said before was not for the bot, and an edited message is not a new one",
+                "write a new message",
+            );
+            return "it was edited after the bot had passed it".into();
+        }
+        self.report.fail(
+            "in time",
+            "the bot has been past it and did not answer it: it decided otherwise then, or the answer was dropped",
             "write the message again; its log has the reason (`prx -v` says more)",
         );
         "the bot has been past it already".into()

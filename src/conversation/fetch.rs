@@ -13,7 +13,7 @@ use super::{Conversation, Enclosure, Input, Scene, date};
 use crate::config::MattermostSettings;
 use crate::filter;
 use crate::mattermost::client::{ApiError, Client};
-use crate::mattermost::{Post, PostList, User, UserId, mention};
+use crate::mattermost::{Post, PostList, ServerTime, User, UserId, mention};
 use crate::provider::Message;
 use crate::times::Clock;
 
@@ -33,6 +33,8 @@ pub struct Place {
     pub channel_name: String,
     /// What was said before cannot be read: the question is told alone.
     pub alone: bool,
+    /// What was said up to then is not told; 0: all may be.
+    pub begins: ServerTime,
 }
 
 /// What the model is told.
@@ -233,7 +235,11 @@ impl Gathering {
     fn choose(&mut self, settings: &MattermostSettings, names: &Names) -> Next {
         let (place, posts) = (&self.place, std::mem::take(&mut self.posts));
         let word = |post: &Post| filter::earlier_word(post, place.direct, &place.bot, settings);
-        let posts = without_words(posts, &place.post, &place.bot.id, &word);
+        let begins = match settings.chat_commands {
+            true => place.begins,
+            false => ServerTime(0),
+        };
+        let posts = without_words(posts, &place.post, &place.bot.id, begins, &word);
         let channel = settings.channel(&place.post.channel_id);
         let author = |post: &Post| -> Author {
             quote::author(post, &place.bot, &channel.allowed_users, &|id| {

@@ -4,19 +4,23 @@
 use std::collections::BTreeSet;
 
 use super::place;
-use crate::mattermost::{Post, PostId, UserId};
+use crate::mattermost::{Post, PostId, ServerTime, UserId};
 use crate::words::Word;
 
-/// Those of `posts` that may be told before `question`. `word`: the command that a post is, if it is
-/// one.
+/// Those of `posts` that may be told before `question`. `begins`: what was said up to then is not
+/// told, since there was a `new`, which need not be among `posts`. `word`: the command that a post is,
+/// if it is one.
 pub(super) fn without_words(
     posts: Vec<Post>,
     question: &Post,
     bot: &UserId,
+    begins: ServerTime,
     word: &dyn Fn(&Post) -> Option<Word>,
 ) -> Vec<Post> {
     let mut words: BTreeSet<PostId> = BTreeSet::new();
-    let mut cut = None;
+    let begins = (begins, PostId::default());
+    let is_earlier = begins.0 > ServerTime(0) && begins.0 < question.create_at;
+    let mut cut = is_earlier.then_some(begins);
     for post in posts.iter().filter(|post| place(post) < place(question)) {
         let Some(word) = word(post) else {
             continue;
@@ -27,7 +31,7 @@ pub(super) fn without_words(
             cut = cut.max(Some(at));
         }
     }
-    if words.is_empty() {
+    if words.is_empty() && cut.is_none() {
         return posts;
     }
     let is_kept = |post: &Post| {
@@ -61,7 +65,7 @@ pub(super) fn without_words(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mattermost::{PrxProps, ServerTime};
+    use crate::mattermost::PrxProps;
 
     fn post(id: &str, text: &str) -> Post {
         Post {
@@ -94,7 +98,8 @@ mod tests {
             _ => None,
         };
         let told = |posts: Vec<Post>| {
-            let told = without_words(posts, &post("q", "and?"), &"bot".into(), &word);
+            let none = ServerTime(0);
+            let told = without_words(posts, &post("q", "and?"), &"bot".into(), none, &word);
             told.iter().map(|post| post.id.as_str()).collect::<String>()
         };
         let cases = [
@@ -157,6 +162,32 @@ mod tests {
         ];
         for (name, posts, expected) in cases {
             assert_eq!(told(posts), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_new_holds_that_is_not_among_the_posts() {
+        let posts = || {
+            vec![
+                post("a", "hi"),
+                answer("b", "a"),
+                post("d", "so"),
+                answer("e", "d"),
+                answer("f", "unknown"),
+            ]
+        };
+        for (begins, expected) in [
+            ("b", "de"),
+            ("c", "de"),
+            ("e", ""),
+            ("q", "abdef"),
+            ("", "abdef"),
+        ] {
+            let at = ServerTime(begins.bytes().map(u64::from).sum());
+            let question = post("q", "and?");
+            let told = without_words(posts(), &question, &"bot".into(), at, &|_| None);
+            let told: String = told.iter().map(|post| post.id.as_str()).collect();
+            assert_eq!(told, expected, "{begins}");
         }
     }
 }

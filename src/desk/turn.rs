@@ -31,6 +31,14 @@ impl Conversation {
             Conversation::Channel(post.channel_id.clone())
         }
     }
+
+    /// Its name in the state: an id.
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Conversation::Channel(channel) => channel.as_str(),
+            Conversation::Thread(root) => root.as_str(),
+        }
+    }
 }
 
 /// A post that waits for its answer, or whose answer was begun and is not at work.
