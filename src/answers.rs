@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::{Feeding, Gathering, Told};
+use crate::copies::Check;
 use crate::desk::WorkerId;
 use crate::growing::Growth;
-use crate::inbox::copies::Check;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 
 /// An answer; the state keeps it by the id of its question. What is not skipped is on disk.

@@ -2,16 +2,12 @@
 //!
 //! Counters say when to look, identity says what is new, the server says what is answered.
 
-pub(crate) mod balance;
-pub(crate) mod copies;
-pub(crate) mod cursor;
 mod look;
 mod pages;
 mod read;
 mod record;
 pub(crate) mod shared;
 mod walk;
-pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -19,17 +15,17 @@ use std::time::{Duration, SystemTime};
 use log::{info, warn};
 
 use crate::answers::Patience;
+use crate::copies::{Check, Strangers};
+use crate::cursor::Cursor;
+use crate::cursor::watch::Watch;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::state::State;
 use crate::times::Times;
 use crate::words::Word;
-use copies::{Check, Strangers};
 use look::Lists;
-pub(crate) use pages::paged;
 pub(crate) use record::{answered, growing_post, is_answered, parts_of};
 use shared::Shared;
 use walk::Behind;
-use watch::Watch;
 
 /// With so many posts waiting no further channel is read.
 const WAITING: usize = 1000;
@@ -184,7 +180,7 @@ impl Inbox {
             && self.waiting.len() < WAITING
             && !self.behind.contains_key(channel)
             && self.is_open(state, channel)
-            && cursor.is_some_and(cursor::Cursor::has_news)
+            && cursor.is_some_and(Cursor::has_news)
     }
 
     /// A post that waits, to be changed.

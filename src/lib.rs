@@ -21,7 +21,7 @@
 //! the rest takes the earliest. Each answer is made by a worker, a child process of this same program,
 //! so the loop never waits for a model. There is one thread in every process.
 //!
-//! Values that are decided without I/O ([`inbox::cursor`], [`filter`], [`desk::turn`],
+//! Values that are decided without I/O ([`cursor`], [`filter`], [`desk::turn`],
 //! `conversation`'s choosing, [`reply`], [`growing`], `provider`'s stream) have a table of cases each;
 //! I/O stands around them. A file uses only files of lower layers: `tests/layers.rs` holds the table
 //! of layers and prints them.
@@ -86,11 +86,11 @@
 //! | which posts are answered | [`filter`] |
 //! | the words that are commands in the chat | [`words`]; what they do: `bot/words.rs`, [`choices`] |
 //! | how many answers a person gets in a day | [`limits`], `bot/limits.rs` |
-//! | what of a moved thread is answered | `inbox/copies.rs`, `bot/copy.rs` |
-//! | late posts of connected servers | `inbox/shared.rs`; what the count tells: `inbox/balance.rs` |
+//! | what of a moved thread is answered | [`copies`], `bot/copy.rs` |
+//! | late posts of connected servers | `inbox/shared.rs`; what the count tells: `cursor/balance.rs` |
 //! | a question from the shell | `commands/ask.rs`, `commands/ask/key.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
-//! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in `cursor` |
+//! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in [`cursor`] |
 //! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs` |
 //! | who is answered next | [`desk::turn`], `bot/turn.rs` |
 //! | what the model is told | `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |
@@ -101,7 +101,7 @@
 //! | what stands below an answer | `reply/footer.rs`, `bot/footer.rs` |
 //! | how a part is posted exactly once | [`outbox`]; what follows: `bot/deliver.rs` |
 //! | how an answer grows | [`growing`], `bot/grow.rs` |
-//! | what is on disk | [`state`], [`answers`], [`inbox::cursor`] |
+//! | what is on disk | [`state`], [`answers`], [`cursor`] |
 //! | pauses and back-off | [`times`], [`outage`] |
 //! | which providers there are | `provider/settings.rs` |
 //! | tries, fallbacks, too long conversations | `provider/ask.rs` |
@@ -126,6 +126,8 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod conversation;
+mod copies;
+mod cursor;
 pub mod desk;
 pub mod exit;
 mod filetext;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answers::{Answer, Draft};
 use crate::choices::Choices;
-use crate::inbox::cursor::Cursor;
+use crate::cursor::Cursor;
 use crate::json;
 use crate::limits::Days;
 use crate::mattermost::{ChannelId, PostId, ServerTime, UserId};

@@ -4,7 +4,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// What the program asks of time.
+/// What the loop and all that it decides ask of time. Where sockets and child processes are waited for
+/// (`http`, `provider`, a worker, programs), `Instant` counts real time: no test's clock moves those.
 pub trait Clock {
     /// Time since some fixed moment; never goes back.
     fn now(&self) -> Duration;

@@ -18,17 +18,8 @@ const LAYERS: &[&[&str]] = &[
     &["answers", "filetext"],
     &["conversation"],
     &["filter", "reload"],
-    // What is on disk of a channel is a value of its own.
     &[
-        "choices",
-        "config",
-        "desk",
-        "inbox/copies",
-        "inbox/cursor",
-        "inbox/watch",
-        "limits",
-        "reply",
-        "words",
+        "choices", "config", "desk", "copies", "cursor", "limits", "reply", "words",
     ],
     &["mattermost", "provider"],
     &["http", "secret", "url"],
@@ -58,16 +49,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The longest name in `LAYERS` that `path`, as in `inbox/cursor`, is or lies below; else its first
-/// name.
+/// The file or folder of `src` that `path`, as in `inbox/read`, is or lies below.
 fn unit(path: &str) -> &str {
-    let is_within = |name: &&&str| {
-        let rest = path.strip_prefix(**name);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let names = LAYERS.iter().copied().flatten();
-    let longest = names.filter(is_within).max_by_key(|name| name.len());
-    longest.unwrap_or(&path.split('/').next().unwrap_or_default())
+    path.split('/').next().unwrap_or_default()
 }
 
 /// A file's text up to its tests, which are its end.
@@ -159,6 +143,28 @@ fn the_files_that_the_librarys_page_names_are_there() {
         let found = [sources(), sources().join("..")].map(|folder| folder.join(path).exists());
         assert!(found.contains(&true), "{path}");
     }
+}
+
+/// Sockets, child processes and people are waited for in real time; nothing else is.
+#[test]
+fn the_loop_knows_no_time_but_its_clocks() {
+    const REAL: [&str; 8] = [
+        "cli", "commands", "desk", "filetext", "http", "provider", "times", "worker",
+    ];
+    let root = sources();
+    let mut wrong = Vec::new();
+    for file in files(&root) {
+        let path = file.strip_prefix(&root).expect("a path below");
+        let text = fs::read_to_string(&file).expect("a text");
+        let name = path.with_extension("").display().to_string();
+        let asks = |sign: &&str| without_tests(&text).contains(*sign);
+        let signs = ["Instant::now", "SystemTime::now", "thread::sleep"];
+        if !REAL.contains(&unit(&name)) && !name.ends_with("tests") {
+            let asks = signs.iter().filter(|sign| asks(sign));
+            wrong.extend(asks.map(|sign| format!("src/{} uses {sign}", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Lines of the longest function.

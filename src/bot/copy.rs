@@ -5,9 +5,9 @@ use log::info;
 
 use super::Bot;
 use crate::answers::{Answer, Stage};
+use crate::copies::Check;
 use crate::filter::Verdict;
 use crate::inbox::Waiting;
-use crate::inbox::copies::Check;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
 use crate::outbox::Trouble;

@@ -4,8 +4,8 @@ use log::info;
 
 use super::{Bot, Unsaved};
 use crate::answers::Stage;
+use crate::cursor::Own;
 use crate::desk::WorkerId;
-use crate::inbox::cursor::Own;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 use crate::outbox::Trouble;

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use log::{debug, info};
 
 use super::Inbox;
-use super::cursor::Cursor;
 use super::pages::find_entry;
-use super::watch::Watch;
+use crate::cursor::Cursor;
+use crate::cursor::watch::Watch;
 use crate::mattermost::client::{ApiError, ChannelList, Client};
 use crate::mattermost::{Channel, ChannelId, ServerTime, TeamId};
 use crate::state::State;

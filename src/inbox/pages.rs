@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::{ApiError, Client, paged};
 use crate::mattermost::{ChannelId, Post, PostId, PostList, ServerTime, UserId};
 
 /// The largest page that the server gives.
@@ -158,18 +158,5 @@ impl Walk {
             None => self.seen = first + page.order.len(),
         }
         true
-    }
-}
-
-/// Asks with ever smaller pages while the answer is over the bound.
-pub(crate) fn paged(
-    size: &mut usize,
-    ask: impl Fn(usize) -> Result<PostList, ApiError>,
-) -> Result<PostList, ApiError> {
-    loop {
-        match ask(*size) {
-            Err(ApiError::TooLarge) if *size > 1 => *size /= 2,
-            result => return result,
-        }
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use log::info;
 
-use super::cursor::Read;
 use super::pages::last_entry;
 use super::record::answered;
 use super::{Inbox, Waiting, Wanted, Wish};
+use crate::cursor::Read;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, PostList, ServerTime};
 use crate::state::State;

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use log::info;
 
-use super::pages::paged;
 use super::record::{Parts, collect_parts, complete};
 use super::{Inbox, Waiting, Wanted, Wish};
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::{ApiError, Client, paged};
 use crate::mattermost::{Channel, ChannelId, Post, PostId, ServerTime};
 use crate::state::State;
 

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use log::{debug, info};
 
-use super::cursor::Counters;
 use super::pages::{AnchorSearch, Walk, last_entry};
 use super::read::Take;
 use super::record::{Parts, collect_parts, complete};
 use super::{Inbox, Wanted};
+use crate::cursor::Counters;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 use crate::state::State;

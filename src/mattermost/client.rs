@@ -1,4 +1,4 @@
-//! A method per endpoint of the REST API v4, and the classes of its failures. It decides nothing.
+//! A method per endpoint of the REST API v4. It decides nothing.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -7,14 +7,16 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use log::debug;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use super::body::{Mark, NewPost, NewProps, Patch, PatchProps};
+pub use super::error::ApiError;
+pub(crate) use super::error::Denial;
+use super::error::refusal;
 use super::types::*;
-use crate::http::{self, Agent, Body, Call, Failure, Response};
+use crate::http::{self, Agent, Body, Call, Response};
 use crate::json;
 use crate::secret::Secret;
-use crate::text::Problem;
 use crate::times::{Step, Times};
 
 /// "Typing" is sent while a model's stream waits: it may not hold that up for long.
@@ -30,196 +32,6 @@ const POSTS_LIMIT: u64 = 2 << 20;
 /// Any other body, a single post's too: anybody can put megabytes of properties on one. Lists of
 /// channels have 600 bytes for each. All are parsed as they arrive.
 const BODY_LIMIT: u64 = 16 << 20;
-
-/// Why a call gave no value, by what the caller must do about it.
-#[derive(Debug)]
-pub enum ApiError {
-    /// The request did not reach the server: try again.
-    Unreachable(String),
-    /// The server may or may not have acted (timeout, 5xx, an answer that is not the API's): try
-    /// again, but a post only by the outbox's rules.
-    Unclear(String),
-    /// Too many requests; the server did not act. Try again after this long, if it said so.
-    RateLimited(Option<Duration>),
-    /// The body is over the bound: ask for less.
-    TooLarge,
-    /// The API itself refuses the account in everything: its token is wrong, or the server's
-    /// database is down (401).
-    Unauthorized(Denial),
-    /// The API refused. `id` is its own name for the reason, such as `api.context.permissions.app_error`.
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The API's name for the reason.
-        id: String,
-        /// What it says to people.
-        message: String,
-    },
-}
-
-/// Why the API refuses an account in everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denial {
-    /// The token is wrong, expired or revoked, or its account is deactivated: servers do not tell
-    /// these apart.
-    Token,
-    /// The server demands a second factor of people's accounts.
-    SecondFactor,
-    /// Too many failed logins.
-    Locked,
-    /// The account is deactivated.
-    Inactive,
-}
-
-impl Denial {
-    fn of(status: u16, id: &str) -> Option<Denial> {
-        match id {
-            "api.context.mfa_required.app_error" => Some(Denial::SecondFactor),
-            "api.user.check_user_login_attempts.too_many.app_error" => Some(Denial::Locked),
-            "api.user.login.inactive.app_error" => Some(Denial::Inactive),
-            _ => (status == 401).then_some(Denial::Token),
-        }
-    }
-
-    /// What is wrong, and what to do.
-    pub(crate) fn problem(self) -> Problem {
-        let (what, fix) = match self {
-            Denial::Token => (
-                "the server refused the token (401)",
-                "make a new one for the bot account and put it into bot_token",
-            ),
-            Denial::SecondFactor => (
-                "the server demands multi-factor authentication (MFA) of this account, a person's",
-                "make a bot account, which needs none, and put its token into bot_token",
-            ),
-            Denial::Locked => (
-                "the account is locked after too many failed logins",
-                "a system admin unlocks it; a bot account, which has no password, cannot be locked",
-            ),
-            Denial::Inactive => (
-                "the account is deactivated",
-                "a system admin activates it: System Console > Users, or Integrations > Bot Accounts",
-            ),
-        };
-        Problem::new(what, fix)
-    }
-}
-
-impl ApiError {
-    /// Whether this error can persist for one request on a healthy server.
-    pub(crate) fn may_last(&self) -> bool {
-        matches!(self, ApiError::Unclear(_) | ApiError::TooLarge)
-    }
-
-    /// Whether the channel, or what was asked for in it, is closed to the bot or not there.
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(
-            self,
-            ApiError::Refused {
-                status: 400 | 403 | 404,
-                ..
-            }
-        )
-    }
-}
-
-impl fmt::Display for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ApiError::Unreachable(what) | ApiError::Unclear(what) => f.write_str(what),
-            ApiError::RateLimited(_) => f.write_str(
-                "the server, or a proxy in front of it, asks for fewer requests (429); raise \
-                 poll_interval_secs if that goes on",
-            ),
-            ApiError::TooLarge => f.write_str("the server's answer is larger than the bound"),
-            ApiError::Unauthorized(denial) => denial.problem().fmt(f),
-            ApiError::Refused {
-                status,
-                id,
-                message,
-            } => {
-                let message: String = message
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(200)
-                    .collect();
-                write!(f, "the server refused: {message} ({status} {id})")
-            }
-        }
-    }
-}
-
-impl From<Failure> for ApiError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Unreachable(problem) => ApiError::Unreachable(problem.to_string()),
-            Failure::Unclear(what) => ApiError::Unclear(what),
-            Failure::TooLarge => ApiError::TooLarge,
-        }
-    }
-}
-
-/// What `POST posts` takes.
-#[derive(Debug, Serialize)]
-pub(crate) struct NewPost<'a> {
-    /// Where it is posted.
-    pub channel_id: &'a ChannelId,
-    /// The text, in Markdown.
-    pub message: &'a str,
-    /// Empty: a top-level post.
-    pub root_id: &'a PostId,
-    /// A repeat with the same value within 30 s of the first try makes no second post, whoever sent
-    /// the first: it must be unguessable.
-    pub pending_post_id: &'a str,
-    /// Its properties.
-    pub props: NewProps<'a>,
-}
-
-/// The properties that go with a post.
-#[derive(Debug, Serialize)]
-pub(crate) struct NewProps<'a> {
-    /// What it is to this program.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prx: Option<Mark<'a>>,
-    /// `"true"`: the server fetches no preview and clients show links as plain text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unsafe_links: Option<&'static str>,
-    /// Whose model wrote it: clients show that. The server takes no person's id but the poster's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ai_generated_by: Option<&'a UserId>,
-}
-
-/// What this program puts on its own posts, as `props.prx`.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Mark<'a> {
-    /// A part of an answer.
-    Answer(&'a PrxProps),
-    /// An answer that is being written.
-    Growing {
-        /// The question.
-        growing_for: &'a PostId,
-    },
-}
-
-/// What `PUT posts/{post}/patch` takes. The server replaces the properties whole.
-#[derive(Debug, Serialize)]
-pub(crate) struct Patch<'a> {
-    /// The text, in Markdown.
-    pub message: &'a str,
-    /// All properties: an edit replaces them.
-    pub props: PatchProps<'a>,
-}
-
-/// All properties of a post of the bot's.
-#[derive(Debug, Serialize)]
-pub(crate) struct PatchProps<'a> {
-    /// This program's own.
-    #[serde(flatten)]
-    pub new: NewProps<'a>,
-    /// `"true"`: the server does not put it back.
-    pub from_bot: &'static str,
-}
 
 /// A team's channels, unless they are as they were when the ETag was given.
 pub(crate) enum ChannelList {
@@ -674,61 +486,8 @@ fn pause(response: &Response) -> Option<Duration> {
         .or_else(|| Some(response.retry_after().or_else(asked)?.min(PAUSE)))
 }
 
-/// What a status other than success means: the API's own refusals are JSON with an `id`; all else
-/// comes from a proxy or a server in trouble.
-fn refusal(status: u16, method: &str, path: &str, response: Response) -> ApiError {
-    #[derive(serde::Deserialize)]
-    struct Body {
-        id: String,
-        #[serde(default, deserialize_with = "nullable")]
-        message: String,
-    }
-    let compression = response.compression();
-    let login = response.header("WWW-Authenticate").is_some();
-    let body = parse::<Body>(response, 64 << 10);
-    let path = path.split('?').next().unwrap_or(path);
-    match (status, body) {
-        (400..=499, Ok(Body { id, message })) if !matches!(status, 408 | 425) => {
-            match Denial::of(status, &id) {
-                Some(denial) => ApiError::Unauthorized(denial),
-                None => ApiError::Refused {
-                    status,
-                    id,
-                    message,
-                },
-            }
-        }
-        (_, Ok(Body { id, .. })) => {
-            ApiError::Unclear(format!("{method} {path} gave {status} ({id})"))
-        }
-        (300..=399, _) => ApiError::Unclear(format!(
-            "{method} {path} was redirected ({status}), which is not followed; set url to where it leads"
-        )),
-        _ => {
-            let reason = match compression {
-                Some(compression) => compression,
-                None => format!(
-                    "a page instead of Mattermost's JSON; {}",
-                    by_proxy(status, login)
-                ),
-            };
-            ApiError::Unclear(format!("{method} {path} gave {status} and {reason}"))
-        }
-    }
-}
-
-/// What a page with this status tells of what stands in front of Mattermost. `login`: it asks for one.
-fn by_proxy(status: u16, login: bool) -> &'static str {
-    match status {
-        401 if login => "a proxy asks for a login of its own: it must let /api/v4/ pass without",
-        401 | 403 => "a proxy or a firewall refuses: it must let this machine pass to /api/v4/",
-        502..=504 => "is Mattermost down behind its proxy?",
-        _ => "is a proxy in between, or url wrong?",
-    }
-}
-
 /// Parses a body as it arrives, to its end, so that the connection can be used again.
-fn parse<T: DeserializeOwned>(response: Response, limit: u64) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(response: Response, limit: u64) -> Result<T, ApiError> {
     json::parse(response.reader(limit)).map_err(|error| {
         if error.is_io() {
             http::failure(io::Error::from(error)).into()
@@ -750,4 +509,17 @@ fn encode(text: &str) -> String {
             }
             out
         })
+}
+
+/// Asks with ever smaller pages while the answer is over the bound.
+pub(crate) fn paged(
+    size: &mut usize,
+    ask: impl Fn(usize) -> Result<PostList, ApiError>,
+) -> Result<PostList, ApiError> {
+    loop {
+        match ask(*size) {
+            Err(ApiError::TooLarge) if *size > 1 => *size /= 2,
+            result => return result,
+        }
+    }
 }

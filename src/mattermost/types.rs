@@ -215,7 +215,7 @@ pub struct PrxProps {
     /// for. It is never told to a model.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub apology: bool,
-    /// What was asked, by whom, as `inbox::copies::asked` has it; empty in answers of version 0.1.
+    /// What was asked, by whom, as `copies::asked` has it; empty in answers of version 0.1.
     #[serde(
         deserialize_with = "nullable",
         default,

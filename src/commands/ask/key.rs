@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::super::send::Place;
 use super::Exit;
 use crate::answers::{Answer, Draft, Progress, Stage};
-use crate::inbox::paged;
+use crate::mattermost::client::paged;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::outbox::{Delivery, Outbox, Trouble};

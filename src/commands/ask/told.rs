@@ -11,8 +11,8 @@ use crate::config::MattermostSettings;
 use crate::conversation::material;
 use crate::desk::input::encode;
 use crate::filter;
-use crate::inbox::paged;
 use crate::mattermost::client::ApiError;
+use crate::mattermost::client::paged;
 use crate::mattermost::{Post, PostId, ServerTime, UserId};
 use crate::provider::{Image, Message, Role};
 

@@ -3,8 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pages::paged;
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::{ApiError, Client, paged};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::text::fnv1a;
 

@@ -39,7 +39,7 @@ impl Balance {
     }
 
     /// How many posts the count tells of that were not seen.
-    pub(super) fn missing(&self, count: u64) -> u64 {
+    pub(crate) fn missing(&self, count: u64) -> u64 {
         count.saturating_sub(self.base).saturating_sub(self.seen)
     }
 }

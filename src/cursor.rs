@@ -2,14 +2,17 @@
 //!
 //! Counters say when to look, identity says what is new. Every moment is one that the server gave.
 
+pub(crate) mod balance;
+pub(crate) mod watch;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::balance::Balance;
-use super::watch::Watch;
 use crate::mattermost::{Post, PostId, ServerTime};
+use balance::Balance;
+use watch::Watch;
 
 /// A channel's counters: `last_post_at` and `total_msg_count`.
 pub(crate) type Counters = (ServerTime, u64);
