@@ -1457,6 +1457,32 @@ fn a_proxy_that_refuses_or_is_gone_is_named() {
     }
 }
 
+#[test]
+fn a_wrong_password_is_the_proxys_also_where_it_says_401() {
+    let gone = unused_address();
+    let refusing =
+        "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"Tinyproxy\"\r\nContent-Length: 0";
+    let proxy = Tunnels::to(gone, refusing).address;
+    let agent = |user: &str| {
+        let value = format!("http://{user}{proxy}");
+        agent_in(&[("HTTP_PROXY", &value)])
+    };
+    match get(&agent("name:word@"), "http://chat.example.com", AMPLE) {
+        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
+            let expected = "it refuses the name and the password (401)";
+            assert!(problem.what.contains(expected), "{problem}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // The server's own: nothing was told to the proxy, or it forwarded the answer.
+    get(&agent(""), "http://chat.example.com", AMPLE).expect("a response");
+    let forwarded = "401 Unauthorized\r\nVia: 1.1 p\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0";
+    let proxy = Tunnels::to(gone, forwarded).address;
+    let value = format!("http://name:word@{proxy}");
+    let agent = agent_in(&[("HTTP_PROXY", &value)]);
+    get(&agent, "http://chat.example.com", AMPLE).expect("a response");
+}
+
 // What Mattermost, or what stands in front of it, refuses
 
 #[test]

@@ -11,7 +11,7 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::Connector;
 use ureq::{AsSendBody, SendBody, Timeout};
 
-use super::proxy::{Proxies, Tunnel};
+use super::proxy::{Named, Proxies, Tunnel};
 use super::resolve::Later;
 use super::tls::{self, Tls, roots};
 use super::transport::{Established, INPUT_BYTES, OUTPUT_BYTES, PROGRESS, Progress, Tcp};
@@ -166,11 +166,13 @@ impl Agent {
 
     /// `response`, unless it is the proxy's own or cannot be read.
     fn checked(&self, response: Response, target: &Target) -> Result<Response, Failure> {
-        if let (407, Some(proxy)) = (response.status, self.proxies.to(target)) {
+        if let Some(proxy) = self.proxies.to(target)
+            && is_refusal_by(proxy, &response, target)
+        {
             let place = target.to_string();
             return Err(Failure::Unreachable(Obstacle {
                 cause: Cause::Proxy,
-                problem: proxy.refuses(&place, Some(407)),
+                problem: proxy.refuses(&place, Some(response.status)),
             }));
         }
         match response.compression() {
@@ -381,6 +383,20 @@ pub(super) fn reason(error: &ureq::Error, timeout: Duration) -> String {
         ureq::Error::Protocol(_) => "the answer is not HTTP/1.1".into(),
         // The rest cannot happen or would name the URL.
         _ => "unexpected error".into(),
+    }
+}
+
+/// Whether the proxy itself wants another name or password. tinyproxy says 401 to a wrong password, as
+/// the server would; but what a proxy forwards has passed a `Via`.
+fn is_refusal_by(proxy: &Named, response: &Response, target: &Target) -> bool {
+    let wants_basic = || {
+        let challenge = response.header("www-authenticate").unwrap_or_default();
+        challenge.to_ascii_lowercase().starts_with("basic") && response.header("via").is_none()
+    };
+    match response.status {
+        407 => true,
+        401 => proxy.forwards(target) && proxy.authorization().is_some() && wants_basic(),
+        _ => false,
     }
 }
 

@@ -179,8 +179,8 @@ impl Named {
     pub(super) fn refuses(&self, place: &str, status: Option<u16>) -> Problem {
         let variable = self.variable;
         let (reason, fix) = match status {
-            Some(407) if self.proxy.username().is_some() => (
-                "it refuses the name and the password (407)".into(),
+            Some(status @ (401 | 407)) if self.proxy.username().is_some() => (
+                format!("it refuses the name and the password ({status})"),
                 format!(
                     "look at those in {variable}; signs like @ and / are written as %40 and %2F"
                 ),
