@@ -1569,13 +1569,24 @@ fn a_followed_thread_that_is_deleted_troubles_nobody() {
 
 // A new config, a new program.
 
+/// Side by side: each waits for the next look at its file, of which there is one every 5 s.
+#[test]
+fn a_new_config_or_program_takes_effect_in_place() {
+    let stories = [
+        a_changed_config,
+        a_config_mended_while_the_bot_waits_for_a_server_that_is_not_there,
+        a_replaced_program,
+    ];
+    std::thread::scope(|scope| stories.map(|story| scope.spawn(story)).map(drop));
+}
+
 /// How often the log has the line of a start.
 fn starts(bot: &Bot) -> usize {
     bot.log().matches(" answers as @").count()
 }
 
-#[test]
-fn a_changed_config_takes_effect_in_place_and_a_broken_one_changes_nothing() {
+/// Takes effect in place, and a broken one changes nothing.
+fn a_changed_config() {
     let play = Play::echo("");
     let process = play.bot.child.id();
     let good = fs::read_to_string(play.config_path()).unwrap();
@@ -1604,8 +1615,7 @@ fn a_changed_config_takes_effect_in_place_and_a_broken_one_changes_nothing() {
     assert!(std::path::Path::new(&format!("/proc/{process}")).exists());
 }
 
-#[test]
-fn a_config_is_mended_while_the_bot_waits_for_a_server_that_is_not_there() {
+fn a_config_mended_while_the_bot_waits_for_a_server_that_is_not_there() {
     let stage = Stage::real();
     stage.configure(ECHO, "poll_interval_secs = 0.05");
     let good = fs::read_to_string(stage.config_path()).unwrap();
@@ -1637,8 +1647,7 @@ fn a_name_that_nobody_has_is_an_outage_with_one_line() {
     assert!(bot.child.try_wait().unwrap().is_none(), "{}", bot.log());
 }
 
-#[test]
-fn a_replaced_program_takes_over_in_place() {
+fn a_replaced_program() {
     let stage = Stage::real();
     stage.configure(ECHO, "poll_interval_secs = 0.05");
     let program = stage.folder.path().join("prx");

@@ -648,7 +648,7 @@ fn without_its_state_file_a_killed_bot_answers_no_message_twice() {
 
 #[test]
 fn a_bot_killed_twice_answers_each_message_once() {
-    let count = killed_twice(&SCENARIOS[1], 5) + killed_twice(&SCENARIOS[7], 7);
+    let count = killed_twice(&SCENARIOS[1], 8) + killed_twice(&SCENARIOS[7], 11);
     println!("crash matrix, killed twice: {count} points");
     assert!(count >= 40, "{count} points");
 }

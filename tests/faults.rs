@@ -203,7 +203,7 @@ fn play(
     let mut question = None;
     if scenario.thread {
         let mut world = stage.world();
-        world.knobs.max_post_size = 4000;
+        world.knobs.max_post_size = 1000;
         let root = world.post(&stage.bot.id, &stage.channel, "by hand");
         let (eve, channel) = (&stage.eve.id, &stage.channel);
         world
@@ -387,10 +387,10 @@ fn read_state(stage: &Stage) -> String {
     fs::read_to_string(stage.state_path()).unwrap_or_default()
 }
 
-/// Three parts' worth on every server.
+/// Three parts with 1000 characters in each.
 fn long_text() -> String {
     ["one line", "a second line", "the third one"]
-        .map(|words| words.repeat(250))
+        .map(|words| words.repeat(62))
         .join("\n")
 }
 
