@@ -1,5 +1,7 @@
 //! How a command ends when it does not do what it was asked, and the process's exit code.
 
+use std::fmt;
+
 /// The exit codes and what they mean: for the manual page and the README.
 pub const CODES: &[(u8, &str)] = &[
     (0, "all is well; also: another instance is at work"),
@@ -20,6 +22,16 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// What the arguments or the configuration have wrong.
+    pub(crate) fn config(problem: impl fmt::Display) -> Exit {
+        Exit::Config(problem.to_string())
+    }
+
+    /// What failed while running.
+    pub(crate) fn failure(error: impl fmt::Display) -> Exit {
+        Exit::Failure(error.to_string())
+    }
+
     /// The exit code of the process. 77 is `EX_NOPERM` of sysexits.h.
     pub fn code(&self) -> u8 {
         match self {

@@ -30,14 +30,13 @@ const TEXT: usize = 1800;
 pub(crate) fn run() -> Result<(), Exit> {
     let begun = Instant::now();
     let no_input = || Exit::Failure("prx answer --worker is for the bot's own use".into());
-    let failed = |error: io::Error| Exit::Failure(error.to_string());
     // All of it, before the first report: the loop writes it without listening.
     let (mut input, rest) = Input::read(&mut io::stdin().lock()).ok_or_else(no_input)?;
     let enclosed = input.enclosed(&rest).ok_or_else(no_input)?;
-    let bell = Bell::new(input.worker).map_err(failed)?;
+    let bell = Bell::new(input.worker).map_err(Exit::failure)?;
     bell.report_log(input.level.parse().unwrap_or(LevelFilter::Off))
-        .map_err(failed)?;
-    let wanted = Wanted::new(input.parent).map_err(failed)?;
+        .map_err(Exit::failure)?;
+    let wanted = Wanted::new(input.parent).map_err(Exit::failure)?;
     let telling = Telling::new(bell, wanted, input.grow);
     let mut teller = Teller(Rc::new(RefCell::new(telling)));
     let telling = teller.0.clone();

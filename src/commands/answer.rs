@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Exit, print};
 use crate::config;
 use crate::json;
-use crate::provider::{self, DEPTH, Fact, Listener, Message, Question, Role};
+use crate::provider::{self, DEPTH, Listener, Message, Question, Role};
 use crate::worker;
 
 /// The most that is read, in bytes.
@@ -36,16 +36,8 @@ pub(crate) fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
     }
     let (settings, timeout) = config::load_provider(config_path, &|name| std::env::var(name).ok())?;
     let conversation = conversation(mode)?;
-    let question = Question {
-        conversation: &conversation,
-        images: &[],
-        model: None,
-        bot_name: "",
-        several_speakers: false,
-        time_left: timeout,
-    };
-    let answer = provider::ask(&settings, &[], &question, &mut Patience)
-        .map_err(|error| Exit::Failure(error.to_string()))?;
+    let question = Question::new(&conversation, timeout);
+    let answer = provider::ask(&settings, &[], &question, &mut Patience).map_err(Exit::failure)?;
     if answer.cut {
         log::warn!("the model stopped at its length limit; the answer is not whole");
     }
@@ -95,12 +87,6 @@ fn conversation(mode: Mode) -> Result<Vec<Message>, Exit> {
 pub(super) struct Patience;
 
 impl Listener for Patience {
-    fn text(&mut self, _: &str) {}
-
-    fn start_over(&mut self) {}
-
-    fn learned(&mut self, _: Fact) {}
-
     fn note(&mut self, line: &str) {
         log::debug!("{line}");
     }

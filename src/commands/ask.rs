@@ -69,7 +69,7 @@ pub fn deliver(
     let settings = &config.mattermost;
     let (channel, thread) = (query.channel.as_deref(), query.thread.as_deref());
     let target = Target::new(settings, channel, thread)?;
-    provider::check(&config.provider).map_err(Exit::Config)?;
+    provider::check(&config.provider).map_err(Exit::config)?;
     let (me, limit) = introduce(client)?;
     let asker = Asker {
         config,
@@ -223,13 +223,12 @@ impl Asker<'_> {
         let settings = &self.config.mattermost;
         let channel = settings.channel(&self.place.channel);
         let provider = &self.config.provider;
+        let conversation = self.conversation()?;
         let question = Question {
-            conversation: &self.conversation()?,
             images: &self.input.images(),
             model: channel.model.as_deref(),
             bot_name: &self.me.username,
-            several_speakers: false,
-            time_left: self.config.message_timeout,
+            ..Question::new(&conversation, self.config.message_timeout)
         };
         let provider = provider.with_parameters(&channel.model_parameters);
         let answer = provider::ask(&provider, &[], &question, &mut answer::Patience);
@@ -238,7 +237,7 @@ impl Asker<'_> {
                 warn!("nothing is posted: {error}");
                 return Ok(Vec::new());
             }
-            answer => answer.map_err(|error| Exit::Failure(error.to_string()))?,
+            answer => answer.map_err(Exit::failure)?,
         };
         let mut text = answer.text;
         if self

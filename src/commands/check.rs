@@ -92,8 +92,7 @@ impl Report {
         if !self.json {
             return Ok(());
         }
-        let json = serde_json::to_string_pretty(&self.checks)
-            .map_err(|error| Exit::Failure(error.to_string()))?;
+        let json = serde_json::to_string_pretty(&self.checks).map_err(Exit::failure)?;
         print(&(json + "\n"))
     }
 

@@ -32,7 +32,7 @@ impl From<ApiError> for Exit {
     fn from(error: ApiError) -> Exit {
         match error {
             ApiError::Unauthorized(_) => Exit::Token(error.to_string()),
-            error => Exit::Failure(error.to_string()),
+            error => Exit::failure(error),
         }
     }
 }
@@ -60,8 +60,7 @@ fn problem(error: &ApiError) -> Problem {
 fn connect(config_path: Option<&Path>) -> Result<(Config, Client), Exit> {
     let config = config::load(config_path, &|name| std::env::var(name).ok())?;
     let settings = &config.mattermost;
-    let agent = Agent::new(settings.ca_file.as_deref())
-        .map_err(|problem| Exit::Config(problem.to_string()))?;
+    let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::config)?;
     let client = Client::new(agent, &settings.url, &settings.token, Times::default());
     Ok((config, client))
 }

@@ -87,10 +87,9 @@ impl Session {
         }
         times.poll = config.mattermost.poll_interval;
         let settings = &config.mattermost;
-        let agent = Agent::new(settings.ca_file.as_deref())
-            .map_err(|problem| Exit::Config(problem.to_string()))?;
+        let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::config)?;
         let client = Client::new(agent, &settings.url, &settings.token, times.clone());
-        provider::check(&config.provider).map_err(Exit::Config)?;
+        provider::check(&config.provider).map_err(Exit::config)?;
         let mut outage = Outage::new(times.clone());
         let (me, post_limit) = loop {
             match introduce(&client) {
@@ -98,7 +97,7 @@ impl Session {
                 Err(error @ ApiError::Unauthorized(_)) => {
                     return Err(Exit::Token(error.to_string()));
                 }
-                Err(error) if once => return Err(Exit::Failure(error.to_string())),
+                Err(error) if once => return Err(Exit::failure(error)),
                 Err(error) => {
                     let pause = outage.failed(&Trouble::Api(error))?;
                     desk.rest(times.clock.now() + pause);

@@ -141,16 +141,16 @@ impl<'a> Table<'a> {
         keys
     }
 
-    fn kind(&self, key: &str) -> Option<Kind> {
+    fn kind(&self, key: &str) -> Option<&'static Kind> {
         let mut settings = self.settings().iter();
-        Some(settings.find(|setting| setting.name == key)?.kind)
+        Some(&settings.find(|setting| setting.name == key)?.kind)
     }
 
     /// `true` or `false` at `key`; else `instead`, or what the table of settings says.
     pub(super) fn flag(&self, key: &str, instead: Option<bool>) -> Result<bool, ConfigError> {
         let default = match (instead, self.kind(key)) {
             (Some(instead), _) => instead,
-            (None, Some(Kind::Flag(default))) => default,
+            (None, Some(Kind::Flag(default))) => *default,
             _ => return Err(self.unknown(key)),
         };
         match self.get(key) {
@@ -165,49 +165,39 @@ impl<'a> Table<'a> {
 
     /// The whole number at `key`, within the range of the table of settings.
     pub(super) fn whole(&self, key: &str) -> Result<u64, ConfigError> {
-        let Some(Kind::Whole {
-            default,
-            least,
-            most,
-        }) = self.kind(key)
-        else {
+        let Some(Kind::Whole(default, range)) = self.kind(key) else {
             return Err(self.unknown(key));
         };
         let Some(value) = self.get(key) else {
-            return Ok(default);
+            return Ok(*default);
         };
         let number = match value.value {
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
-        let number = number.filter(|number| (least..=most).contains(number));
-        let range = format!("must be a whole number from {least} to {most}, without quotes");
-        number.ok_or_else(|| value.wrong(range, ""))
+        let (least, most) = (range.start(), range.end());
+        let what = format!("must be a whole number from {least} to {most}, without quotes");
+        let number = number.filter(|number| range.contains(number));
+        number.ok_or_else(|| value.wrong(what, ""))
     }
 
     /// The number at `key`, with a fraction or not, within the range of the table of settings.
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
-        let Some(Kind::Number {
-            default,
-            least,
-            most,
-        }) = self.kind(key)
-        else {
+        let Some(Kind::Number(default, range)) = self.kind(key) else {
             return Err(self.unknown(key));
         };
         let Some(value) = self.get(key) else {
-            return Ok(default);
+            return Ok(*default);
         };
         let number: Option<f64> = match value.value {
             DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
             DeValue::Float(number) => number.as_str().parse().ok(),
             _ => None,
         };
-        let range = format!("must be a number from {least} to {most}, without quotes");
-        match number.filter(|number| (least..=most).contains(number)) {
-            None => Err(value.wrong(range, "")),
-            number => Ok(number),
-        }
+        let (least, most) = (range.start(), range.end());
+        let what = format!("must be a number from {least} to {most}, without quotes");
+        let number = number.filter(|number| range.contains(number));
+        number.map(Some).ok_or_else(|| value.wrong(what, ""))
     }
 
     /// A setting that is read and is not in the table: a test that reads any config finds it.

@@ -1,6 +1,10 @@
 //! The table of settings: the reader's defaults and ranges, the check for unknown keys, the manual
 //! page and the README's tables are made from it.
 
+use std::ops::RangeInclusive;
+
+use Kind::{Flag, Number, Other, Whole};
+
 /// A table of the config file and its settings.
 #[derive(Debug)]
 pub struct Section {
@@ -24,26 +28,12 @@ pub struct Setting {
 }
 
 /// What values a setting takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Kind {
-    /// A whole number, and what holds without it.
-    Whole {
-        /// What holds without the setting.
-        default: u64,
-        /// The smallest value.
-        least: u64,
-        /// The largest value.
-        most: u64,
-    },
-    /// A number with a fraction or without.
-    Number {
-        /// What holds without the setting, if anything.
-        default: Option<f64>,
-        /// The smallest value.
-        least: f64,
-        /// The largest value.
-        most: f64,
-    },
+    /// A whole number: what holds without it, and the range.
+    Whole(u64, RangeInclusive<u64>),
+    /// A number with a fraction or without: what holds without it, if anything, and the range.
+    Number(Option<f64>, RangeInclusive<f64>),
     /// `true` or `false`: what holds without it.
     Flag(bool),
     /// Anything else: the default and the range, in the README's Markdown.
@@ -53,81 +43,27 @@ pub enum Kind {
 impl Setting {
     /// The default, in the README's Markdown.
     pub fn default(&self) -> String {
-        match self.kind {
-            Kind::Whole { default, .. } => format!("`{default}`"),
-            Kind::Number { default, .. } => {
-                default.map_or(String::new(), |default| format!("`{default}`"))
-            }
+        match &self.kind {
+            Kind::Whole(default, _) => format!("`{default}`"),
+            Kind::Number(None, _) => String::new(),
+            Kind::Number(Some(default), _) => format!("`{default}`"),
             Kind::Flag(default) => format!("`{default}`"),
-            Kind::Other(default, _) => default.to_owned(),
+            Kind::Other(default, _) => default.to_string(),
         }
     }
 
     /// The range, in the README's Markdown.
     pub fn range(&self) -> String {
-        match self.kind {
-            Kind::Whole { least, most, .. } => format!("{least} to {most}"),
-            Kind::Number { least, most, .. } => format!("{least} to {most}"),
+        match &self.kind {
+            Kind::Whole(_, range) => format!("{} to {}", range.start(), range.end()),
+            Kind::Number(_, range) => format!("{} to {}", range.start(), range.end()),
             Kind::Flag(_) => String::new(),
-            Kind::Other(_, range) => range.to_owned(),
+            Kind::Other(_, range) => range.to_string(),
         }
     }
 }
 
-const fn whole(
-    name: &'static str,
-    default: u64,
-    least: u64,
-    most: u64,
-    meaning: &'static str,
-) -> Setting {
-    let kind = Kind::Whole {
-        default,
-        least,
-        most,
-    };
-    Setting {
-        name,
-        kind,
-        meaning,
-    }
-}
-
-const fn number(
-    name: &'static str,
-    default: Option<f64>,
-    least: f64,
-    most: f64,
-    meaning: &'static str,
-) -> Setting {
-    let kind = Kind::Number {
-        default,
-        least,
-        most,
-    };
-    Setting {
-        name,
-        kind,
-        meaning,
-    }
-}
-
-const fn flag(name: &'static str, default: bool, meaning: &'static str) -> Setting {
-    let kind = Kind::Flag(default);
-    Setting {
-        name,
-        kind,
-        meaning,
-    }
-}
-
-const fn other(
-    name: &'static str,
-    default: &'static str,
-    range: &'static str,
-    meaning: &'static str,
-) -> Setting {
-    let kind = Kind::Other(default, range);
+const fn row(name: &'static str, kind: Kind, meaning: &'static str) -> Setting {
     Setting {
         name,
         kind,
@@ -143,99 +79,99 @@ pub const SECTIONS: &[Section] = &[
         header: "",
         note: "above the first `[table]`",
         settings: &[
-            other("default_provider", "", "[Providers](#providers)", "who answers; without it `openrouter` if there is an `api_key`, else a short text that says how to add a model"),
-            other("default_model", "", "", "the model's name, as the provider writes it"),
-            other("api_key", "", "", "the provider's key; wins over the provider's variable"),
-            other("api_url", "", "URL", "base URL in place of the provider's own"),
-            number("default_temperature", None, 0.0, 2.0, "sent only if it is set"),
-            whole("max_tokens", 16_384, 1, 10_000_000, "the longest answer, in tokens; sent to Anthropic's API only, which requires it"),
-            other("ca_file", "", "file", "PEM roots for the model's server, in place of the built-in ones"),
-            other("provider_command", "", "list of texts", "the program of `default_provider = \"command\"` and its arguments"),
-            other("model_parameters", "", "table", "merged into each request's body as it is, such as `reasoning_effort = \"low\"`"),
-            other("model_headers", "", "table", "further headers of each request to the model's server"),
+            row("default_provider", Other("", "[Providers](#providers)"), "who answers; without it `openrouter` if there is an `api_key`, else a short text that says how to add a model"),
+            row("default_model", Other("", ""), "the model's name, as the provider writes it"),
+            row("api_key", Other("", ""), "the provider's key; wins over the provider's variable"),
+            row("api_url", Other("", "URL"), "base URL in place of the provider's own"),
+            row("default_temperature", Number(None, 0.0..=2.0), "sent only if it is set"),
+            row("max_tokens", Whole(16_384, 1..=10_000_000), "the longest answer, in tokens; sent to Anthropic's API only, which requires it"),
+            row("ca_file", Other("", "file"), "PEM roots for the model's server, in place of the built-in ones"),
+            row("provider_command", Other("", "list of texts"), "the program of `default_provider = \"command\"` and its arguments"),
+            row("model_parameters", Other("", "table"), "merged into each request's body as it is, such as `reasoning_effort = \"low\"`"),
+            row("model_headers", Other("", "table"), "further headers of each request to the model's server"),
         ],
     },
     Section {
         header: "reliability",
         note: "when the model fails",
         settings: &[
-            whole("provider_retries", 2, 0, 10, "how often a failure that may pass is tried again"),
-            other("fallback_providers", "`[]`", "list of names", "who is asked next, in this order; `\"groq/llama-3.3-70b\"` names a model too"),
-            other("model_fallbacks", "", "table", "the models of the same server that are tried next: `\"gpt-4o\" = [\"gpt-4o-mini\"]`"),
+            row("provider_retries", Whole(2, 0..=10), "how often a failure that may pass is tried again"),
+            row("fallback_providers", Other("`[]`", "list of names"), "who is asked next, in this order; `\"groq/llama-3.3-70b\"` names a model too"),
+            row("model_fallbacks", Other("", "table"), "the models of the same server that are tried next: `\"gpt-4o\" = [\"gpt-4o-mini\"]`"),
         ],
     },
     Section {
         header: "fallback.NAME",
         note: "for the provider of that name in `fallback_providers`",
         settings: &[
-            other("api_key", "its variable", "", "its key"),
-            other("api_url", "its own", "URL", "its base URL; a name of your own with it is a server with OpenAI's API"),
-            other("model", "`default_model`", "", "its model"),
-            other("model_parameters", "", "table", "as above, for it alone"),
-            other("model_headers", "", "table", "as above, for it alone"),
+            row("api_key", Other("its variable", ""), "its key"),
+            row("api_url", Other("its own", "URL"), "its base URL; a name of your own with it is a server with OpenAI's API"),
+            row("model", Other("`default_model`", ""), "its model"),
+            row("model_parameters", Other("", "table"), "as above, for it alone"),
+            row("model_headers", Other("", "table"), "as above, for it alone"),
         ],
     },
     Section {
         header: "multimodal",
         note: "",
         settings: &[
-            whole("max_images", 4, 0, 16, "images that the model is told, per question; 0 is none"),
-            whole("max_image_size_mb", 5, 0, 50, "a larger image is left out"),
+            row("max_images", Whole(4, 0..=16), "images that the model is told, per question; 0 is none"),
+            row("max_image_size_mb", Whole(5, 0..=50), "a larger image is left out"),
         ],
     },
     Section {
         header: "channels_config",
         note: "",
         settings: &[
-            whole("message_timeout_secs", 300, 1, 86_400, "the longest an answer may take, in seconds"),
+            row("message_timeout_secs", Whole(300, 1..=86_400), "the longest an answer may take, in seconds"),
         ],
     },
     Section {
         header: "channels_config.mattermost",
         note: "",
         settings: &[
-            other("url", "required", "URL", "the server, with its sub-path if it has one"),
-            other("bot_token", "required", "", "the bot's access token"),
-            other("bot_token_file", "", "file", "a file that holds the token, if there is no `bot_token`; it may begin with `$CREDENTIALS_DIRECTORY/`"),
-            other("channel_id", "every channel", "id", "answer in this channel only"),
-            other("allowed_users", "`[]`", "ids", "who is answered; `[]` is nobody, `[\"*\"]` everybody"),
-            flag("thread_replies", true, "`true`: answer in the message's thread; `false`: always in the channel itself, even to a message in a thread"),
-            flag("mention_only", false, "answer only when the bot is mentioned by its @name, but always in direct messages"),
-            number("poll_interval_secs", Some(1.0), 0.05, 3600.0, "the pause between two looks, in seconds"),
-            flag("follow_threads", false, "with `mention_only`: go on without a mention in threads where the bot already wrote"),
-            whole("answers_at_once", 4, 1, 32, "answers made at the same time; 1 is one after the other"),
-            other("stream_mode", "`\"off\"`", "`\"off\"`, `\"partial\"`", "`\"partial\"`: an answer is shown while it grows"),
-            whole("draft_update_interval_ms", 1000, 250, 60_000, "the shortest time between two changes of a growing answer, in milliseconds"),
-            whole("history_posts", 20, 0, 200, "the most earlier posts that the model is told"),
-            whole("history_chars", 16_000, 100, 10_000_000, "the most characters of question and history together; the question stays whole"),
-            whole("channel_context", 0, 0, 200, "posts of the channel that the model is told with a question at its root"),
-            flag("read_programs", true, "the model is told what bots and webhooks posted in the thread"),
-            whole("file_chars", 20_000, 0, 1_000_000, "characters of attached text files that the model is told, per message"),
-            other("read_files", "", "table", "a program per file type that makes text of a file, see below"),
-            whole("catch_up_secs", 86_400, 0, 31_536_000, "after an absence, messages older than this are not answered"),
-            whole("daily_limit", 0, 0, 1_000_000, "answers per person and day; 0 is no limit"),
-            whole("daily_limit_all", 0, 0, 1_000_000, "answers per day to all people together; 0 is no limit"),
-            flag("chat_commands", true, "`help`, `new`, `stop` and `model` in the chat are commands"),
-            other("models", "`[]`", "list of names", "the models that `model NAME` in the chat may choose"),
-            other("system_prompt", "built in", "", "who the model is; its name, the channel and today's date are added"),
-            other("footer", "`[]`", "`\"model\"`, `\"time\"`, `\"tokens\"`", "what stands below an answer, in small print"),
-            flag("allow_unsafe_links", false, "`true`: links in answers can be clicked and are previewed ([Safety](#safety))"),
-            other("ca_file", "", "file", "PEM roots for the Mattermost server, in place of the built-in ones"),
-            other("state_dir", "the config file's folder", "folder", "where the state file and its lock are"),
-            other("channels", "", "table", "what differs in some channels, see below"),
+            row("url", Other("required", "URL"), "the server, with its sub-path if it has one"),
+            row("bot_token", Other("required", ""), "the bot's access token"),
+            row("bot_token_file", Other("", "file"), "a file that holds the token, if there is no `bot_token`; it may begin with `$CREDENTIALS_DIRECTORY/`"),
+            row("channel_id", Other("every channel", "id"), "answer in this channel only"),
+            row("allowed_users", Other("`[]`", "ids"), "who is answered; `[]` is nobody, `[\"*\"]` everybody"),
+            row("thread_replies", Flag(true), "`true`: answer in the message's thread; `false`: always in the channel itself, even to a message in a thread"),
+            row("mention_only", Flag(false), "answer only when the bot is mentioned by its @name, but always in direct messages"),
+            row("poll_interval_secs", Number(Some(1.0), 0.05..=3600.0), "the pause between two looks, in seconds"),
+            row("follow_threads", Flag(false), "with `mention_only`: go on without a mention in threads where the bot already wrote"),
+            row("answers_at_once", Whole(4, 1..=32), "answers made at the same time; 1 is one after the other"),
+            row("stream_mode", Other("`\"off\"`", "`\"off\"`, `\"partial\"`"), "`\"partial\"`: an answer is shown while it grows"),
+            row("draft_update_interval_ms", Whole(1000, 250..=60_000), "the shortest time between two changes of a growing answer, in milliseconds"),
+            row("history_posts", Whole(20, 0..=200), "the most earlier posts that the model is told"),
+            row("history_chars", Whole(16_000, 100..=10_000_000), "the most characters of question and history together; the question stays whole"),
+            row("channel_context", Whole(0, 0..=200), "posts of the channel that the model is told with a question at its root"),
+            row("read_programs", Flag(true), "the model is told what bots and webhooks posted in the thread"),
+            row("file_chars", Whole(20_000, 0..=1_000_000), "characters of attached text files that the model is told, per message"),
+            row("read_files", Other("", "table"), "a program per file type that makes text of a file, see below"),
+            row("catch_up_secs", Whole(86_400, 0..=31_536_000), "after an absence, messages older than this are not answered"),
+            row("daily_limit", Whole(0, 0..=1_000_000), "answers per person and day; 0 is no limit"),
+            row("daily_limit_all", Whole(0, 0..=1_000_000), "answers per day to all people together; 0 is no limit"),
+            row("chat_commands", Flag(true), "`help`, `new`, `stop` and `model` in the chat are commands"),
+            row("models", Other("`[]`", "list of names"), "the models that `model NAME` in the chat may choose"),
+            row("system_prompt", Other("built in", ""), "who the model is; its name, the channel and today's date are added"),
+            row("footer", Other("`[]`", "`\"model\"`, `\"time\"`, `\"tokens\"`"), "what stands below an answer, in small print"),
+            row("allow_unsafe_links", Flag(false), "`true`: links in answers can be clicked and are previewed ([Safety](#safety))"),
+            row("ca_file", Other("", "file"), "PEM roots for the Mattermost server, in place of the built-in ones"),
+            row("state_dir", Other("the config file's folder", "folder"), "where the state file and its lock are"),
+            row("channels", Other("", "table"), "what differs in some channels, see below"),
         ],
     },
     Section {
         header: "channels_config.mattermost.channels.ID",
         note: "for the channel of that id",
         settings: &[
-            other("system_prompt", "as above", "", ""),
-            other("model", "`default_model`", "", "the model in this channel"),
-            other("model_parameters", "", "table", "laid over those of the top"),
-            other("mention_only", "as above", "", ""),
-            other("thread_replies", "as above", "", ""),
-            other("allowed_users", "as above", "ids", ""),
-            other("stream_mode", "as above", "", ""),
+            row("system_prompt", Other("as above", ""), ""),
+            row("model", Other("`default_model`", ""), "the model in this channel"),
+            row("model_parameters", Other("", "table"), "laid over those of the top"),
+            row("mention_only", Other("as above", ""), ""),
+            row("thread_replies", Other("as above", ""), ""),
+            row("allowed_users", Other("as above", "ids"), ""),
+            row("stream_mode", Other("as above", ""), ""),
         ],
     },
 ];

@@ -11,6 +11,7 @@ use super::settings::{Api, ProviderKind, ProviderSettings, is_local};
 use super::shown::News;
 use super::{Answer, Listener, Message, Question, Role, command, echo};
 use crate::http::Agent;
+use crate::text::Problem;
 
 /// The first pause between two tries; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -81,15 +82,12 @@ pub fn ask(
     }
 }
 
-/// Whether the settings can be used: an error is one line for a person.
-pub fn check(settings: &ProviderSettings) -> Result<(), String> {
-    match settings.kind {
-        ProviderKind::Server { .. } => match Agent::new(settings.ca_file.as_deref()) {
-            Ok(_) => Ok(()),
-            Err(problem) => Err(problem.to_string()),
-        },
-        _ => Ok(()),
+/// Whether the settings can be used.
+pub(crate) fn check(settings: &ProviderSettings) -> Result<(), Problem> {
+    if let ProviderKind::Server { .. } = settings.kind {
+        Agent::new(settings.ca_file.as_deref())?;
     }
+    Ok(())
 }
 
 /// Who is asked, in this order, and for which model. `model`: in place of the first one's own.

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use ask::{ask, check};
+pub use ask::ask;
+pub(crate) use ask::check;
 pub(crate) use command::{DEPTH, depth};
 pub use error::{Class, ProviderError};
 pub use learned::{Fact, FactKind, Learned};
@@ -87,15 +88,29 @@ pub struct Question<'a> {
     pub time_left: Duration,
 }
 
-/// What the asker does while an answer is made.
+impl<'a> Question<'a> {
+    /// A text for the first provider's own model.
+    pub fn new(conversation: &'a [Message], time_left: Duration) -> Question<'a> {
+        Question {
+            conversation,
+            images: &[],
+            model: None,
+            bot_name: "",
+            several_speakers: false,
+            time_left,
+        }
+    }
+}
+
+/// What the asker does while an answer is made. One that waits for the whole answer hears no text.
 pub trait Listener {
     /// Takes a further piece of the answer: text that will be in it. All pieces together are the
     /// answer's text.
-    fn text(&mut self, piece: &str);
+    fn text(&mut self, _piece: &str) {}
     /// All text so far is void: the answer begins anew.
-    fn start_over(&mut self);
+    fn start_over(&mut self) {}
     /// Something about the server was found out that the next question should know.
-    fn learned(&mut self, fact: Fact);
+    fn learned(&mut self, _fact: Fact) {}
     /// A line for the log at debug level.
     fn note(&mut self, line: &str);
     /// Waits, at most a second: the only way in which providers pause between tries.

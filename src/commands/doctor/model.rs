@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{LOCALHOST, is_local};
+use crate::commands::answer::Patience;
 use crate::commands::check::Report;
 use crate::config::Config;
 use crate::http::{Cause, Obstacle};
 use crate::nearest::nearest;
 use crate::provider::models::{self, NoModels};
-use crate::provider::{
-    self, Api, Fact, Image, Listener, Message, ProviderKind, ProviderSettings, Question, Role,
-};
+use crate::provider::{self, Api, Image, Message, ProviderKind, ProviderSettings, Question, Role};
 
 /// A red square of 64 by 64: some models take no smaller picture.
 const SQUARE: Image = Image {
@@ -56,9 +55,8 @@ fn check_provider(report: &mut Report, config: &Config) {
 
 /// `models`: those that are wanted besides the provider's own.
 fn check_one(report: &mut Report, settings: &ProviderSettings, models: &[&str]) {
-    if let Err(error) = provider::check(settings) {
-        let fix = "correct the settings of the model in the config file";
-        return report.fail("provider", error, fix);
+    if let Err(problem) = provider::check(settings) {
+        return report.fail("provider", problem.what, problem.fix);
     }
     let provider = settings.describe();
     match &settings.kind {
@@ -279,21 +277,6 @@ fn refuses_temperature(model: &str) -> bool {
             .any(|prefix| model.starts_with(prefix))
 }
 
-/// Waits, and lets the answer come whole.
-struct Waiting;
-
-impl Listener for Waiting {
-    fn text(&mut self, _: &str) {}
-    fn start_over(&mut self) {}
-    fn learned(&mut self, _: Fact) {}
-    fn note(&mut self, line: &str) {
-        log::debug!("{line}");
-    }
-    fn wait(&mut self, duration: Duration) {
-        std::thread::sleep(duration);
-    }
-}
-
 /// Asks one real question, with a picture if the bot may show any. A model that refuses it is asked
 /// without, as by the bot; what it refused cost nothing.
 pub(crate) fn ask(report: &mut Report, config: &Config) {
@@ -310,12 +293,8 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
         ..Message::new(Role::User, text)
     }];
     let question = Question {
-        conversation: &conversation,
         images,
-        model: None,
-        bot_name: "",
-        several_speakers: false,
-        time_left: config.message_timeout,
+        ..Question::new(&conversation, config.message_timeout)
     };
     let started = Instant::now();
     // A person waits at a shell: what fails is told at once.
@@ -323,7 +302,7 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
         retries: 0,
         ..config.provider.clone()
     };
-    match provider::ask(&settings, &[], &question, &mut Waiting) {
+    match provider::ask(&settings, &[], &question, &mut Patience) {
         Ok(answer) => {
             let took = started.elapsed().as_millis();
             let text: String = answer.text.split_whitespace().collect::<Vec<_>>().join(" ");
