@@ -1,6 +1,6 @@
 //! `cargo bench`: what the program costs, against its goals, in one table; with `--json` for keeping.
-//! Words after `--` choose parts of it. It measures the binary of `$PRX_BIN`, else the release build. It fails if a goal is missed or
-//! cannot be measured.
+//! Words after `--` choose parts of it. It measures the binary of `$PRX_BIN`, else the release build.
+//! It fails if a goal is missed or cannot be measured.
 
 #[path = "mod.rs"]
 mod support;
@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 
 use prx::http::{Agent, Body, Call};
 use serde_json::{Value, json};
+use support::bot::Stage;
+use support::desk::Play;
 use support::footprint::{
     Goal, POLL, Process, Rig, Row, Seen, Setup, counts, processor_time, size,
 };
+use support::mattermost::picture::gif;
 use support::soak::Costs as SoakCosts;
 use support::wire::lock;
 
@@ -33,7 +36,7 @@ fn main() {
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let parts: [(&str, Part); 11] = [
+    let parts: [(&str, Part); 13] = [
         ("size", || vec![size()]),
         ("memory", memory),
         ("processor", processor),
@@ -41,6 +44,8 @@ fn main() {
         ("counts", counts),
         ("latency", latency),
         ("workers", workers),
+        ("pictures", pictures),
+        ("growing", || vec![growing()]),
         ("backlog", backlog),
         ("growth", growth),
         ("soak", soak),
@@ -452,10 +457,7 @@ fn worker_memory() -> Row {
     while rig.model.is_silent() && Instant::now() < end {
         std::thread::sleep(POLL / 10);
     }
-    let private = process
-        .children()
-        .first()
-        .and_then(support::footprint::Process::private);
+    let private = process.children().first().and_then(Process::private);
     rig.stage.wait_for_answer(&question);
     let kb = private.map(|bytes| bytes / 1000.0);
     Row {
@@ -484,6 +486,87 @@ fn loop_peak() -> Row {
         5.0,
         process.peak(),
     )
+}
+
+/// As many and as large pictures as the model is shown at once by default, to pass on.
+fn pictures() -> Vec<Row> {
+    const COUNT: usize = 4;
+    const BYTES: usize = 5 << 20;
+    let rig = Rig::new(&Setup {
+        tls: true,
+        model: true,
+        ..Setup::default()
+    });
+    *lock(&rig.model_takes) = MODEL_TAKES;
+    let process = rig.spawn();
+    rig.settle();
+    let question = rig.ask(None);
+    rig.stage.wait_for_answer(&question);
+    let before = process.peak();
+    rig.model.take();
+    // Of a GIF there is no smaller preview.
+    let mut picture = gif(640, 480);
+    picture.resize(BYTES, 0);
+    let mut world = rig.stage.world();
+    let draft = world.draft(&rig.stage.ann.id, &rig.stage.channel, "What is this?");
+    let question = (0..COUNT)
+        .fold(draft, |draft, number| {
+            draft.file(&format!("{number}.gif"), "image/gif", &picture)
+        })
+        .post();
+    drop(world);
+    let end = Instant::now() + MODEL_TAKES * 6;
+    while rig.model.is_silent() && Instant::now() < end {
+        std::thread::sleep(POLL / 10);
+    }
+    let worker = process.children().first().and_then(Process::peak);
+    rig.stage.wait_for_answer(&question);
+    let after = process.peak();
+    let asked = rig.model.take();
+    let asked = asked.last().map_or(0, |seen| seen.request.body.len());
+    let growth = before.zip(after).map(|(before, after)| after / before);
+    let peaks = [before, after].map(|peak| peak.unwrap_or_default() / 1e6);
+    vec![
+        megabytes(
+            "peak of a worker with 4 pictures of 5 MB, TLS",
+            40.0,
+            worker,
+        )
+        .beside(format!("the model was asked with {asked} bytes")),
+        Row {
+            measured: growth.ok_or_else(|| "/proc does not tell".into()),
+            ..Row::at_most("the loop's peak with them, in that without", "", 1.1, 0.0)
+        }
+        .beside(format!("{:.2} MB, {:.2} MB", peaks[1], peaks[0])),
+    ]
+}
+
+/// How often the post of an answer that takes a minute is edited, in simulated time.
+fn growing() -> Row {
+    const SECS: u64 = 60;
+    let stage = Stage::simulated();
+    let settings = "allowed_users = [\"*\"]\nstream_mode = \"partial\"";
+    stage.configure("default_provider = \"echo\"", settings);
+    stage.clock.advance(5_000);
+    let mut session = stage.start();
+    stage.run_for(&mut session, 3);
+    stage.desk.script(|_| {
+        let words = (0..SECS * 4).map(|number| (number * 250, Play::Text("a word ".into())));
+        Some(words.chain([(SECS * 1000, Play::Done)]).collect())
+    });
+    stage.clock.advance(1);
+    let question = stage
+        .world()
+        .post(&stage.ann.id, &stage.channel, "tell me all");
+    stage.run_for(&mut session, SECS + 10);
+    assert_eq!(stage.answers(&question).len(), 1);
+    let world = stage.world();
+    let edits = world
+        .log
+        .iter()
+        .filter(|call| call.target.ends_with("/patch"));
+    let edits = edits.count() as f64;
+    Row::at_most("edits of an answer of a minute that grows", "", 12.0, edits)
 }
 
 fn first_request(what: &'static str, tls: bool) -> Row {
