@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use support::bot::{Bot, Stage, binary, binary_path};
 use support::clock::EPOCH_MS;
-use support::mattermost::{Act, Fault, World};
+use support::mattermost::{Act, Fault, Joining, World};
 use support::model::{Model, ModelReply};
 use support::wire::lock;
 
@@ -33,6 +33,8 @@ const CONFIG: &str = "PRX_CRASH_CONFIG";
 const CONTROL: &str = "PRX_CRASH_CONTROL";
 /// A worker reports before this; real time.
 const WORKER_TIME: Duration = Duration::from_secs(10);
+/// Between two pieces of a growing answer; the test's time.
+const PIECE_TIME: Duration = Duration::from_millis(1_500);
 
 /// How long after the kill the next bot starts: point by point in turn.
 const DOWN_MS: [u64; 5] = [0, 1_000, 20_000, 40_000, 300_000];
@@ -40,6 +42,8 @@ const DOWN_MS: [u64; 5] = [0, 1_000, 20_000, 40_000, 300_000];
 const IDLE_MS: u64 = 180_000;
 /// An idle bot's pauses are stretched to this.
 const IDLE_STEP_MS: u64 = 30_000;
+/// Stories that wait for workers.
+const SIDE_BY_SIDE: usize = 8;
 /// No answer is complete after this: there will be none.
 const GIVEN_UP_MS: u64 = 900_000;
 
@@ -116,7 +120,8 @@ impl Sleep for Remote {
     }
 }
 
-/// Real workers beside a clock that only the test moves: it stands still while they are at work.
+/// Real workers beside a clock that only the test moves: while they are at work it goes on by what
+/// they say of a growing answer alone.
 struct RealDesk {
     clock: Rc<Remote>,
     real: Rc<SystemClock>,
@@ -137,6 +142,9 @@ impl Desk for RealDesk {
 
     fn hear(&mut self) -> Vec<(WorkerId, News)> {
         let heard = self.workers.hear();
+        if heard.iter().any(|(_, news)| *news == News::Grew) {
+            self.clock.sleep(PIECE_TIME);
+        }
         let ended = heard.iter().filter(|(_, news)| *news != News::Grew);
         ended.for_each(|(worker, _)| {
             self.at_work.remove(worker);
@@ -251,6 +259,8 @@ fn read(path: &Path) -> String {
 /// What a bot is killed over.
 struct Scenario {
     name: &'static str,
+    /// The provider, in the config.
+    provider: fn(&Stage) -> String,
     /// In the config's Mattermost section.
     settings: &'static str,
     knobs: fn(&mut World),
@@ -269,19 +279,29 @@ struct Due {
     question: String,
     channel: String,
     root: String,
-    parts: Vec<String>,
+    /// The parts of each answer that it may be.
+    versions: Vec<Vec<String>>,
 }
 
 impl Due {
     fn new(stage: &Stage, channel: &str, question: String, root: &str) -> Due {
-        let world = stage.world();
-        let said = format!("You said: {}", world.post_by_id(&question).message);
+        let said = format!("You said: {}", stage.world().post_by_id(&question).message);
+        Due::one_of(stage, channel, question, root, &[said])
+    }
+
+    fn one_of(stage: &Stage, channel: &str, question: String, root: &str, texts: &[String]) -> Due {
+        let longest = stage.world().knobs.max_post_size;
+        let parts = |text: &String| prx::reply::parts(text, longest, &Default::default());
         Due {
             question,
             channel: channel.into(),
             root: root.into(),
-            parts: prx::reply::parts(&said, world.knobs.max_post_size, &Default::default()),
+            versions: texts.iter().map(parts).collect(),
         }
+    }
+
+    fn parts(&self) -> usize {
+        self.versions[0].len()
     }
 
     /// A top-level question in `channel`, which is answered in its thread.
@@ -299,12 +319,13 @@ fn one(stage: &Stage) -> Vec<Due> {
 fn three_parts(stage: &Stage) -> Vec<Due> {
     let lines = "one line of a long question\nand the second line of it\nand the third";
     let due = Due::asked(stage, &stage.channel, lines);
-    assert_eq!(due.parts.len(), 3);
+    assert_eq!(due.parts(), 3);
     vec![due]
 }
 
 const PLAIN: Scenario = Scenario {
     name: "one message",
+    provider: |_| ECHO.into(),
     settings: "",
     knobs: |_| {},
     ask: one,
@@ -396,6 +417,88 @@ const SCENARIOS: [Scenario; 9] = [
     },
 ];
 
+/// The most edits in any story.
+static MOST_EDITS: AtomicUsize = AtomicUsize::new(0);
+
+/// Posts of a growing answer, and pieces in which it comes.
+const GROWING_PARTS: usize = 3;
+const PIECES: usize = 8;
+
+/// What the program of `growing` says when it is started the `try_number`th time.
+fn grown(try_number: usize) -> String {
+    let piece = |number| {
+        let words = " and more words to read".repeat(6);
+        format!("Piece {number} of try {try_number} says{words}.")
+    };
+    let pieces: Vec<String> = (1..=PIECES).map(piece).collect();
+    pieces.join("\n")
+}
+
+/// A program that says something else each time, in pieces.
+fn growing(stage: &Stage) -> String {
+    let tries = stage.folder.path().join("tries");
+    command(&format!(
+        "echo x >> {tries}; n=$(wc -l < {tries}); for i in $(seq {PIECES}); do \
+         printf \"Piece %s of try %s says\" $i $n; printf \" and more words to read%.0s\" 1 2 3 4 5 6; \
+         echo .; [ $((i % 2)) = 1 ] || sleep 0.26; done",
+        tries = tries.display()
+    ))
+}
+
+const SEVERAL: &str = "three growing answers at once";
+
+/// Three people ask, each in a thread; their answers grow side by side.
+fn three_people(stage: &Stage) -> Vec<Due> {
+    let channel = &stage.channel;
+    let asks = |name: &str| {
+        let question = {
+            let mut world = stage.world();
+            let person = world.add_user(name).id;
+            world.join_team(&stage.team, &person);
+            world.add_member(channel, &person, Joining::Silently);
+            world.post(&person, channel, "tell me more")
+        };
+        growing_due(stage, question)
+    };
+    ["bob", "cat", "dan"].map(asks).into()
+}
+
+fn growing_due(stage: &Stage, question: String) -> Due {
+    let texts: Vec<String> = (1..=12).map(grown).collect();
+    let root = question.clone();
+    let due = Due::one_of(stage, &stage.channel, question, &root, &texts);
+    assert_eq!(due.parts(), GROWING_PARTS);
+    due
+}
+
+const GROWING: [Scenario; 2] = [
+    Scenario {
+        name: "a growing answer of three parts",
+        provider: growing,
+        settings: "stream_mode = \"partial\"",
+        knobs: |world| world.knobs.max_post_size = 490,
+        ask: |stage| {
+            let question = stage
+                .world()
+                .post(&stage.ann.id, &stage.channel, "tell me more");
+            vec![growing_due(stage, question)]
+        },
+        single: false,
+        floor: 15,
+        ..PLAIN
+    },
+    Scenario {
+        name: SEVERAL,
+        provider: growing,
+        settings: "stream_mode = \"partial\"\nallowed_users = [\"*\"]\nanswers_at_once = 3",
+        knobs: |world| world.knobs.max_post_size = 490,
+        ask: three_people,
+        single: false,
+        floor: 15,
+        ..PLAIN
+    },
+];
+
 /// Where a bot is killed, counted from 1.
 #[derive(Clone, Copy, Debug)]
 enum Point {
@@ -419,7 +522,7 @@ impl Story<'_> {
         let scenario = self.scenario;
         let stage = Stage::simulated();
         (scenario.knobs)(&mut stage.world());
-        stage.configure(ECHO, scenario.settings);
+        stage.configure(&(scenario.provider)(&stage), scenario.settings);
         if !scenario.first_run {
             let _no_forks = FORKS.read();
             let mut session = stage.start();
@@ -536,12 +639,9 @@ impl Story<'_> {
                 continue;
             }
             let texts: Vec<&String> = answers.iter().map(|post| &post.message).collect();
-            assert_eq!(
-                texts,
-                due.parts.iter().collect::<Vec<_>>(),
-                "{told}\n{}",
-                log()
-            );
+            let is_one = |parts: &&Vec<String>| parts.iter().eq(texts.iter().copied());
+            let version = due.versions.iter().find(is_one);
+            assert!(version.is_some(), "{told}: {texts:#?}\n{}", log());
             let times = answers.iter().map(|post| post.create_at);
             assert!(times.is_sorted(), "{told}: the parts' order\n{}", log());
             for post in &answers {
@@ -558,6 +658,8 @@ impl Story<'_> {
             .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty())
             .count();
         assert_eq!(all, posts, "{told}: posts by the bot in all\n{}", log());
+        let edits = world.log.iter().filter(|call| call.method == "PUT");
+        MOST_EDITS.fetch_max(edits.count(), Ordering::SeqCst);
         let state: Value =
             serde_json::from_str(&read(&stage.state_path())).expect("a whole state file");
         assert!(state.get("answers").is_none(), "{told}: {state}\n{}", log());
@@ -569,7 +671,7 @@ fn complete(stage: &Stage, due: &[Due]) -> bool {
     let world = stage.world();
     due.iter().all(|due| {
         let answers = world.own_answers(&stage.bot.id, &due.question);
-        answers.len() >= due.parts.len()
+        answers.len() >= due.parts()
     })
 }
 
@@ -589,14 +691,43 @@ fn matrix(scenario: &Scenario, forgets: bool) -> usize {
     through(Point::Step) + through(Point::Request)
 }
 
-/// Plays the matrix of each scenario, side by side: how many points each has.
-fn play_all(
+/// Plays a scenario in which the bot is killed at each request, or at every `apart`th one; several
+/// stories side by side, since they wait for their workers: how many points there are.
+fn killed_at_requests(scenario: &Scenario, apart: usize) -> usize {
+    let plays = |at: usize| {
+        let story = Story {
+            scenario,
+            points: vec![Point::Request(at)],
+            forgets: false,
+        };
+        story.play()
+    };
+    let mut count = 0;
+    for first in (1..).step_by(SIDE_BY_SIDE * apart) {
+        let reached: usize = std::thread::scope(|scope| {
+            let ats = (first..).step_by(apart).take(SIDE_BY_SIDE);
+            let runs: Vec<_> = ats.map(|at| scope.spawn(move || plays(at))).collect();
+            let reached = runs
+                .into_iter()
+                .map(|run| run.join().expect("a story that holds"));
+            reached.sum()
+        });
+        count += reached;
+        if reached < SIDE_BY_SIDE {
+            break;
+        }
+    }
+    count
+}
+
+/// Plays each scenario, side by side: how many points each has.
+fn side_by_side(
     scenarios: impl Iterator<Item = &'static Scenario>,
-    forgets: bool,
+    play: impl Fn(&Scenario) -> usize + Copy + Send,
 ) -> Vec<(&'static Scenario, usize)> {
     std::thread::scope(|scope| {
         let runs: Vec<_> = scenarios
-            .map(|scenario| scope.spawn(move || (scenario, matrix(scenario, forgets))))
+            .map(|scenario| scope.spawn(move || (scenario, play(scenario))))
             .collect();
         runs.into_iter()
             .map(|run| run.join().expect("a scenario that holds"))
@@ -626,7 +757,7 @@ fn killed_twice(scenario: &Scenario, apart: usize) -> usize {
 
 #[test]
 fn a_bot_killed_at_any_point_answers_each_message_once() {
-    let counts = play_all(SCENARIOS.iter(), false);
+    let counts = side_by_side(SCENARIOS.iter(), |scenario| matrix(scenario, false));
     let all: usize = counts.iter().map(|(_, count)| count).sum();
     println!("crash matrix: {all} points");
     for (scenario, count) in counts {
@@ -636,11 +767,25 @@ fn a_bot_killed_at_any_point_answers_each_message_once() {
 }
 
 #[test]
+fn a_bot_killed_at_any_request_while_answers_grow_finishes_each_of_them_once() {
+    let counts = side_by_side(GROWING.iter(), |scenario| {
+        let apart = if scenario.name == SEVERAL { 2 } else { 1 };
+        killed_at_requests(scenario, apart)
+    });
+    for (scenario, count) in counts {
+        println!("crash matrix, {}: {count} points", scenario.name);
+        assert!(count >= scenario.floor, "{}: {count} points", scenario.name);
+    }
+    let edits = MOST_EDITS.load(Ordering::SeqCst);
+    assert!(edits >= 3, "{edits} edits: nothing has grown");
+}
+
+#[test]
 fn without_its_state_file_a_killed_bot_answers_no_message_twice() {
     let single = SCENARIOS
         .iter()
         .filter(|scenario| scenario.single && !scenario.first_run);
-    let counts = play_all(single, true);
+    let counts = side_by_side(single, |scenario| matrix(scenario, true));
     let count: usize = counts.iter().map(|(_, count)| count).sum();
     println!("crash matrix without state: {count} points");
     assert!(count >= 150, "{count} points");
