@@ -31,7 +31,7 @@ impl Bot {
         let is_found = |post: &Post| {
             let mut answers = state.answers.values();
             answers.any(|answer| {
-                answer.live.question.is_none()
+                matches!(answer.live.stage, Stage::Found)
                     && answer.channel == post.channel_id
                     && answer.create_at <= post.create_at
             })
