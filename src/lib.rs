@@ -93,7 +93,7 @@
 //! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in [`cursor`] |
 //! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs` |
 //! | who is answered next | [`desk::turn`], `bot/turn.rs` |
-//! | what the model is told | `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |
+//! | what the model is told | `conversation/choose.rs`, `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |
 //! | what text a file has | `conversation/text.rs`; by a program: `filetext.rs` |
 //! | how workers are started, fed and stopped | [`desk`], [`worker`]; when: `bot/gather.rs`, `bot/settle.rs` |
 //! | typing, edits and stops | `bot/tend.rs` |

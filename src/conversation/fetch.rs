@@ -9,7 +9,7 @@ use log::debug;
 use super::files::{Limits, Reader};
 use super::quote::{self, Author};
 use super::words::without_words;
-use super::{Conversation, Enclosure, Input, Scene, date};
+use super::{Conversation, Enclosure, Input, Scene, choose, date};
 use crate::config::MattermostSettings;
 use crate::filter;
 use crate::mattermost::client::{ApiError, Client};
@@ -154,7 +154,7 @@ impl Gathering {
         if !threaded || *direct || !post.root_id.is_empty() {
             return settings.history_posts;
         }
-        let is_bare = super::is_bare(post, &|text| self.clean(text));
+        let is_bare = choose::is_bare(post, &|text| self.clean(text));
         let said_before = if is_bare { settings.history_posts } else { 0 };
         said_before.max(settings.channel_context)
     }
@@ -246,7 +246,7 @@ impl Gathering {
                 names.is_trusted(id)
             })
         };
-        let conversation = super::choose(&Input {
+        let conversation = choose::choose(&Input {
             posts: &posts,
             question: &place.post,
             bot_id: &place.bot.id,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::place;
+use super::choose::place;
 use crate::mattermost::{Post, PostId, ServerTime, UserId};
 use crate::words::Word;
 
