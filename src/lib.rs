@@ -107,7 +107,7 @@
 //! | tries, fallbacks, too long conversations | `provider/ask.rs` |
 //! | how a model server's answer is read | `provider/stream.rs`, `provider/shown.rs`, `provider/lenient.rs` |
 //! | what is sent to a model | `provider/request.rs` |
-//! | what an error of a model server means | `provider/error.rs` |
+//! | what an error of a model server means | `provider/error.rs`, `provider/wait.rs` |
 //! | TLS, proxies, name look-ups | [`http`] |
 //! | a setting | `config/table.rs` (name, default, range, meaning), then `config/read.rs` |
 //! | a command or an option | `cli/table.rs`, then [`commands`] |

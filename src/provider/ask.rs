@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::{Class, ProviderError, Wait};
+use super::error::{Class, ProviderError};
 use super::learned::{Fact, FactKind};
 use super::request::LIMITS;
 use super::server::{Attempt, Failed, Said};
 use super::settings::{Api, ProviderKind, ProviderSettings, is_local};
 use super::shown::News;
+use super::wait::Wait;
 use super::{Answer, Listener, Message, Question, Role, command, echo};
 use crate::http::Agent;
 use crate::text::Problem;

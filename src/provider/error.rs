@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::wait::{LASTING, Wait, wait};
 use crate::json;
 
 /// What the caller must do.
@@ -68,21 +69,6 @@ pub struct ProviderError {
     pub(super) wait: Wait,
 }
 
-/// When a further try may help.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Wait {
-    /// After a pause that grows.
-    #[default]
-    Usual,
-    /// The server says how long.
-    For(Duration),
-    /// It is starting, or loading its model: for as long as there is time, perhaps with the pause
-    /// that it asks for.
-    Loading(Option<Duration>),
-    /// Not today.
-    Hopeless,
-}
-
 impl fmt::Display for ProviderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line)
@@ -117,10 +103,6 @@ impl ProviderError {
         self.class.for_person()
     }
 }
-
-/// Characters of a log line, and of what the server said in it.
-const LINE: usize = 300;
-const SAID: usize = 200;
 
 /// Signs, in lower case, that the conversation is longer than the model takes, whatever the status.
 const TOO_LONG: &[&str] = &[
@@ -194,32 +176,6 @@ const FILTERED: &[&str] = &[
 
 /// The refusal of a chat template, which comes as a 500.
 const TEMPLATE: &[&str] = &["jinja", "roles must alternate"];
-
-/// The model is not there yet.
-const LOADING: &[&str] = &[
-    "loading model",
-    "model loading",
-    "model is loading",
-    "currently loading",
-    "still loading",
-    "being loaded",
-    "model is not ready",
-    "warming up",
-    "starting up",
-];
-
-/// A quota that comes back tomorrow or later.
-const LASTING: &[&str] = &[
-    "perday",
-    "per day",
-    "per-day",
-    "daily limit",
-    "daily quota",
-    "weekly limit",
-    "monthly",
-    "per month",
-    "/ month",
-];
 
 /// What a log line must know of the server, and what it must not show.
 #[derive(Clone, Copy)]
@@ -362,86 +318,6 @@ impl Asked<'_> {
         let name = names.find(|name| matches!(status, 400 | 422) && names_word(body, name))?;
         Some(name)
     }
-
-    /// One line of at most `LINE` characters: the provider, what happened, what it said about it.
-    pub(super) fn line(&self, what: &str, said: &str) -> String {
-        let said = self.harmless(said);
-        let name = shown(self.name);
-        let line = match said.as_str() {
-            "" => format!("{name}: {what}"),
-            said => format!("{name}: {what} ({said})"),
-        };
-        one_line(&line, LINE)
-    }
-
-    /// What a server said, without keys, and without what it quotes of the conversation.
-    pub(super) fn harmless(&self, said: &str) -> String {
-        // Looked for in more than is shown, so that cutting hides nothing from the search.
-        let mut said = one_line(said, 2 * SAID);
-        // Twice: escapes may hide a quotation, and what is within them may be escaped once more.
-        for depth in [0, 1, 2] {
-            let plain = (0..depth).fold(said.clone(), |text, _| {
-                one_line(&unescaped(&text), usize::MAX)
-            });
-            let (kept, quotes) = self.without_quotes(&plain);
-            if quotes {
-                said = kept;
-            }
-        }
-        let key = |word: &str| looks_like_key(word, self.key);
-        let mut shown = String::new();
-        let is_break = |c: char| c.is_whitespace() || "=,;\"'`<>(){}[]".contains(c);
-        for piece in said.split_inclusive(is_break) {
-            let word = piece.trim_end_matches(is_break);
-            match key(word) {
-                true => shown += "***",
-                false => shown += word,
-            }
-            shown += &piece[word.len()..];
-        }
-        one_line(&shown, SAID)
-    }
-
-    /// `said` with "…" for each part of at least `QUOTED` characters that the conversation has too;
-    /// whether there was any.
-    fn without_quotes(&self, said: &str) -> (String, bool) {
-        let starts: Vec<usize> = said
-            .char_indices()
-            .map(|(at, _)| at)
-            .chain([said.len()])
-            .collect();
-        let mut quoted = vec![false; starts.len()];
-        for message in self.conversation {
-            let content = one_line(&message.content, usize::MAX);
-            for (at, window) in starts.windows(QUOTED + 1).enumerate() {
-                if content.contains(&said[window[0]..window[QUOTED]]) {
-                    quoted[at..at + QUOTED].fill(true);
-                }
-            }
-        }
-        let mut kept = String::new();
-        for (c, (at, is_quoted)) in said.chars().zip(quoted.iter().enumerate()) {
-            match is_quoted {
-                false => kept.push(c),
-                true if at == 0 || !quoted[at - 1] => kept.push('…'),
-                true => {}
-            }
-        }
-        (kept, quoted.contains(&true))
-    }
-}
-
-/// A name without what a URL may carry of secrets: user, password and query.
-pub(super) fn shown(name: &str) -> String {
-    let name = name.split(['?', '#']).next().unwrap_or_default();
-    match name.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = host.rsplit('@').next().unwrap_or_default();
-            format!("{scheme}://{host}{path}")
-        }
-        None => name.to_owned(),
-    }
 }
 
 /// The first message in an error's body, whichever of the usual shapes it has.
@@ -509,57 +385,6 @@ pub(super) fn is_error(json: &Value) -> bool {
         || (is_bare && first.get("code").is_some() && (text("message") || text("msg")))
 }
 
-/// Characters of the conversation in a row that are taken for a quotation.
-const QUOTED: usize = 16;
-
-/// `text` without the escapes of a JSON or Python string: `\n`, `\"`, `\u00fc`, `\xfc`.
-fn unescaped(text: &str) -> String {
-    let mut units: Vec<u16> = Vec::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(c) = rest.next() {
-        let escape = (c == '\\').then(|| rest.next()).flatten();
-        let digits = match escape {
-            Some('u') => 4,
-            Some('x') => 2,
-            _ => 0,
-        };
-        let code: String = rest.clone().take(digits).collect();
-        match (u16::from_str_radix(&code, 16), escape) {
-            (Ok(unit), _) => {
-                units.push(unit);
-                rest.by_ref().take(digits).for_each(drop);
-            }
-            (_, Some('n' | 'r' | 't')) => units.push(u16::from(b' ')),
-            (_, escaped) => {
-                units.extend_from_slice(escaped.unwrap_or(c).encode_utf16(&mut [0; 2]));
-            }
-        }
-    }
-    String::from_utf16_lossy(&units)
-}
-
-/// Servers quote the key they refuse, whole or with its middle masked. Short words are left alone:
-/// they may be anything.
-fn looks_like_key(word: &str, key: &str) -> bool {
-    const LEAST: usize = 8;
-    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '*');
-    if word.len() < LEAST {
-        return false;
-    }
-    let is_masked = ["***", "...", "…", "xxxx", "XXXX"]
-        .iter()
-        .any(|mask| word.contains(mask));
-    let shares_an_end = key.len() >= LEAST
-        && key.is_ascii()
-        && (word.starts_with(&key[..5]) || word.ends_with(&key[key.len() - 4..]));
-    word == key
-        || word.contains("***")
-        || (is_masked && shares_an_end)
-        || ["sk-", "gsk_", "xai-", "AIza"]
-            .iter()
-            .any(|prefix| word.starts_with(prefix))
-}
-
 /// Whether an error is about this parameter: its name as a word of its own.
 pub(super) fn names_word(said: &str, parameter: &str) -> bool {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -579,95 +404,16 @@ pub(super) fn numbers(text: &str) -> Vec<u64> {
     digits.filter_map(|word| word.parse().ok()).collect()
 }
 
-/// When a further try may help. `text` is in lower case.
-fn wait(status: u16, restarts: bool, text: &str, after: Option<Duration>) -> Wait {
-    let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
-    if status == 429 && any(LASTING) {
-        return Wait::Hopeless;
-    }
-    match after.max(hint(text)) {
-        after if restarts || any(LOADING) => Wait::Loading(after),
-        Some(after) => Wait::For(after),
-        None => Wait::Usual,
-    }
-}
-
-/// The wait that an error's text, in lower case, asks for.
-fn hint(text: &str) -> Option<Duration> {
-    const BEFORE: &[&str] = &[
-        "\"retrydelay\":\"",
-        "\"retry_after\":",
-        "\"retry_after_seconds\":",
-        "\"estimated_time\":",
-        "try again in ",
-        "try again after ",
-        "retry in ",
-        "retry after ",
-        "reset after ",
-        "resets in ",
-        "please wait ",
-    ];
-    let mut waits = BEFORE.iter().filter_map(|sign| {
-        let (_, rest) = text.split_once(sign)?;
-        duration(rest)
-    });
-    waits.next()
-}
-
-/// `6s`, `1m2.5s`, `250ms`, `24 seconds`; a number alone is seconds.
-fn duration(text: &str) -> Option<Duration> {
-    let (mut total, mut rest) = (None, text);
-    loop {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let Ok(number) = rest[..end].trim_end_matches('.').parse::<f64>() else {
-            return total;
-        };
-        let after = rest[end..].trim_start();
-        let end = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
-        let seconds = match &after[..end] {
-            "ms" | "milliseconds" => number / 1000.0,
-            "m" | "min" | "minute" | "minutes" => number * 60.0,
-            "h" | "hour" | "hours" => number * 3600.0,
-            _ => number,
-        };
-        let wait = Duration::try_from_secs_f64(seconds).ok()?;
-        total = Some(total.unwrap_or_default() + wait);
-        rest = &after[end..];
-    }
-}
-
-/// White space and control characters become single spaces; cut to `limit` characters.
-pub(super) fn one_line(text: &str, limit: usize) -> String {
-    let words = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty());
-    let mut line = String::new();
-    let mut characters = 0;
-    for (index, word) in words.enumerate() {
-        let space = (index > 0).then_some(' ');
-        for c in space.into_iter().chain(word.chars()) {
-            if characters == limit {
-                line.pop();
-                line.push('…');
-                return line;
-            }
-            line.push(c);
-            characters += 1;
-        }
-    }
-    line
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::provider::{Message, Role};
 
-    fn asked<'a>(name: &'a str, key: &'a str, conversation: &'a [Message]) -> Asked<'a> {
+    pub(in crate::provider) fn asked<'a>(
+        name: &'a str,
+        key: &'a str,
+        conversation: &'a [Message],
+    ) -> Asked<'a> {
         Asked {
             name,
             key,
@@ -678,117 +424,11 @@ mod tests {
         }
     }
 
-    fn said(text: impl Into<String>) -> [Message; 1] {
+    pub(in crate::provider) fn said(text: impl Into<String>) -> [Message; 1] {
         [Message::new(Role::User, text)]
     }
 
-    #[test]
-    fn words_that_look_like_keys_are_known_and_others_left_alone() {
-        let key = "abcde-0123456789";
-        for (word, is_key) in [
-            ("abcde-0123456789", true),
-            ("'abcde*****'", true),
-            ("...........6789", false),
-            ("xxxxxxxx6789", true),
-            ("abcde...6789", true),
-            ("xa***********zz", true),
-            ("sk-proj-something", true),
-            ("gsk_something", true),
-            ("abcdefgh", false),
-            ("provided", false),
-            ("sk-x", false),
-            ("", false),
-        ] {
-            assert_eq!(looks_like_key(word, key), is_key, "{word}");
-        }
-        for (word, key) in [
-            ("provided:", ""),
-            ("<ab1>", "ab1"),
-            ("ollama-cloud", "ollama"),
-            ("x", "x"),
-        ] {
-            assert!(!looks_like_key(word, key), "{word}");
-        }
-    }
-
     // A case per line.
-    #[rustfmt::skip]
-    #[test]
-    fn the_reason_stays_in_the_log_without_the_key() {
-        for (key, text, shown) in [
-            ("x", "request (1103 tokens) exceeds the available context size", "request (1103 tokens) exceeds the available context size"),
-            ("ollama", "model ollama/qwen3 not found", "model ollama/qwen3 not found"),
-            ("a-long-key-1", "the available a-long-key-2 model", "the available a-long-key-2 model"),
-            ("a-long-key-1", "key=a-long-key-1, sorry", "key=***, sorry"),
-            ("a-long-key-1", "{\"key\":\"a-long-key-1\"}", "{\"key\":\"***\"}"),
-            ("a-long-key-1", "Bearer a-long-key-1", "Bearer ***"),
-        ] {
-            assert_eq!(asked("x", key, &[]).harmless(text), shown);
-        }
-        let conversation = said("test");
-        assert_eq!(asked("x", "", &conversation).harmless("model \"latest\" is not there"), "model \"latest\" is not there");
-    }
-
-    #[test]
-    fn a_log_line_is_one_line_of_bounded_length() {
-        let line = asked("x", "", &[])
-            .refused(500, &"ü\r\n\t\u{1b} ".repeat(1000), None)
-            .to_string();
-        assert!(
-            line.chars().count() <= LINE && !line.contains(char::is_control),
-            "{line}"
-        );
-        for (text, limit, cut) in [
-            ("a  b", 9, "a b"),
-            ("abc", 3, "abc"),
-            ("abcd", 3, "ab…"),
-            ("", 3, ""),
-            (" \n", 3, ""),
-        ] {
-            assert_eq!(one_line(text, limit), cut);
-        }
-    }
-
-    #[test]
-    fn a_quotation_is_left_out_also_behind_escapes() {
-        let conversation = said("pin: 1\npw: \"sesame\"\nGrüße \u{1F600} Пароль: сезам, откройся");
-        let asked = asked("x", "", &conversation);
-        for said in [
-            r#"input: 'pin: 1\npw: "sesame"\n' is bad"#,
-            r#"input: {\"content\":\"pin: 1\\npw: \\\"sesame\\\"\\n\"} is bad"#,
-            r"'\n\u041f\u0430\u0440\u043e\u043b\u044c: \u0441\u0435\u0437\u0430\u043c, \u043e' is bad",
-            r"\nGr\xfc\xdfe \ud83d\ude00 \u041f\u0430\u0440\u043e\u043b\u044c: \u0441 is bad",
-        ] {
-            let shown = asked.harmless(said);
-            assert!(shown.contains('…') && shown.ends_with("is bad"), "{shown}");
-            for secret in ["sesame", "0441", "сезам"] {
-                assert!(!shown.contains(secret), "{shown}");
-            }
-        }
-        let said = r"C:\new\x \u12 \ud83d \";
-        assert!(asked.line("", said).contains(said), "left as it is");
-    }
-
-    #[test]
-    fn only_what_is_quoted_is_left_out() {
-        for (text, content, shown) in [
-            (
-                "bad: my secret plan is this!",
-                "so my secret plan\nis this one",
-                "bad:…!",
-            ),
-            (
-                "bad: my secret",
-                "so my secret plan is this",
-                "bad: my secret",
-            ),
-            ("cannot read 'ring'", "ring", "cannot read 'ring'"),
-            ("", "some words of a conversation", ""),
-        ] {
-            assert_eq!(asked("x", "", &said(content)).harmless(text), shown);
-        }
-    }
-
     // A case per line.
     #[rustfmt::skip]
     #[test]

@@ -6,6 +6,7 @@ mod chat;
 mod command;
 mod echo;
 mod error;
+mod harmless;
 mod learned;
 mod lenient;
 pub mod models;
@@ -15,6 +16,7 @@ pub mod settings;
 mod shown;
 mod sse;
 mod stream;
+mod wait;
 
 use std::time::Duration;
 

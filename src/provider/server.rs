@@ -5,11 +5,13 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use super::ask::{Ear, Facts};
-use super::error::{Asked, Class, ProviderError, Wait, names_word, numbers, one_line};
+use super::error::{Asked, Class, ProviderError, names_word, numbers};
+use super::harmless::one_line;
 use super::learned::FactKind;
 use super::request::{Body, LIMITS, Shape, has_images, headers, limit};
 use super::settings::{Api, ProviderSettings, is_local, question_url, second_base};
 use super::stream::{End, Ended, Outcome, Stream};
+use super::wait::Wait;
 use super::{Image, Message};
 use crate::http::{self, Agent, Call, Cause, Failure, Obstacle, Response, failure};
 use crate::secret::Secret;

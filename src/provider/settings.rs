@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::error::shown;
+use super::harmless::shown;
 use crate::nearest::nearest;
 use crate::secret::Secret;
 use crate::text::Problem;
