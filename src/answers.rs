@@ -1,7 +1,6 @@
 //! One record per answer, from the moment a post is taken up until it is handled. What an answer was,
 //! is, and waits for stands here and nowhere else.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use crate::copies::Check;
 use crate::desk::WorkerId;
 use crate::growing::Growth;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
+use crate::sorted::Set;
 
 /// An answer; the state keeps it by the id of its question. What is not skipped is on disk.
 #[derive(Default, Deserialize, Serialize)]
@@ -130,7 +130,7 @@ pub(crate) struct Reaction {
 pub(crate) struct Progress {
     /// Whether the server was asked which parts it has, or has none for certain.
     pub asked: bool,
-    pub posted: BTreeSet<u32>,
+    pub posted: Set<u32>,
     pub unclear: Option<Unclear>,
     /// A late edit may yet undo the last one: look at the post then.
     pub verify_at: Option<Duration>,

@@ -1,10 +1,9 @@
 //! What people chose in the chat, by conversation: the model, and where the conversation begins.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::mattermost::ServerTime;
+use crate::sorted::Map;
 
 /// So many conversations are remembered; of more, those whose choice is the oldest are forgotten.
 const COUNT: usize = 1000;
@@ -12,7 +11,7 @@ const COUNT: usize = 1000;
 /// By conversation: the id of its thread's root or of its channel.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Choices(BTreeMap<String, Choice>);
+pub(crate) struct Choices(Map<String, Choice>);
 
 #[derive(Default, Deserialize, Serialize)]
 struct Choice {
@@ -44,7 +43,7 @@ impl Choices {
     /// Notes a choice that was written at `at`, unless a later one is known. Empty: the configured
     /// model again.
     pub(crate) fn choose(&mut self, conversation: &str, model: &str, at: ServerTime) {
-        let choice = self.0.entry(conversation.to_owned()).or_default();
+        let choice = self.0.or_default(conversation.to_owned());
         if choice.at <= at {
             (choice.model, choice.at) = (model.to_owned(), at);
         }
@@ -59,7 +58,7 @@ impl Choices {
 
     /// Notes that a conversation begins anew after a post written at `at`.
     pub(crate) fn begin(&mut self, conversation: &str, at: ServerTime) {
-        let choice = self.0.entry(conversation.to_owned()).or_default();
+        let choice = self.0.or_default(conversation.to_owned());
         choice.begins = choice.begins.max(at);
         self.make_room();
     }

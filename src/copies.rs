@@ -1,10 +1,9 @@
 //! Copies: a thread that was moved or copied from another channel comes as new posts, its questions
 //! with their answers. Which of them need no other answer is decided here.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::mattermost::client::{ApiError, Client, paged};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
+use crate::sorted::{Map, Set};
 use crate::text::fnv1a;
 
 /// Threads whose answers from elsewhere are remembered.
@@ -23,7 +22,7 @@ pub(crate) fn asked(question: &Post) -> String {
 /// The answers among the bot's own posts whose question no read has shown, by thread: the newest one's
 /// `create_at`. Nearly always none.
 #[derive(Default)]
-pub(crate) struct Strangers(BTreeMap<PostId, ServerTime>);
+pub(crate) struct Strangers(Map<PostId, ServerTime>);
 
 impl Strangers {
     /// Takes note of those among `posts`. `knows`: whether a post is one of their channel's.
@@ -32,12 +31,12 @@ impl Strangers {
             let question = post.props.prx.as_ref().map(|prx| &prx.in_reply_to);
             let is_strange = question.is_some_and(|id| id.is_well_formed() && !knows(id));
             if is_strange && post.delete_at.0 == 0 && !post.root_id.is_empty() {
-                let newest = self.0.entry(post.root_id.clone()).or_default();
+                let newest = self.0.or_default(post.root_id.clone());
                 *newest = post.create_at.max(*newest);
             }
         }
         while self.0.len() > THREADS {
-            let oldest = self.0.iter().min_by_key(|(_, at)| **at);
+            let oldest = self.0.iter().min_by_key(|(_, at)| *at);
             let Some(oldest) = oldest.map(|(root, _)| root.clone()) else {
                 return;
             };
@@ -126,7 +125,7 @@ impl Check {
         };
         let here = match client.posts_by_ids(&look.missing.iter().collect::<Vec<_>>()) {
             // Servers before 6.0.
-            Err(ApiError::Refused { .. }) => BTreeSet::new(),
+            Err(ApiError::Refused { .. }) => Set::new(),
             posts => of_channel(posts?, &question.channel_id),
         };
         let served = served(&look.thread, bot, &here, is_question);
@@ -138,30 +137,25 @@ impl Check {
 
 /// The questions that `thread` shows the answers to, and not themselves.
 fn missing(thread: &[Post], bot: &UserId) -> Vec<PostId> {
-    let there: BTreeSet<&PostId> = thread.iter().map(|post| &post.id).collect();
+    let there: Set<&PostId> = thread.iter().map(|post| &post.id).collect();
     let answers = answers(thread, bot).into_keys();
     let missing = answers.filter(|id| id.is_well_formed() && !there.contains(id));
     missing.cloned().collect()
 }
 
-fn of_channel(posts: Vec<Post>, channel: &ChannelId) -> BTreeSet<PostId> {
+fn of_channel(posts: Vec<Post>, channel: &ChannelId) -> Set<PostId> {
     let posts = posts.into_iter();
     let here = posts.filter(|post| post.channel_id == *channel);
     here.map(|post| post.id).collect()
 }
 
 /// By question, when its answer was posted in `thread`, and what was asked.
-fn answers<'a>(
-    thread: &'a [Post],
-    bot: &UserId,
-) -> BTreeMap<&'a PostId, (ServerTime, Option<&'a str>)> {
-    let mut answers = BTreeMap::new();
+fn answers<'a>(thread: &'a [Post], bot: &UserId) -> Map<&'a PostId, (ServerTime, Option<&'a str>)> {
+    let mut answers = Map::new();
     for post in thread.iter().filter(|post| post.user_id == *bot) {
         if let Some(prx) = &post.props.prx {
             let asked = Some(prx.asked.as_str()).filter(|asked| !asked.is_empty());
-            let answer = answers
-                .entry(&prx.in_reply_to)
-                .or_insert((post.create_at, asked));
+            let answer = answers.or_insert(&prx.in_reply_to, (post.create_at, asked));
             *answer = (answer.0.min(post.create_at), answer.1.or(asked));
         }
     }
@@ -173,11 +167,11 @@ fn answers<'a>(
 fn served(
     thread: &[Post],
     bot: &UserId,
-    here: &BTreeSet<PostId>,
+    here: &Set<PostId>,
     is_question: &dyn Fn(&Post) -> bool,
-) -> BTreeSet<PostId> {
-    let there: BTreeSet<&PostId> = thread.iter().map(|post| &post.id).collect();
-    let mut served = BTreeSet::new();
+) -> Set<PostId> {
+    let there: Set<&PostId> = thread.iter().map(|post| &post.id).collect();
+    let mut served = Set::new();
     let mut copied = Vec::new();
     let answers = answers(thread, bot);
     for (question, answer) in &answers {
@@ -363,11 +357,11 @@ mod tests {
                 &[],
             ),
         ];
-        let here = BTreeSet::from([id("here")]);
+        let here = Set::from_iter([id("here")]);
         for (name, thread, expected) in cases {
             let is_question = |post: &Post| post.user_id.as_str() != BOT;
             let served = served(&thread, &BOT.into(), &here, &is_question);
-            let expected: BTreeSet<PostId> = expected.iter().map(|name| id(name)).collect();
+            let expected: Set<PostId> = expected.iter().map(|name| id(name)).collect();
             assert_eq!(served, expected, "{name}");
         }
     }
@@ -380,7 +374,7 @@ mod tests {
         }
         let thread = [person("p1", 10, "why?"), sent];
         assert!(missing(&thread, &BOT.into()).is_empty());
-        let served = served(&thread, &BOT.into(), &BTreeSet::new(), &|_| true);
+        let served = served(&thread, &BOT.into(), &Set::new(), &|_| true);
         assert!(!served.contains(&id("p1")));
     }
 

@@ -5,12 +5,12 @@
 pub(crate) mod balance;
 pub(crate) mod watch;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::mattermost::{Post, PostId, ServerTime};
+use crate::sorted::Map;
 use balance::Balance;
 use watch::Watch;
 
@@ -34,11 +34,11 @@ pub(crate) struct Cursor {
     #[serde(default, skip_serializing_if = "PostId::is_empty")]
     pub anchor: PostId,
     /// The handled posts created after `mark` less the window, and when they were created.
-    pub handled: BTreeMap<PostId, ServerTime>,
+    pub handled: Map<PostId, ServerTime>,
     /// In a channel that other servers are connected to, the handled posts of theirs, and when they
     /// were created: they come late, however old they are. Nothing before a first look at them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<BTreeMap<PostId, ServerTime>>,
+    pub remote: Option<Map<PostId, ServerTime>>,
     #[serde(skip)]
     pub progress: Progress,
     /// What the server shows of the channel; nothing until a list of this run showed it.

@@ -9,7 +9,6 @@ mod record;
 pub(crate) mod shared;
 mod walk;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
@@ -19,6 +18,7 @@ use crate::copies::{Check, Strangers};
 use crate::cursor::Cursor;
 use crate::cursor::watch::Watch;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
+use crate::sorted::Map;
 use crate::state::State;
 use crate::times::Times;
 use crate::words::Word;
@@ -106,7 +106,7 @@ impl Waiting {
 }
 
 /// The posts that wait, oldest first.
-type Queue = BTreeMap<(ServerTime, PostId), Waiting>;
+type Queue = Map<(ServerTime, PostId), Waiting>;
 
 /// The lists of channels, the walks through backlogs, and the posts that wait. The channels' own
 /// records are in the state.
@@ -123,11 +123,11 @@ pub(crate) struct Inbox {
     listing: ServerTime,
     /// No channel is due before a list says so: an idle poll need not go through them all.
     quiet: bool,
-    behind: BTreeMap<ChannelId, Behind>,
+    behind: Map<ChannelId, Behind>,
     waiting: Queue,
     /// By question, the post in which an answer to it was growing in a run that this state knows
     /// nothing of.
-    growing: BTreeMap<PostId, PostId>,
+    growing: Map<PostId, PostId>,
     strangers: Strangers,
     shared: Shared,
 }
@@ -141,9 +141,9 @@ impl Inbox {
             changed: false,
             listing: ServerTime(0),
             quiet: false,
-            behind: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            growing: BTreeMap::new(),
+            behind: Map::new(),
+            waiting: Map::new(),
+            growing: Map::new(),
             strangers: Strangers::default(),
             shared: Shared::default(),
             scope,

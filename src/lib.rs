@@ -146,6 +146,7 @@ pub mod provider;
 mod reload;
 pub mod reply;
 pub mod secret;
+pub mod sorted;
 mod state;
 mod text;
 pub mod times;

@@ -2,11 +2,10 @@
 //!
 //! A day is the UTC day of a question's `create_at`, by the server's clock alone.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::mattermost::{ServerTime, UserId};
+use crate::sorted::Map;
 
 /// The reaction to a question over the limit of a person who knows of it already.
 pub(crate) const LATER: &str = "clock12";
@@ -20,12 +19,12 @@ const PEOPLE: usize = 5000;
 /// The days that are still counted, by their number since 1970: two at most.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Days(BTreeMap<u64, Count>);
+pub(crate) struct Days(Map<u64, Count>);
 
 #[derive(Default, Deserialize, Serialize)]
 struct Count {
     all: u32,
-    people: BTreeMap<UserId, OfPerson>,
+    people: Map<UserId, OfPerson>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -73,10 +72,10 @@ impl Days {
     pub(crate) fn take(&mut self, person: &UserId, asked: ServerTime, limits: Limits) -> Room {
         let day = self.day(asked);
         self.0.retain(|known, _| *known <= day + PLAUSIBLE);
-        let count = self.0.entry(day).or_default();
+        let count = self.0.or_default(day);
         let all_spent = limits.all > 0 && count.all >= limits.all;
         count.make_room();
-        let of_person = count.people.entry(person.clone()).or_default();
+        let of_person = count.people.or_default(person.clone());
         let room = if limits.person > 0 && of_person.answers >= limits.person {
             Room::Spent
         } else if all_spent {

@@ -2,7 +2,6 @@
 //!
 //! Nothing waits here: a part whose fate is unclear has a time at which it is looked at again.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -15,6 +14,7 @@ use crate::growing::Growth;
 use crate::inbox;
 use crate::mattermost::client::{ApiError, Client, Mark, NewPost, NewProps, Patch, PatchProps};
 use crate::mattermost::{Post, PostId, PrxProps, ServerTime, UserId};
+use crate::sorted::Set;
 use crate::state::Store;
 use crate::times::Times;
 
@@ -243,7 +243,7 @@ impl Outbox {
         let (channel, created) = (&answer.channel, answer.create_at);
         let shown = match inbox::parts_of(client, &self.bot, channel, question, created) {
             // A channel that cannot be read cannot be posted to either: that decides.
-            Err(error) if error.is_closed() => BTreeSet::new(),
+            Err(error) if error.is_closed() => Set::new(),
             Err(error) if error.may_last() => {
                 return Ok(Delivery::Failed(self.back_off(answer), error));
             }

@@ -3,7 +3,6 @@
 //! It is written before each step that the outside world can see, and only when it differs from what
 //! is on disk. The bot's own posts on the server are the record; this file spares asking for it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
@@ -21,6 +20,7 @@ use crate::cursor::Cursor;
 use crate::json;
 use crate::limits::Days;
 use crate::mattermost::{ChannelId, PostId, ServerTime, UserId};
+use crate::sorted::Map;
 use crate::times::{Clock, Step};
 
 /// The format of the file. One from a newer version is not understood, and set aside.
@@ -39,14 +39,14 @@ pub(crate) struct State {
     pub begun: bool,
     /// The newest moment that any list of channels showed.
     pub listed_at: ServerTime,
-    pub channels: BTreeMap<ChannelId, Cursor>,
+    pub channels: Map<ChannelId, Cursor>,
     /// Channels that the bot is out of, with their floors: a join post older than that belongs to an
     /// earlier stay.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub left: BTreeMap<ChannelId, ServerTime>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub left: Map<ChannelId, ServerTime>,
     /// The posts that were taken up and are not handled.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub answers: BTreeMap<PostId, Answer>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub answers: Map<PostId, Answer>,
     /// What people chose in the chat: models, and where conversations begin.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub models: Choices,
@@ -96,7 +96,7 @@ impl State {
                 draft: journal.draft,
                 ..Answer::default()
             };
-            self.answers.entry(journal.post).or_insert(answer);
+            self.answers.or_insert(journal.post, answer);
         }
         if !std::mem::take(&mut self.orderly) {
             let begun = self

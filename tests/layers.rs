@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["mattermost", "provider"],
     &["http", "secret", "url"],
     &[
-        "exit", "growing", "json", "nearest", "pipes", "text", "times",
+        "exit", "growing", "json", "nearest", "pipes", "sorted", "text", "times",
     ],
 ];
 

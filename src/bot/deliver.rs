@@ -27,7 +27,7 @@ impl Bot {
                 && self.is_open(&answer.channel)
                 && !(untouched && self.is_unread(answer))
         });
-        let oldest = due.min_by_key(|(id, answer)| (answer.create_at, *id));
+        let oldest = due.min_by_key(|(id, answer)| (answer.create_at, id));
         let Some((id, answer)) = oldest else {
             return Ok(false);
         };

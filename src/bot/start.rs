@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::warn;
 
 use crate::mattermost::UserId;
-use std::collections::HashMap;
+use crate::sorted::Map;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -15,7 +15,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(600);
 const PEOPLE: usize = 10_000;
 
 /// By person, when the last answer to them was begun: a number that grows.
-type LastStart = HashMap<UserId, u64>;
+type LastStart = Map<UserId, u64>;
 
 /// What the turn order and the desk need to know of earlier starts.
 #[derive(Default)]

@@ -43,7 +43,7 @@ impl Bot {
         };
         let answers = self.store.state.answers.iter();
         let due = answers.filter(|(_, answer)| is_due(answer));
-        let oldest = due.min_by_key(|(id, answer)| (answer.create_at, *id));
+        let oldest = due.min_by_key(|(id, answer)| (answer.create_at, id));
         oldest.map(|(id, _)| id.clone())
     }
 

@@ -246,7 +246,7 @@ impl Bot {
         let stopped = answers.find(|(id, answer)| {
             let question = answer.live.question.as_ref();
             let asker = question.map(|question| &question.user_id);
-            let on = **id == reaction.post_id || answer.shown.as_ref() == Some(&reaction.post_id);
+            let on = *id == reaction.post_id || answer.shown.as_ref() == Some(&reaction.post_id);
             on && asker == Some(&reaction.user_id)
         });
         match stopped.map(|(id, _)| id.clone()) {

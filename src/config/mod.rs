@@ -7,7 +7,6 @@ mod provider;
 mod read;
 pub mod table;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ pub(crate) use files::find;
 use crate::mattermost::{ChannelId, UserId};
 use crate::provider::ProviderSettings;
 use crate::secret::Secret;
+use crate::sorted;
 
 /// The value of an environment variable.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -132,7 +132,7 @@ pub struct MattermostSettings {
     pub channel_context: usize,
     /// The program and arguments that make text of a file, by MIME type or by file name's ending with
     /// its dot, both in lower case.
-    pub read_files: BTreeMap<String, Vec<String>>,
+    pub read_files: sorted::Map<String, Vec<String>>,
     /// Images told to the model per question, at most; 0: none.
     pub max_images: usize,
     /// In bytes; larger images are left out.
@@ -140,7 +140,7 @@ pub struct MattermostSettings {
     /// What holds in every channel that `channels` does not name.
     pub defaults: ChannelSettings,
     /// `[channels_config.mattermost.channels.ID]`, already merged over `defaults`.
-    pub channels: BTreeMap<ChannelId, ChannelSettings>,
+    pub channels: sorted::Map<ChannelId, ChannelSettings>,
 }
 
 impl MattermostSettings {

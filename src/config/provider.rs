@@ -1,8 +1,6 @@
 //! The settings of the model: `default_provider` and its kin, `[reliability]`, `[fallback.NAME]`,
 //! `[model_parameters]` and `[model_headers]`.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Number, Value as Json};
 use toml::de::DeValue;
 
@@ -10,6 +8,7 @@ use super::layers::{Table, Value};
 use super::read::{Reader, program};
 use super::{ConfigError, Secret, Warning};
 use crate::provider::settings::{self, KindError, Known, ProviderKind, ProviderSettings, known};
+use crate::sorted;
 use crate::text::Problem;
 
 /// What a request's body has anyway: `[model_parameters]` cannot set it.
@@ -158,9 +157,9 @@ fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
 }
 
 /// `model_fallbacks = { model = ["next", …] }`.
-fn model_fallbacks(table: &Table) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+fn model_fallbacks(table: &Table) -> Result<sorted::Map<String, Vec<String>>, ConfigError> {
     let table = table.table("model_fallbacks")?;
-    let mut fallbacks = BTreeMap::new();
+    let mut fallbacks = sorted::Map::new();
     for model in table.keys() {
         let mut next = Vec::new();
         if let Some(value) = table.get(&model) {
@@ -433,7 +432,10 @@ mod tests {
             .unwrap()
             .provider;
         assert_eq!(provider.retries, 1);
-        assert_eq!(provider.model_fallbacks["qwen3"], ["qwen2", "phi4"]);
+        assert_eq!(
+            provider.model_fallbacks.get("qwen3").unwrap(),
+            &["qwen2", "phi4"]
+        );
         let fallbacks = provider.fallbacks.iter().map(|fallback| {
             let ProviderKind::Server { base, .. } = &fallback.kind else {
                 panic!("{fallback:?}");

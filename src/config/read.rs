@@ -1,6 +1,5 @@
 //! Tables → settings, and what is to be said about them.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use super::{
 use crate::mattermost::{ChannelId, UserId};
 use crate::nearest::nearest;
 use crate::secret::{Secret, unquoted};
+use crate::sorted;
 use crate::text::{Problem, shell_quoted};
 use crate::url::http_url;
 
@@ -159,7 +159,7 @@ impl Reader<'_> {
         &mut self,
         section: &Table,
         defaults: &ChannelSettings,
-        channels: &BTreeMap<ChannelId, ChannelSettings>,
+        channels: &sorted::Map<ChannelId, ChannelSettings>,
     ) {
         let nobody = Allowed::These(Vec::new());
         if std::iter::once(defaults)
@@ -303,9 +303,9 @@ impl Reader<'_> {
         &mut self,
         section: &Table,
         defaults: &ChannelSettings,
-    ) -> Result<BTreeMap<ChannelId, ChannelSettings>, ConfigError> {
+    ) -> Result<sorted::Map<ChannelId, ChannelSettings>, ConfigError> {
         let table = section.table("channels")?;
-        let mut channels = BTreeMap::new();
+        let mut channels = sorted::Map::new();
         for key in table.keys() {
             let id = ChannelId::from(key.as_str());
             let channel = table.table(&key)?;
@@ -442,9 +442,9 @@ fn footer(section: &Table) -> Result<Footer, ConfigError> {
 }
 
 /// The programs that make text of files.
-fn read_files(section: &Table) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+fn read_files(section: &Table) -> Result<sorted::Map<String, Vec<String>>, ConfigError> {
     let table = section.table("read_files")?;
-    let mut programs = BTreeMap::new();
+    let mut programs = sorted::Map::new();
     for key in table.keys() {
         let Some(value) = table.get(&key) else {
             continue;

@@ -1139,10 +1139,10 @@ max_image_size_mb = 50
     assert_eq!((model, time, tokens), (true, false, true));
     assert_eq!(settings.channel_context, 10);
     assert_eq!(
-        settings.read_files["application/pdf"],
-        ["pdftotext", "-", "-"]
+        settings.read_files.get("application/pdf").unwrap(),
+        &["pdftotext", "-", "-"]
     );
-    assert_eq!(settings.read_files[".odt"], ["odt2txt"]);
+    assert_eq!(settings.read_files.get(".odt").unwrap(), &["odt2txt"]);
     assert_eq!(
         (settings.max_images, settings.max_image_size),
         (0, 50 << 20)

@@ -1,11 +1,10 @@
 //! Which of the posts are told, as whose words, and how much of them.
 
-use std::collections::BTreeSet;
-
 use super::quote::{self, Author};
 use super::{Conversation, Input, Speaker, Turn, characters, with_file_names};
 use crate::mattermost::{Post, PostId, ServerTime, UserId};
 use crate::reply::{is_blank, without_footer};
+use crate::sorted::Set;
 
 /// The question of a bare mention. In a thread, what was said there is the question.
 pub(super) const ANSWER_THE_ABOVE: &str = "Please answer what was said above.";
@@ -55,7 +54,7 @@ fn speakers<'a>(turns: impl IntoIterator<Item = &'a Turn>) -> usize {
         Speaker::Person(id, _) => Some(id),
         _ => None,
     };
-    let people: BTreeSet<&UserId> = turns.into_iter().filter_map(person).collect();
+    let people: Set<&UserId> = turns.into_iter().filter_map(person).collect();
     people.len()
 }
 

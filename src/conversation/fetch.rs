@@ -1,7 +1,6 @@
 //! Gathers what a conversation is built from, one request to Mattermost at a time: the history around
 //! a post, the names of those who speak, the files' texts.
 
-use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use log::debug;
@@ -15,6 +14,7 @@ use crate::filter;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{Post, PostList, ServerTime, User, UserId, mention};
 use crate::provider::Message;
+use crate::sorted::{Map, Set};
 use crate::times::Clock;
 
 /// The most posts that are asked for at once.
@@ -208,7 +208,7 @@ impl Gathering {
     }
 
     /// Whose names are needed: people's if several speak, and those of all who are quoted.
-    fn authors(&self, settings: &MattermostSettings) -> BTreeSet<&UserId> {
+    fn authors(&self, settings: &MattermostSettings) -> Set<&UserId> {
         let channel = settings.channel(&self.place.post.channel_id);
         let is_persons =
             |post: &&Post| filter::refuse(post, &self.place.bot, &channel.allowed_users).is_none();
@@ -218,9 +218,9 @@ impl Gathering {
                 .filter(is_persons)
                 .chain([&self.place.post])
         };
-        let mut people: BTreeSet<&UserId> = posts().map(|post| &post.user_id).collect();
+        let mut people: Set<&UserId> = posts().map(|post| &post.user_id).collect();
         if people.len() < 2 {
-            people.clear();
+            people = Set::new();
         }
         let linked = posts().flat_map(|post| &post.metadata.linked);
         people.extend(linked.map(|post| &post.user_id));
@@ -294,7 +294,7 @@ impl Gathering {
 /// Remembers accounts' names, and whose programs may be quoted.
 #[derive(Default)]
 pub struct Names {
-    known: HashMap<UserId, Account>,
+    known: Map<UserId, Account>,
 }
 
 struct Account {
@@ -319,7 +319,7 @@ impl Names {
     }
 
     /// Those of `accounts` that are not known, or not lately.
-    fn unknown(&self, accounts: BTreeSet<&UserId>, now: Duration) -> Vec<UserId> {
+    fn unknown(&self, accounts: Set<&UserId>, now: Duration) -> Vec<UserId> {
         let is_known = |id: &UserId| {
             let known = self.known.get(id);
             known.is_some_and(|account| now.saturating_sub(account.since) < Names::AGE)

@@ -1,7 +1,7 @@
 //! Reads the files of the posts that the model is told, one piece at a time: texts whole, or their
 //! beginning and end; of pictures as much as tells what they are. What is for the worker is not read.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use log::debug;
@@ -10,6 +10,7 @@ use super::text::{self, Excerpt, Kind};
 use crate::desk::FileReader;
 use crate::mattermost::FileInfo;
 use crate::mattermost::client::{ApiError, Client, FilePiece};
+use crate::sorted::Map;
 
 /// The most bytes of a file that are asked for at once.
 pub(super) const PIECE: usize = 1 << 20;
@@ -40,7 +41,7 @@ pub(super) struct Limits {
     /// In bytes, for each.
     pub(super) max_image_size: u64,
     /// What makes text of files, by MIME type or by the name's ending with its dot.
-    pub(super) programs: BTreeMap<String, Vec<String>>,
+    pub(super) programs: Map<String, Vec<String>>,
 }
 
 /// A file that the worker is given.

@@ -1,10 +1,9 @@
 //! What the chat's commands leave of what was said before a question: neither they nor what stands
 //! before the newest `new` is told.
 
-use std::collections::BTreeSet;
-
 use super::choose::place;
 use crate::mattermost::{Post, PostId, ServerTime, UserId};
+use crate::sorted::Set;
 use crate::words::Word;
 
 /// Those of `posts` that may be told before `question`. `begins`: what was said up to then is not
@@ -17,7 +16,7 @@ pub(super) fn without_words(
     begins: ServerTime,
     word: &dyn Fn(&Post) -> Option<Word>,
 ) -> Vec<Post> {
-    let mut words: BTreeSet<PostId> = BTreeSet::new();
+    let mut words: Set<PostId> = Set::new();
     let begins = (begins, PostId::default());
     let is_earlier = begins.0 > ServerTime(0) && begins.0 < question.create_at;
     let mut cut = is_earlier.then_some(begins);
@@ -38,7 +37,7 @@ pub(super) fn without_words(
         let is_later = cut.as_ref().is_none_or(|(at, id)| place(post) > (*at, id));
         is_later && !words.contains(&post.id)
     };
-    let kept: BTreeSet<PostId> = posts
+    let kept: Set<PostId> = posts
         .iter()
         .filter(|post| is_kept(post))
         .map(|post| post.id.clone())
@@ -52,7 +51,7 @@ pub(super) fn without_words(
         }
         _ => kept.contains(&post.id),
     };
-    let told: BTreeSet<PostId> = posts
+    let told: Set<PostId> = posts
         .iter()
         .filter(|post| is_told(post))
         .map(|post| post.id.clone())

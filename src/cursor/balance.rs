@@ -1,8 +1,7 @@
 //! How many posts a channel's count tells of that no read has shown: a value without I/O.
 
-use std::collections::BTreeSet;
-
 use crate::mattermost::{Post, PostId};
+use crate::sorted::Set;
 
 /// The posts that `total_msg_count` leaves out.
 const COMES_AND_GOES: [&str; 10] = [
@@ -26,7 +25,7 @@ pub(crate) struct Balance {
     /// Posts seen since that count.
     pub seen: u64,
     /// Posts of connected servers that this run saw and that are not handled.
-    pub open: BTreeSet<PostId>,
+    pub open: Set<PostId>,
 }
 
 impl Balance {

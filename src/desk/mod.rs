@@ -5,7 +5,6 @@ pub(crate) mod input;
 pub mod report;
 pub(crate) mod turn;
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
@@ -22,6 +21,7 @@ use self::input::{Input, PictureWriter};
 use self::report::{End, Report, Transcript};
 use crate::mattermost::PostId;
 use crate::provider::{Answer, Class, DEPTH, Learned, Message, ProviderKind, ProviderSettings};
+use crate::sorted::Map;
 use crate::times::Clock;
 
 /// An answer to be made.
@@ -136,7 +136,7 @@ pub struct Processes {
     /// Starts a worker, whose standard output is the other end of `bell`.
     command: Command,
     bell: UnixDatagram,
-    at_work: BTreeMap<WorkerId, Worker>,
+    at_work: Map<WorkerId, Worker>,
     leaving: Vec<Leaving>,
     last: WorkerId,
     learned: Learned,
@@ -195,7 +195,7 @@ impl Processes {
             clock,
             command,
             bell,
-            at_work: BTreeMap::new(),
+            at_work: Map::new(),
             leaving: Vec::new(),
             last: 0,
             learned: Learned::default(),
@@ -342,7 +342,7 @@ impl Desk for Processes {
         self.drain();
         let now = self.clock.now();
         let mut heard = Vec::new();
-        for (id, worker) in &mut self.at_work {
+        for (id, worker) in self.at_work.iter_mut() {
             heard.extend(worker.judge(now).map(|news| (*id, news)));
         }
         for (id, news) in &heard {
@@ -369,7 +369,7 @@ impl Desk for Processes {
     }
 
     fn stop_all(&mut self) {
-        while let Some((id, _)) = self.at_work.first_key_value() {
+        while let Some((id, _)) = self.at_work.iter().next() {
             self.stop(*id);
         }
         let looks = STOPPING.as_millis() / REAP.as_millis();

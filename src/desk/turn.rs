@@ -1,9 +1,7 @@
 //! The turn order: which waiting post is taken up next, if any. It knows no clock and no process.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
+use crate::sorted::Map;
 
 /// From this many attempts on an answer is made alone: if its worker dies again, nothing else can
 /// have been the cause.
@@ -105,7 +103,7 @@ fn eligible<'a>(
     candidates: &'a [Candidate],
     at_work: &'a [AtWork],
 ) -> impl Iterator<Item = usize> + 'a {
-    let mut first: BTreeMap<&PostId, usize> = BTreeMap::new();
+    let mut first: Map<&PostId, usize> = Map::new();
     let mut chosen = Vec::new();
     for (index, candidate) in candidates.iter().enumerate() {
         let is_busy = |work: &AtWork| work.conversation == candidate.conversation;
@@ -120,17 +118,12 @@ fn eligible<'a>(
             let candidate: &Candidate = &candidates[index];
             (!candidate.begun, candidate.created, candidate.post)
         };
-        match first.entry(root) {
-            Entry::Vacant(entry) => {
-                entry.insert(index);
-            }
-            Entry::Occupied(mut entry) if order(index) < order(*entry.get()) => {
-                entry.insert(index);
-            }
-            Entry::Occupied(_) => {}
+        let first = first.or_insert(root, index);
+        if order(index) < order(*first) {
+            *first = index;
         }
     }
-    chosen.extend(first.into_values());
+    chosen.extend(first.values());
     chosen.into_iter()
 }
 

@@ -1,6 +1,5 @@
 //! Looking: one small request (per team) that says which channels show something new.
 
-use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use log::{debug, info};
@@ -11,6 +10,7 @@ use crate::cursor::Cursor;
 use crate::cursor::watch::Watch;
 use crate::mattermost::client::{ApiError, ChannelList, Client};
 use crate::mattermost::{Channel, ChannelId, ServerTime, TeamId};
+use crate::sorted::{Map, Set};
 use crate::state::State;
 use crate::times;
 
@@ -169,14 +169,14 @@ impl Inbox {
     fn look_up_teams(&mut self, client: &Client, state: &mut State) -> Result<(), ApiError> {
         let teams = client.teams()?;
         self.lists.teams_due = self.now() + self.scope.times.recheck;
-        let etags: HashMap<_, _> = self.lists.teams.drain(..).collect();
+        let etags: Map<_, _> = self.lists.teams.drain(..).collect();
         let etag = |team: &TeamId| etags.get(team).cloned().flatten();
         let teams = teams
             .into_iter()
             .map(|team| (team.id.clone(), etag(&team.id)));
         self.lists.teams = teams.collect();
         let known = self.lists.teams.iter().map(|(team, _)| team.clone());
-        let known: BTreeSet<TeamId> = known.collect();
+        let known: Set<TeamId> = known.collect();
         self.forget(state, |_, watch| {
             !watch.team.is_empty() && !known.contains(&watch.team)
         });
@@ -271,7 +271,7 @@ impl Inbox {
                 result => changed |= result?,
             }
         }
-        let listed: BTreeSet<&ChannelId> = channels.iter().map(|channel| &channel.id).collect();
+        let listed: Set<&ChannelId> = channels.iter().map(|channel| &channel.id).collect();
         self.forget(state, |channel, watch| {
             watch.team == *team && !team.is_empty() && !listed.contains(channel)
         });
@@ -347,7 +347,7 @@ impl Inbox {
 
     /// Drops channels that the server does not show any more, with all that waits in them.
     fn forget(&mut self, state: &mut State, gone: impl Fn(&ChannelId, &Watch) -> bool) {
-        let is_gone = |(id, cursor): &(&ChannelId, &Cursor)| {
+        let is_gone = |(id, cursor): &&(ChannelId, Cursor)| {
             cursor.watch.as_ref().is_some_and(|watch| gone(id, watch))
         };
         let gone: Vec<ChannelId> = state

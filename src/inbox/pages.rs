@@ -1,9 +1,8 @@
 //! Pages of a channel's posts: where a walk begins, and how the bot came in.
 
-use std::collections::BTreeSet;
-
 use crate::mattermost::client::{ApiError, Client, paged};
 use crate::mattermost::{ChannelId, Post, PostId, PostList, ServerTime, UserId};
+use crate::sorted::Set;
 
 /// The largest page that the server gives.
 const PAGE: usize = 200;
@@ -147,7 +146,7 @@ impl Walk {
     /// Moves on to behind a full page that began with the post number `first`, counted from 0: whether
     /// there is a way. Roots that the page dragged along lie behind it.
     fn pass(&mut self, page: &PostList, first: usize) -> bool {
-        let order: BTreeSet<&PostId> = page.order.iter().collect();
+        let order: Set<&PostId> = page.order.iter().collect();
         let posts = || page.posts.iter().filter(|post| order.contains(&post.id));
         let Some(newest) = posts().map(|post| post.create_at).max() else {
             return false;

@@ -1,6 +1,5 @@
 //! Reading a channel: what changed since the newest change that was read, less the window.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use log::info;
@@ -11,6 +10,7 @@ use super::{Inbox, Waiting, Wanted, Wish};
 use crate::cursor::Read;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, PostList, ServerTime};
+use crate::sorted::Set;
 use crate::state::State;
 
 /// From this many ids on, an answer to `since` may have left posts out.
@@ -20,7 +20,7 @@ pub(super) const SINCE_LIMIT: usize = 1000;
 pub(super) struct Take<'a> {
     pub posts: Vec<Post>,
     /// The questions that the bot's own posts answer.
-    pub answered: &'a BTreeSet<PostId>,
+    pub answered: &'a Set<PostId>,
     pub wanted: &'a Wanted<'a>,
 }
 

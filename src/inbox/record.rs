@@ -1,27 +1,26 @@
 //! The record on the server: which questions the bot's own posts answer.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::pages::Walk;
 use super::read::SINCE_LIMIT;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
+use crate::sorted::{Map, Set};
 
 /// Stands among the parts for a post in which an answer grew and which took no last edit.
 const GROWN: u32 = u32::MAX;
 
 /// By question, which parts of how many the bot has posted.
-pub(super) type Parts = BTreeMap<PostId, (u32, BTreeSet<u32>)>;
+pub(super) type Parts = Map<PostId, (u32, Set<u32>)>;
 
 pub(super) fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
     // A part that somebody deleted was posted all the same.
     for post in posts.iter().filter(|post| post.user_id == *bot) {
         if let Some(question) = &post.props.growing_for {
-            let entry = parts.entry(question.clone()).or_default();
+            let entry = parts.or_default(question.clone());
             entry.1.insert(GROWN);
         }
         if let Some(prx) = &post.props.prx {
-            let entry = parts.entry(prx.in_reply_to.clone()).or_default();
+            let entry = parts.or_default(prx.in_reply_to.clone());
             // The later part knows better: what follows may have been split or cut short meanwhile.
             let last = entry.1.iter().rfind(|part| **part != GROWN);
             if last.is_none_or(|last| *last <= prx.part) {
@@ -33,9 +32,9 @@ pub(super) fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
 }
 
 /// The questions whose every part is there.
-pub(super) fn complete(parts: Parts) -> BTreeSet<PostId> {
+pub(super) fn complete(parts: Parts) -> Set<PostId> {
     // A post that grew and took no last edit does not bear the mark of part 0: a later part tells.
-    let whole = |(of, there): &(u32, BTreeSet<u32>)| {
+    let whole = |(of, there): &(u32, Set<u32>)| {
         let grown = *of > 1 && there.contains(&GROWN);
         *of > 0 && (0..*of).all(|part| there.contains(&part) || (part == 0 && grown))
     };
@@ -47,7 +46,7 @@ pub(super) fn complete(parts: Parts) -> BTreeSet<PostId> {
 }
 
 /// The questions that the bot's own posts among `posts` answer.
-pub(crate) fn answered(posts: &[Post], bot: &UserId) -> BTreeSet<PostId> {
+pub(crate) fn answered(posts: &[Post], bot: &UserId) -> Set<PostId> {
     let mut parts = Parts::new();
     collect_parts(posts, bot, &mut parts);
     complete(parts)
@@ -60,7 +59,7 @@ pub(crate) fn parts_of(
     channel: &ChannelId,
     question: &PostId,
     created: ServerTime,
-) -> Result<BTreeSet<u32>, ApiError> {
+) -> Result<Set<u32>, ApiError> {
     let mut parts = parts_since(client, bot, channel, question, created)?;
     let mut there = parts.remove(question).map(|(_, there)| there);
     there.as_mut().map(|there| there.remove(&GROWN));

@@ -1,7 +1,6 @@
 //! Channels that other servers are connected to: their posts come late, with the times of their own
 //! server, and only a channel's count tells of them. They are looked for on its pages, newest first.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use log::info;
@@ -10,6 +9,7 @@ use super::record::{Parts, collect_parts, complete};
 use super::{Inbox, Waiting, Wanted, Wish};
 use crate::mattermost::client::{ApiError, Client, paged};
 use crate::mattermost::{Channel, ChannelId, Post, PostId, ServerTime};
+use crate::sorted::Map;
 use crate::state::State;
 
 const PAGE: usize = 200;
@@ -20,8 +20,8 @@ const DEPTH: usize = 10 * PAGE;
 #[derive(Default)]
 pub(crate) struct Shared {
     /// When each channel's count is asked for.
-    due: BTreeMap<ChannelId, Duration>,
-    searches: BTreeMap<ChannelId, Search>,
+    due: Map<ChannelId, Duration>,
+    searches: Map<ChannelId, Search>,
 }
 
 /// A way through a channel's newest posts: one page per step.
@@ -32,7 +32,7 @@ struct Search {
     count: u64,
     size: usize,
     offset: usize,
-    found: BTreeMap<PostId, Post>,
+    found: Map<PostId, Post>,
     own: Parts,
 }
 
@@ -43,7 +43,7 @@ impl Search {
             count,
             size: PAGE,
             offset: 0,
-            found: BTreeMap::new(),
+            found: Map::new(),
             own: Parts::new(),
         }
     }
@@ -106,7 +106,7 @@ impl Inbox {
         }
         if self.scope.channel.is_none() {
             let due = self.now() + self.scope.times.recheck;
-            self.shared.due.entry(id.clone()).or_insert(due);
+            self.shared.due.or_insert(id.clone(), due);
         }
         if let Some(cursor) = state.channels.get(id)
             && !cursor.has_news()
@@ -149,7 +149,7 @@ impl Inbox {
     pub(super) fn next_errand(&self, state: &State) -> Option<(ChannelId, Errand)> {
         let searches = self.shared.searches.keys().map(|id| (id, true));
         let now = self.now();
-        let due = self.shared.due.iter().filter(|(_, due)| **due <= now);
+        let due = self.shared.due.iter().filter(|(_, due)| *due <= now);
         let due = due.map(|(id, _)| (id, false));
         let mut errands = searches.chain(due);
         let (id, searches) = errands.find(|(id, _)| self.is_open(state, id))?;

@@ -1,8 +1,6 @@
 //! A channel with more to read than one answer holds: it is walked forward, page by page, after all
 //! that lies ahead was gone over once.
 
-use std::collections::BTreeSet;
-
 use log::{debug, info};
 
 use super::pages::{AnchorSearch, Walk, last_entry};
@@ -12,6 +10,7 @@ use super::{Inbox, Wanted};
 use crate::cursor::Counters;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
+use crate::sorted::Set;
 use crate::state::State;
 
 /// With so many posts waiting no further page is read.
@@ -33,7 +32,7 @@ enum Stage {
     Survey(Survey),
     Read {
         walk: Walk,
-        answered: BTreeSet<PostId>,
+        answered: Set<PostId>,
     },
 }
 
@@ -191,7 +190,7 @@ impl Inbox {
         state: &mut State,
         id: &ChannelId,
         posts: Vec<Post>,
-        answered: &BTreeSet<PostId>,
+        answered: &Set<PostId>,
         wanted: &Wanted,
     ) -> usize {
         let present = client.date_ms().map(ServerTime);

@@ -1,7 +1,6 @@
 //! A method per endpoint of the REST API v4. It decides nothing.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::types::*;
 use crate::http::{self, Agent, Body, Call, Response};
 use crate::json;
 use crate::secret::Secret;
+use crate::sorted::Map;
 use crate::times::{Step, Times};
 
 /// "Typing" is sent while a model's stream waits: it may not hold that up for long.
@@ -295,7 +295,7 @@ impl Client {
         let body = serde_json::json!(posts).to_string();
         let path = "posts/ids/reactions";
         let response = self.send("POST", path, Some(body.as_bytes()), &[], self.times.call)?;
-        let by_post: HashMap<PostId, Option<Vec<Reaction>>> = parse(response, BODY_LIMIT)?;
+        let by_post: Map<PostId, Option<Vec<Reaction>>> = parse(response, BODY_LIMIT)?;
         Ok(by_post.into_values().flatten().flatten().collect())
     }
 

@@ -1,7 +1,6 @@
 //! Which model answers: what a provider's name stands for (API, base URL, key variables), and the
 //! settings of one, as the configuration and a worker's input hold them.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -11,6 +10,7 @@ use serde_json::{Map, Value};
 use super::harmless::shown;
 use crate::nearest::nearest;
 use crate::secret::Secret;
+use crate::sorted;
 use crate::text::Problem;
 use crate::url::http_url;
 
@@ -40,7 +40,7 @@ pub struct ProviderSettings {
     #[serde(with = "revealed_values")]
     pub headers: Vec<(String, Secret)>,
     /// Model → the models of the same server that are tried next.
-    pub model_fallbacks: BTreeMap<String, Vec<String>>,
+    pub model_fallbacks: sorted::Map<String, Vec<String>>,
     /// Asked in turn when this one's tries are used up; they have no fallbacks of their own.
     pub fallbacks: Vec<ProviderSettings>,
 }
@@ -58,7 +58,7 @@ impl Default for ProviderSettings {
             retries: 2,
             parameters: Map::new(),
             headers: Vec::new(),
-            model_fallbacks: BTreeMap::new(),
+            model_fallbacks: sorted::Map::new(),
             fallbacks: Vec::new(),
         }
     }

@@ -1,7 +1,6 @@
 //! The record of a key: a lock for the calls that have it in common, a file that says what is to be
 //! posted and whether it was, and the post that carries it.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -18,6 +17,7 @@ use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::outbox::{Delivery, Outbox, Trouble};
 use crate::secret::Secret;
+use crate::sorted::Set;
 use crate::state::Store;
 use crate::text::fnv1a;
 use crate::times::Clock;
@@ -148,7 +148,7 @@ impl Record {
 
 /// What the channel shows of a key.
 pub(super) struct Shown {
-    pub(super) parts: BTreeSet<u32>,
+    pub(super) parts: Set<u32>,
     /// What is posted from now on is not older.
     pub(super) newest: ServerTime,
 }
@@ -161,7 +161,7 @@ pub(super) fn search(
     record: &Record,
     window: Duration,
 ) -> Result<Shown, ApiError> {
-    let mut parts = BTreeSet::new();
+    let mut parts = Set::new();
     let mut newest = ServerTime::default();
     walk(client, &record.channel, &mut |page| {
         let times = || page.iter().map(|post| post.create_at);

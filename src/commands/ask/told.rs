@@ -1,6 +1,5 @@
 //! What the model is told: the prompt, what stood on standard input, the last posts, a picture.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
@@ -15,6 +14,7 @@ use crate::mattermost::client::ApiError;
 use crate::mattermost::client::paged;
 use crate::mattermost::{Post, PostId, ServerTime, UserId};
 use crate::provider::{Image, Message, Role};
+use crate::sorted::{Map, Set};
 
 /// The name under which standard input is told.
 const NAME: &str = "Standard input";
@@ -210,7 +210,7 @@ impl Asker<'_> {
     fn history(&self) -> Result<String, ApiError> {
         let settings = &self.config.mattermost;
         let allowed = &settings.channel(&self.place.channel).allowed_users;
-        let mut posts: BTreeMap<(ServerTime, PostId), Post> = BTreeMap::new();
+        let mut posts: Map<(ServerTime, PostId), Post> = Map::new();
         let mut take = |page: Vec<Post>| {
             let told = |post: &Post| filter::refuse(post, &self.me, allowed).is_none();
             let page = page.into_iter().filter(told);
@@ -225,9 +225,13 @@ impl Asker<'_> {
             take(paged(&mut size, thread)?.posts);
         }
         let left_out = posts.len().saturating_sub(self.query.history);
-        let posts: Vec<Post> = posts.into_values().skip(left_out).collect();
-        let authors: BTreeSet<&UserId> = posts.iter().map(|post| &post.user_id).collect();
-        let mut names = BTreeMap::new();
+        let posts: Vec<Post> = posts
+            .into_iter()
+            .map(|(_, post)| post)
+            .skip(left_out)
+            .collect();
+        let authors: Set<&UserId> = posts.iter().map(|post| &post.user_id).collect();
+        let mut names = Map::new();
         if !authors.is_empty() {
             let users = self
                 .client

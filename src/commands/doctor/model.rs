@@ -1,6 +1,5 @@
 //! The doctor's look at the model: no token is spent but with `--ask`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,6 +13,7 @@ use crate::http::{Cause, Obstacle};
 use crate::nearest::nearest;
 use crate::provider::models::{self, NoModels};
 use crate::provider::{self, Api, Image, Message, ProviderKind, ProviderSettings, Question, Role};
+use crate::sorted::Set;
 
 /// A red square of 64 by 64: some models take no smaller picture.
 const SQUARE: Image = Image {
@@ -111,7 +111,7 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str
             format!("write at the top of the config file:\n  default_model = \"{example}\""),
         );
     }
-    let wanted: BTreeSet<&str> = more
+    let wanted: Set<&str> = more
         .iter()
         .copied()
         .chain([settings.model.as_str()])

@@ -1,13 +1,12 @@
 //! The doctor's look at where the bot answers, and whom.
 
-use std::collections::BTreeSet;
-
 use super::{BELOW, NAMES, fail_api};
 use crate::commands::check::Report;
 use crate::commands::lookup::{self, Found};
 use crate::config::{Allowed, Config};
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, User, UserId};
+use crate::sorted::Set;
 use crate::text::counted;
 
 /// The names of the channels that everybody of a team is in.
@@ -190,7 +189,7 @@ impl Place<'_> {
             );
             return Ok(());
         }
-        let teams: BTreeSet<&str> = found.iter().map(|found| found.team.as_str()).collect();
+        let teams: Set<&str> = found.iter().map(|found| found.team.as_str()).collect();
         let in_teams: Vec<&Found> = found.iter().filter(|found| found.is_in_team()).collect();
         let mut names: Vec<String> = in_teams
             .iter()
@@ -260,7 +259,7 @@ impl Place<'_> {
                 Allowed::These(users) => listed.extend(users),
             }
         }
-        let mut seen = BTreeSet::new();
+        let mut seen = Set::new();
         listed.retain(|user| seen.insert(*user));
         let everybody = everywhere().any(|allowed| *allowed == Allowed::Everybody);
         if everybody {
@@ -415,7 +414,7 @@ pub(crate) fn people(client: &Client, channel: Option<&ChannelId>) -> Result<Vec
             .map(|found| found.channel.id)
             .collect(),
     };
-    let mut ids = BTreeSet::new();
+    let mut ids = Set::new();
     for channel in channels {
         match client.members(&channel) {
             Err(error) if error.is_closed() => {}
