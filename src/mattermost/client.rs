@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::debug;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub(crate) use super::body::{Mark, NewPost, NewProps, Patch, PatchProps};
 pub use super::error::ApiError;
@@ -156,14 +157,9 @@ impl Client {
     /// `GET channels/{channel}/members/me`: the bot's roles in the channel, space-separated; nothing
     /// if it is not in it.
     pub(crate) fn roles_in(&self, channel: &ChannelId) -> Result<Option<String>, ApiError> {
-        #[derive(serde::Deserialize)]
-        struct Member {
-            #[serde(default, deserialize_with = "nullable")]
-            roles: String,
-        }
         let path = format!("channels/{}/members/me", encode(channel.as_str()));
-        match self.get::<Member>(&path, BODY_LIMIT) {
-            Ok(member) => Ok(Some(member.roles)),
+        match self.get::<Value>(&path, BODY_LIMIT) {
+            Ok(member) => Ok(Some(member["roles"].as_str().unwrap_or_default().into())),
             Err(error) if error.is_closed() => Ok(None),
             Err(error) => Err(error),
         }
@@ -171,13 +167,12 @@ impl Client {
 
     /// `GET channels/{channel}/members`: the first 200 people and bots in a channel that the bot is in.
     pub(crate) fn members(&self, channel: &ChannelId) -> Result<Vec<UserId>, ApiError> {
-        #[derive(serde::Deserialize)]
-        struct Member {
-            user_id: UserId,
-        }
         let path = format!("channels/{}/members?per_page=200", encode(channel.as_str()));
-        let members: Vec<Member> = self.get(&path, BODY_LIMIT)?;
-        Ok(members.into_iter().map(|member| member.user_id).collect())
+        let members: Vec<Value> = self.get(&path, BODY_LIMIT)?;
+        let users = members
+            .iter()
+            .filter_map(|member| member["user_id"].as_str());
+        Ok(users.map(UserId::from).collect())
     }
 
     /// `GET channels/{channel}/posts?since=`: posts with a later `update_at`. With 1000 ids or more
@@ -346,15 +341,12 @@ impl Client {
 
     /// `POST roles/names`: what these roles together permit, such as `create_post`.
     pub(crate) fn permissions(&self, roles: &[&str]) -> Result<Vec<String>, ApiError> {
-        #[derive(serde::Deserialize)]
-        struct Role {
-            permissions: Vec<String>,
-        }
-        let roles: Vec<Role> = self.look_up("roles/names", &serde_json::json!(roles))?;
-        Ok(roles
-            .into_iter()
-            .flat_map(|role| role.permissions)
-            .collect())
+        let roles: Vec<Value> = self.look_up("roles/names", &serde_json::json!(roles))?;
+        let permitted = roles
+            .iter()
+            .filter_map(|role| role["permissions"].as_array());
+        let names = permitted.flatten().filter_map(Value::as_str);
+        Ok(names.map(str::to_owned).collect())
     }
 
     fn look_up<T: DeserializeOwned>(

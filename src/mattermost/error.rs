@@ -3,10 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::client::parse;
-use super::types::nullable;
 use crate::http::{Failure, Response};
 use crate::text::Problem;
 
@@ -141,30 +140,21 @@ impl From<Failure> for ApiError {
 /// What a status other than success means: the API's own refusals are JSON with an `id`; all else
 /// comes from a proxy or a server in trouble.
 pub(super) fn refusal(status: u16, method: &str, path: &str, response: Response) -> ApiError {
-    #[derive(Deserialize)]
-    struct Body {
-        id: String,
-        #[serde(default, deserialize_with = "nullable")]
-        message: String,
-    }
     let compression = response.compression();
     let login = response.header("WWW-Authenticate").is_some();
-    let body = parse::<Body>(response, 64 << 10);
+    let body = parse::<Value>(response, 64 << 10).unwrap_or_default();
+    let text = |name: &str| body[name].as_str();
     let path = path.split('?').next().unwrap_or(path);
-    match (status, body) {
-        (400..=499, Ok(Body { id, message })) if !matches!(status, 408 | 425) => {
-            match Denial::of(status, &id) {
-                Some(denial) => ApiError::Unauthorized(denial),
-                None => ApiError::Refused {
-                    status,
-                    id,
-                    message,
-                },
-            }
-        }
-        (_, Ok(Body { id, .. })) => {
-            ApiError::Unclear(format!("{method} {path} gave {status} ({id})"))
-        }
+    match (status, text("id")) {
+        (400..=499, Some(id)) if !matches!(status, 408 | 425) => match Denial::of(status, id) {
+            Some(denial) => ApiError::Unauthorized(denial),
+            None => ApiError::Refused {
+                status,
+                id: id.to_owned(),
+                message: text("message").unwrap_or_default().to_owned(),
+            },
+        },
+        (_, Some(id)) => ApiError::Unclear(format!("{method} {path} gave {status} ({id})")),
         (300..=399, _) => ApiError::Unclear(format!(
             "{method} {path} was redirected ({status}), which is not followed; set url to where it leads"
         )),

@@ -3,6 +3,7 @@
 mod body;
 pub mod client;
 mod error;
+mod fields;
 pub(crate) mod markdown;
 pub mod mention;
 pub(crate) mod types;

@@ -5,9 +5,11 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::fields::{self, Fields, Odd};
 
 macro_rules! id {
     ($name:ident, $what:literal) => {
@@ -70,7 +72,7 @@ pub struct ServerTime(pub u64);
 
 impl<'de> Deserialize<'de> for ServerTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        whole(deserializer).map(ServerTime)
+        u64::deserialize(deserializer).map(ServerTime)
     }
 }
 
@@ -83,55 +85,63 @@ impl ServerTime {
 
 /// A post. `type` is empty for a person's ordinary one and `me` for `/me`; anything else is not
 /// something a person wrote.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Post {
     /// 26 letters and digits.
     pub id: PostId,
     /// When it was made.
-    #[serde(default, deserialize_with = "nullable")]
     pub create_at: ServerTime,
     /// When anything about it last changed: text, reactions, a reply to it.
-    #[serde(default, deserialize_with = "nullable")]
     pub update_at: ServerTime,
     /// Zero unless its text was changed.
-    #[serde(default, deserialize_with = "nullable")]
     pub edit_at: ServerTime,
     /// Zero unless the post was deleted.
-    #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
     /// The account.
-    #[serde(default, deserialize_with = "nullable")]
     pub user_id: UserId,
     /// Where it stands.
-    #[serde(default, deserialize_with = "nullable")]
     pub channel_id: ChannelId,
     /// The thread's first post; empty for a top-level post.
-    #[serde(default, deserialize_with = "nullable")]
     pub root_id: PostId,
     /// The text, in Markdown.
-    #[serde(default, deserialize_with = "nullable")]
     pub message: String,
     /// As the API has it in `type`.
-    #[serde(rename = "type", default, deserialize_with = "nullable")]
     pub kind: String,
     /// Its properties.
-    #[serde(default, deserialize_with = "nullable")]
     pub props: Props,
     /// The ids of its files.
-    #[serde(default, deserialize_with = "nullable")]
     pub file_ids: Vec<String>,
     /// What the server adds when it shows the post.
-    #[serde(default, deserialize_with = "nullable")]
     pub metadata: Metadata,
     /// Set on a row that is the former text of an edited post.
-    #[serde(default, deserialize_with = "nullable")]
     pub original_id: PostId,
     /// The connected server that it came from; empty: this one.
-    #[serde(default, deserialize_with = "nullable")]
     pub remote_id: String,
     /// How many replies its thread has. Only single posts and pages have it.
-    #[serde(default, deserialize_with = "whole")]
     pub reply_count: u64,
+}
+
+impl Post {
+    fn read(mut fields: Fields) -> Result<Post, Odd> {
+        Ok(Post {
+            id: PostId(fields.required("id")?),
+            create_at: fields.time("create_at")?,
+            update_at: fields.time("update_at")?,
+            edit_at: fields.time("edit_at")?,
+            delete_at: fields.time("delete_at")?,
+            user_id: UserId(fields.text("user_id")?),
+            channel_id: ChannelId(fields.text("channel_id")?),
+            root_id: PostId(fields.text("root_id")?),
+            message: fields.text("message")?,
+            kind: fields.text("type")?,
+            props: Props::read(fields.object("props")?),
+            file_ids: fields.texts("file_ids")?,
+            metadata: Metadata::read(fields.object("metadata")?)?,
+            original_id: PostId(fields.text("original_id")?),
+            remote_id: fields.text("remote_id")?,
+            reply_count: fields.whole("reply_count")?,
+        })
+    }
 }
 
 /// The properties of a post that say where it came from. Anybody can set any of them on his own
@@ -201,292 +211,191 @@ impl Attachment {
 }
 
 /// `props.prx` of an answer: the part `part` (from 0) of `of` of the answer to `in_reply_to`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PrxProps {
     /// The question.
     pub in_reply_to: PostId,
     /// Which part of the answer it is, from 0.
-    #[serde(default)]
     pub part: u32,
     /// How many parts there are.
-    #[serde(default = "one")]
     pub of: u32,
     /// Set on a message that is no model's: it says why there is no answer, or what a command asked
     /// for. It is never told to a model.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub apology: bool,
     /// What was asked, by whom, as `copies::asked` has it; empty in answers of version 0.1.
-    #[serde(
-        deserialize_with = "nullable",
-        default,
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub asked: String,
 }
 
-fn one() -> u32 {
-    1
+impl PrxProps {
+    fn read(mut fields: Fields) -> Result<PrxProps, Odd> {
+        Ok(PrxProps {
+            in_reply_to: PostId(fields.required("in_reply_to")?),
+            part: fields.count("part")?,
+            of: match fields.has("of") {
+                true => fields.count("of")?,
+                false => 1,
+            },
+            apology: fields.flag("apology")?,
+            asked: fields.text("asked")?,
+        })
+    }
 }
 
-impl<'de> Deserialize<'de> for Props {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PropsVisitor;
-        impl<'de> Visitor<'de> for PropsVisitor {
-            type Value = Props;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a post's props")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Props, M::Error> {
-                const FROM: [&str; 4] =
-                    ["from_bot", "from_webhook", "from_plugin", "from_oauth_app"];
-                let mut props = Props::default();
-                while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-                    if let Some(from) = FROM.into_iter().find(|from| *from == key) {
-                        let value = map.next_value_seed(Shallow { depth: 0 })?;
-                        if value == "true" || value == true {
-                            props.from = Some(from);
-                        }
-                    } else if key == "prx" {
-                        let value = map.next_value_seed(Shallow { depth: 1 })?;
-                        props.has_prx = true;
-                        let growing = value.get("growing_for").and_then(Value::as_str);
-                        props.growing_for = growing.map(PostId::from);
-                        if value.is_object() {
-                            props.prx = PrxProps::deserialize(value).ok();
-                        }
-                    } else if key == "addedUserId" {
-                        let value = map.next_value_seed(Shallow { depth: 0 })?;
-                        props.added_user_id = value.as_str().map(UserId::from);
-                    } else if key == "override_username" || key == "webhook_display_name" {
-                        let is_shown = key == "override_username";
-                        let value = map.next_value_seed(Shallow { depth: 0 })?;
-                        let name = value.as_str().filter(|name| !name.trim().is_empty());
-                        if name.is_some() && (is_shown || props.program_name.is_none()) {
-                            props.program_name = name.map(str::to_owned);
-                        }
-                    } else if key == "attachments" {
-                        let value = map.next_value_seed(Shallow { depth: 4 })?;
-                        let list = value.as_array().map(Vec::as_slice);
-                        let list = list.unwrap_or_default().iter();
-                        props.attachments = list.map(Attachment::from_value).collect();
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(props)
+impl Props {
+    fn read(mut fields: Fields) -> Props {
+        const FROM: [&str; 4] = ["from_bot", "from_webhook", "from_plugin", "from_oauth_app"];
+        let mut props = Props::default();
+        for from in FROM {
+            let value = fields.take(from);
+            if value == "true" || value == true {
+                props.from = Some(from);
             }
         }
-        deserializer.deserialize_map(PropsVisitor)
-    }
-}
-
-/// Reads any JSON value; arrays and objects below more than `depth` others as null. A `Value` of a
-/// property that is nested 128 deep is an error, and one such post would make its list unreadable.
-struct Shallow {
-    depth: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Shallow {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Shallow {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Value, S::Error> {
-        let Some(depth) = self.depth.checked_sub(1) else {
-            while seq.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(Value::Null);
-        };
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(Shallow { depth })? {
-            items.push(item);
+        props.has_prx = fields.has("prx");
+        if let Ok(mut prx) = fields.object("prx") {
+            props.growing_for = prx.required("growing_for").ok().map(PostId);
+            props.prx = PrxProps::read(prx).ok();
         }
-        Ok(Value::Array(items))
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Value, M::Error> {
-        let Some(depth) = self.depth.checked_sub(1) else {
-            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            return Ok(Value::Null);
-        };
-        let mut fields = serde_json::Map::new();
-        while let Some(key) = map.next_key()? {
-            fields.insert(key, map.next_value_seed(Shallow { depth })?);
-        }
-        Ok(Value::Object(fields))
+        props.added_user_id = fields.required("addedUserId").ok().map(UserId);
+        let names = ["override_username", "webhook_display_name"];
+        let mut names = names
+            .into_iter()
+            .filter_map(|name| fields.required(name).ok());
+        props.program_name = names.find(|name| !name.trim().is_empty());
+        let attachments = fields.list("attachments").unwrap_or_default();
+        props.attachments = attachments.iter().map(Attachment::from_value).collect();
+        props
     }
 }
 
 /// What the server adds to a post when it is read.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub struct Metadata {
     /// What is attached.
-    #[serde(deserialize_with = "nullable")]
     pub files: Vec<FileInfo>,
     /// The posts that this one links to, as far as the server lets the reader see them.
-    #[serde(rename = "embeds", deserialize_with = "linked_posts")]
     pub linked: Vec<Post>,
 }
 
+impl Metadata {
+    fn read(mut fields: Fields) -> Result<Metadata, Odd> {
+        Ok(Metadata {
+            files: fields
+                .objects("files")?
+                .into_iter()
+                .map(FileInfo::read)
+                .collect::<Result<_, _>>()?,
+            linked: linked(fields.objects("embeds")?)?,
+        })
+    }
+}
+
 /// A file attached to a post.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub struct FileInfo {
     /// The file's id.
-    #[serde(deserialize_with = "nullable")]
     pub id: String,
     /// Its name.
-    #[serde(deserialize_with = "nullable")]
     pub name: String,
     /// In bytes.
-    #[serde(deserialize_with = "whole")]
     pub size: u64,
     /// What the name's ending says; the bytes may be something else.
-    #[serde(deserialize_with = "nullable")]
     pub mime_type: String,
     /// In pixels, upright; 0 for what the server does not know as a picture.
-    #[serde(deserialize_with = "whole")]
     pub width: u64,
 }
 
-/// The posts in a post's `embeds`, those of type `permalink`. They have no embeds of their own.
-fn linked_posts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Post>, D::Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Embed {
-        #[serde(rename = "type", deserialize_with = "nullable")]
-        kind: String,
-        #[serde(deserialize_with = "linked_post")]
-        data: Option<LinkedPost>,
+impl FileInfo {
+    fn read(mut fields: Fields) -> Result<FileInfo, Odd> {
+        Ok(FileInfo {
+            id: fields.text("id")?,
+            name: fields.text("name")?,
+            size: fields.whole("size")?,
+            mime_type: fields.text("mime_type")?,
+            width: fields.whole("width")?,
+        })
     }
-    let embeds = Option::<Vec<Embed>>::deserialize(deserializer)?.unwrap_or_default();
-    let permalinks = embeds.into_iter().filter(|embed| embed.kind == "permalink");
-    let posts = permalinks.filter_map(|embed| embed.data);
-    Ok(posts.map(LinkedPost::into_post).collect())
 }
 
-/// The `post` in an embed's data, if the data is an object that has one. Other embeds have other data.
-fn linked_post<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LinkedPost>, D::Error> {
-    let data = Shallow { depth: 8 }.deserialize(deserializer)?;
-    Ok(LinkedPost::deserialize(&data["post"]).ok())
-}
-
-/// A post but for its embeds.
-#[derive(Deserialize)]
-struct LinkedPost {
-    id: PostId,
-    #[serde(default, deserialize_with = "nullable")]
-    create_at: ServerTime,
-    #[serde(default, deserialize_with = "nullable")]
-    delete_at: ServerTime,
-    #[serde(default, deserialize_with = "nullable")]
-    user_id: UserId,
-    #[serde(default, deserialize_with = "nullable")]
-    message: String,
-    #[serde(rename = "type", default, deserialize_with = "nullable")]
-    kind: String,
-    #[serde(default, deserialize_with = "nullable")]
-    props: Props,
-}
-
-impl LinkedPost {
-    fn into_post(self) -> Post {
-        Post {
-            id: self.id,
-            create_at: self.create_at,
-            delete_at: self.delete_at,
-            user_id: self.user_id,
-            message: self.message,
-            kind: self.kind,
-            props: self.props,
-            ..Post::default()
+/// The posts in a post's `embeds`, those of type `permalink`. Other embeds have other data.
+fn linked(embeds: Vec<Fields>) -> Result<Vec<Post>, Odd> {
+    let mut posts = Vec::new();
+    for mut embed in embeds {
+        if embed.text("type")? == "permalink"
+            && let Ok(mut data) = embed.object("data")
+            && let Ok(mut post) = data.object("post")
+        {
+            // A linked post has no embeds of its own.
+            post.take("metadata");
+            posts.extend(Post::read(post));
         }
     }
+    Ok(posts)
 }
 
 /// Somebody's reaction to a post.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Reaction {
     /// The account.
-    #[serde(deserialize_with = "nullable")]
     pub user_id: UserId,
     /// The post that it is on.
-    #[serde(deserialize_with = "nullable")]
     pub post_id: PostId,
     /// Without colons.
-    #[serde(deserialize_with = "nullable")]
     pub emoji_name: String,
 }
 
+impl Reaction {
+    fn read(mut fields: Fields) -> Result<Reaction, Odd> {
+        Ok(Reaction {
+            user_id: UserId(fields.text("user_id")?),
+            post_id: PostId(fields.text("post_id")?),
+            emoji_name: fields.text("emoji_name")?,
+        })
+    }
+}
+
 /// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Channel {
     /// 26 letters and digits.
     pub id: ChannelId,
     /// Empty for a direct channel.
-    #[serde(default, deserialize_with = "nullable")]
     pub team_id: TeamId,
     /// As the API has it in `type`.
-    #[serde(rename = "type", default, deserialize_with = "nullable")]
     pub kind: String,
     /// Its name.
-    #[serde(default, deserialize_with = "nullable")]
     pub name: String,
     /// The name that people see.
-    #[serde(default, deserialize_with = "nullable")]
     pub display_name: String,
     /// When it was made.
-    #[serde(default, deserialize_with = "nullable")]
     pub create_at: ServerTime,
     /// Zero unless the channel was archived.
-    #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
     /// When the newest post was made.
-    #[serde(default, deserialize_with = "nullable")]
     pub last_post_at: ServerTime,
     /// How many posts there were.
-    #[serde(default, deserialize_with = "whole")]
     pub total_msg_count: u64,
     /// Other servers are connected to it.
-    #[serde(default, deserialize_with = "nullable")]
     pub shared: bool,
+}
+
+impl Channel {
+    fn read(mut fields: Fields) -> Result<Channel, Odd> {
+        Ok(Channel {
+            id: ChannelId(fields.required("id")?),
+            team_id: TeamId(fields.text("team_id")?),
+            kind: fields.text("type")?,
+            name: fields.text("name")?,
+            display_name: fields.text("display_name")?,
+            create_at: fields.time("create_at")?,
+            delete_at: fields.time("delete_at")?,
+            last_post_at: fields.time("last_post_at")?,
+            total_msg_count: fields.whole("total_msg_count")?,
+            shared: fields.flag("shared")?,
+        })
+    }
 }
 
 impl Channel {
@@ -497,36 +406,64 @@ impl Channel {
 }
 
 /// A person or a bot.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct User {
     /// 26 letters and digits.
     pub id: UserId,
     /// Without the @.
-    #[serde(default, deserialize_with = "nullable")]
     pub username: String,
     /// Whether it is a bot account.
-    #[serde(default, deserialize_with = "nullable")]
     pub is_bot: bool,
     /// Zero unless the account was deactivated.
-    #[serde(default, deserialize_with = "nullable")]
     pub delete_at: ServerTime,
     /// Space-separated system roles.
-    #[serde(default, deserialize_with = "nullable")]
     pub roles: String,
 }
 
+impl User {
+    fn read(mut fields: Fields) -> Result<User, Odd> {
+        Ok(User {
+            id: UserId(fields.required("id")?),
+            username: fields.text("username")?,
+            is_bot: fields.flag("is_bot")?,
+            delete_at: fields.time("delete_at")?,
+            roles: fields.text("roles")?,
+        })
+    }
+}
+
 /// A team.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Team {
     /// 26 letters and digits.
     pub id: TeamId,
     /// Its name.
-    #[serde(default, deserialize_with = "nullable")]
     pub name: String,
     /// The name that people see.
-    #[serde(default, deserialize_with = "nullable")]
     pub display_name: String,
 }
+
+impl Team {
+    fn read(mut fields: Fields) -> Result<Team, Odd> {
+        Ok(Team {
+            id: TeamId(fields.required("id")?),
+            name: fields.text("name")?,
+            display_name: fields.text("display_name")?,
+        })
+    }
+}
+
+macro_rules! deserialize_by_fields {
+    ($($name:ident),*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                fields::read(deserializer, $name::read)
+            }
+        }
+    )*};
+}
+
+deserialize_by_fields!(Channel, Post, Reaction, Team, User);
 
 /// A list of posts as the server sends it: ids in order, newest first, and the posts by id, among
 /// them roots that are not in the order.
@@ -540,17 +477,7 @@ pub(crate) struct PostList {
     pub posts: Vec<Post>,
 }
 
-/// A number, also one that no server should give: a fraction without its rest, what is negative or
-/// null as 0. One odd number does not make a whole list unreadable.
-fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let number = Option::<serde_json::Number>::deserialize(deserializer)?;
-    Ok(number.map_or(0, |number| {
-        let fraction = || number.as_f64().unwrap_or_default() as u64;
-        number.as_u64().unwrap_or_else(fraction)
-    }))
-}
-
-pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
@@ -614,7 +541,8 @@ mod tests {
             let props = serde_json::json!({
                 "attachments": attachments, "webhook_display_name": "ci", "override_username": "CI",
             });
-            let props: Props = serde_json::from_str(&props.to_string()).unwrap();
+            let post = serde_json::json!({"id": "p", "props": props}).to_string();
+            let props = serde_json::from_str::<Post>(&post).unwrap().props;
             assert_eq!(props.program_name.as_deref(), Some("CI"));
             props.attachments
         };
