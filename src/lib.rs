@@ -91,7 +91,8 @@
 //! | a question from the shell | `commands/ask.rs`, `commands/ask/key.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
 //! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in [`cursor`] |
-//! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs` |
+//! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs`; how JSON is read: `fields.rs` |
+//! | maps and sets | [`sorted`] |
 //! | who is answered next | [`desk::turn`], `bot/turn.rs` |
 //! | what the model is told | `conversation/choose.rs`, `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |
 //! | what text a file has | `conversation/text.rs`; by a program: `filetext.rs` |
