@@ -181,15 +181,15 @@ impl Telling {
 
     fn tell_if_due(&mut self) {
         if self.grow && self.last.elapsed() >= BETWEEN_TEXTS {
-            self.tell();
+            self.tell(|piece| Report::Text(piece));
         }
     }
 
     /// Reports what is not told yet of the text.
-    fn tell(&mut self) {
+    fn tell(&mut self, report: fn(&str) -> Report) {
         while self.told < self.text.len() {
             let piece = report::beginning(&self.text[self.told..], ROOM);
-            self.bell.send(self.texts, &Report::Text(piece));
+            self.bell.send(self.texts, &report(piece));
             self.texts += 1;
             self.told += piece.len();
             self.last = Instant::now();
@@ -212,7 +212,7 @@ impl Telling {
                     self.start_over();
                 }
                 self.text = std::mem::take(&mut answer.text);
-                self.tell();
+                self.tell(|piece| Report::Rest(piece));
                 answer.by = report::cut(&answer.by, TEXT).to_owned();
                 Report::Done(Done {
                     bytes: self.text.len(),

@@ -23,6 +23,8 @@ const LONGEST: usize = 4 << 20;
 pub enum Report<'a> {
     /// The next piece of the answer, at most `ROOM` bytes.
     Text(&'a str),
+    /// The same of an answer that is whole: the end follows at once, so there is nothing to show before.
+    Rest(&'a str),
     /// All text so far is void.
     StartOver,
     /// Something about the model's server that later workers should know.
@@ -60,6 +62,7 @@ pub struct Failure {
 pub fn encode(worker: u64, number: u32, report: &Report) -> Option<Vec<u8>> {
     let (kind, rest) = match report {
         Report::Text(text) => (b't', text.as_bytes().to_vec()),
+        Report::Rest(text) => (b'r', text.as_bytes().to_vec()),
         Report::StartOver => (b's', Vec::new()),
         Report::Learned(fact) => (b'l', serde_json::to_vec(fact).ok()?),
         Report::Line(level, line) => {
@@ -85,6 +88,7 @@ pub(crate) fn decode(datagram: &[u8]) -> Option<(u64, u32, Report<'_>)> {
     let (kind, rest) = rest.split_first()?;
     let report = match kind {
         b't' => Report::Text(str::from_utf8(rest).ok()?),
+        b'r' => Report::Rest(str::from_utf8(rest).ok()?),
         b's' if rest.is_empty() => Report::StartOver,
         b'l' => Report::Learned(json::parse_slice(rest).ok()?),
         b'n' => {
@@ -124,19 +128,20 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// Takes a report in; true: the text changed. What comes after the end counts for nothing.
+    /// Takes a report in; true: the text changed, and the end may be far. What comes after the end counts for nothing.
     pub(crate) fn take(&mut self, number: u32, report: Report) -> bool {
         if self.end.is_some() {
             return false;
         }
+        let has_more = matches!(report, Report::Text(_));
         match report {
-            Report::Text(piece) => {
+            Report::Text(piece) | Report::Rest(piece) => {
                 self.torn |= number != self.texts || self.text.len() + piece.len() > LONGEST;
                 if !self.torn {
                     self.text.push_str(piece);
                     self.texts += 1;
                 }
-                return !self.torn;
+                return has_more && !self.torn;
             }
             Report::StartOver => {
                 *self = Transcript::default();
@@ -234,6 +239,7 @@ mod tests {
             Report::Text("Hello, wörld"),
             Report::Text(""),
             Report::Text(&most),
+            Report::Rest(&most),
             Report::StartOver,
             Report::Learned(fact("http://h")),
             Report::Line(Level::Warn, "odd"),
@@ -313,6 +319,7 @@ mod tests {
                 number,
                 match &report[..1] {
                     "t" => Report::Text(rest),
+                    "r" => Report::Rest(rest),
                     "s" => Report::StartOver,
                     "d" => done(rest.parse().unwrap()),
                     _ => Report::Failed(failure()),
@@ -327,6 +334,8 @@ mod tests {
     fn an_answer_is_whole_or_none() {
         for (reports, expected) in [
             ("t0:Hel t1:lo d2:5", "Hello"),
+            ("t0:Hel r1:l r2:o d3:5", "Hello"),
+            ("t0:Hel r2:lo d2:5", "torn"),
             ("d0:0", ""),
             ("t0:wrong s t0:right d1:5", "right"),
             ("t0:wrong s d0:0", ""),
@@ -361,7 +370,16 @@ mod tests {
             assert_eq!(found, expected, "{reports}");
         }
         assert_eq!(played("t0:so t1:far").1, "sofar");
+        assert_eq!(played("t0:so r1:far").1, "sofar");
         assert_eq!(played("t0:so s t0:far").1, "far");
+    }
+
+    #[test]
+    fn what_the_end_follows_at_once_is_no_news() {
+        let mut transcript = Transcript::default();
+        assert!(transcript.take(0, Report::Text("a")));
+        assert!(!transcript.take(1, Report::Rest("b")));
+        assert!(!transcript.take(2, done(2)));
     }
 
     #[test]
