@@ -56,9 +56,10 @@ impl Strangers {
 }
 
 fn root(post: &Post) -> &PostId {
-    match post.root_id.is_empty() {
-        true => &post.id,
-        false => &post.root_id,
+    if post.root_id.is_empty() {
+        &post.id
+    } else {
+        &post.root_id
     }
 }
 

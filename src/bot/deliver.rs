@@ -172,9 +172,10 @@ impl Bot {
         info!("the answer to post {id} is stopped by its author");
         let worker = answer.worker();
         let written = worker.map_or("", |worker| self.desk.text(worker));
-        let text = match reply::is_blank(written) {
-            true => "Stopped.".to_owned(),
-            false => written.to_owned() + &reply::stopped_mark(written),
+        let text = if reply::is_blank(written) {
+            "Stopped.".to_owned()
+        } else {
+            written.to_owned() + &reply::stopped_mark(written)
         };
         self.draft(id, &text, false);
         self.store.save()?;

@@ -371,9 +371,10 @@ impl Bot {
             self.handled(id);
             return Ok(());
         };
-        let result = match asked {
-            false => self.client.delete_post(&shown).map(|()| true),
-            true => self.client.post(&shown).map(|post| post.delete_at.0 == 0),
+        let result = if asked {
+            self.client.post(&shown).map(|post| post.delete_at.0 == 0)
+        } else {
+            self.client.delete_post(&shown).map(|()| true)
         };
         let is_there = match result {
             Ok(is_there) => is_there,

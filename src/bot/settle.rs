@@ -108,9 +108,10 @@ impl Bot {
             text.push_str(&reply::unseen_mark(&text));
         }
         if answer.cut || answer.broke_off {
-            let mark = match answer.cut {
-                true => reply::cut_mark(&text),
-                false => reply::broken_mark(&text),
+            let mark = if answer.cut {
+                reply::cut_mark(&text)
+            } else {
+                reply::broken_mark(&text)
             };
             text.push_str(&mark);
         }

@@ -127,9 +127,10 @@ impl Bot {
             .inbox
             .is_direct(&self.store.state, &question.channel_id);
         let name = &self.me.username;
-        let opening = match direct {
-            true => String::new(),
-            false => format!("@{name} "),
+        let opening = if direct {
+            String::new()
+        } else {
+            format!("@{name} ")
         };
         let choice = match settings.models.is_empty() {
             true => String::new(),
@@ -181,9 +182,10 @@ impl Bot {
         if settings.daily_limit_all > 0 {
             limits.push(format!("{} answers to all", settings.daily_limit_all));
         }
-        let day = match limits.is_empty() {
-            true => String::new(),
-            false => format!("A day (UTC) has {}. ", enumerate(&limits)),
+        let day = if limits.is_empty() {
+            String::new()
+        } else {
+            format!("A day (UTC) has {}. ", enumerate(&limits))
         };
         let seconds = self.config.message_timeout.as_secs();
         format!("{day}An answer may take {seconds} seconds.")

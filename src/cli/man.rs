@@ -93,9 +93,10 @@ fn settings(page: &mut String) {
             if !default.is_empty() {
                 facts.push(format!("default: {default}"));
             }
-            let facts = match facts.is_empty() {
-                true => String::new(),
-                false => format!(" ({})", facts.join("; ")),
+            let facts = if facts.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", facts.join("; "))
             };
             *page += &format!(".TP\n\\fB{}\\fR{}\n", roff(setting.name), roff(&facts));
             *page += &match setting.meaning {

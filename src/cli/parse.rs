@@ -38,9 +38,10 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         }
     }
     let action = if asks_for_help || given.has("--help") {
-        Action::Help(match words.len() == helps {
-            true => general(),
-            false => help::of(spec),
+        Action::Help(if words.len() == helps {
+            general()
+        } else {
+            help::of(spec)
         })
     } else if given.has("--version") {
         Action::Version

@@ -268,9 +268,10 @@ impl Asker<'_> {
 fn is_only(text: &str, word: &str) -> bool {
     let bare = |text: &str| {
         let letters = text.trim_matches(|c: char| !c.is_alphanumeric());
-        match letters.is_empty() {
-            true => text.trim().to_owned(),
-            false => letters.to_lowercase(),
+        if letters.is_empty() {
+            text.trim().to_owned()
+        } else {
+            letters.to_lowercase()
         }
     };
     bare(text) == bare(word)

@@ -113,9 +113,10 @@ impl Report {
             Status::Warning => ("!", "33"),
             Status::Failure => ("✗", "31"),
         };
-        let sign = match self.colour {
-            true => format!("\x1b[{colour}m{sign}\x1b[0m"),
-            false => sign.to_owned(),
+        let sign = if self.colour {
+            format!("\x1b[{colour}m{sign}\x1b[0m")
+        } else {
+            sign.to_owned()
         };
         let mut text = format!("{sign} {:<width$}", check.check, width = INDENT - 2);
         for (number, line) in wrap(&check.detail, self.width - INDENT).iter().enumerate() {
@@ -124,9 +125,10 @@ impl Report {
         }
         let mut arrow = "→ ";
         for line in check.fix.lines() {
-            let lines = match line.starts_with("  ") {
-                true => vec![line.to_owned()],
-                false => wrap(line, self.width - INDENT - 2),
+            let lines = if line.starts_with("  ") {
+                vec![line.to_owned()]
+            } else {
+                wrap(line, self.width - INDENT - 2)
             };
             for line in lines {
                 text += &format!("{:INDENT$}{arrow}{line}\n", "");

@@ -266,10 +266,7 @@ fn unreachable_fix(obstacle: &Obstacle, url: &str, ca_file: Option<&Path>) -> St
                 .into()
         }
         Cause::Refused => {
-            let inside = match is_local(authority) {
-                true => LOCALHOST,
-                false => "",
-            };
+            let inside = if is_local(authority) { LOCALHOST } else { "" };
             format!("is the server running, and the port in url right?{inside}")
         }
         Cause::Authority if ca_file.is_none() => authority_fix(authority),
@@ -311,9 +308,10 @@ fn is_local(authority: &str) -> bool {
 
 fn check_token(report: &mut Report, config: &Config, client: &Client) -> Option<User> {
     let environment = "MATTERMOST_BOT_TOKEN";
-    let place = match config.from_environment.contains(&environment) {
-        true => "set in the environment:\n  MATTERMOST_BOT_TOKEN=…".to_owned(),
-        false => format!("{BELOW}\n  bot_token = \"…\""),
+    let place = if config.from_environment.contains(&environment) {
+        "set in the environment:\n  MATTERMOST_BOT_TOKEN=…".to_owned()
+    } else {
+        format!("{BELOW}\n  bot_token = \"…\"")
     };
     token(report, client, &place)
 }
@@ -369,9 +367,10 @@ fn fail_api(report: &mut Report, check: &'static str, error: &ApiError) {
 fn replies(config: &Config, bot: &str) -> String {
     let settings = &config.mattermost;
     let sentence = |channel: &ChannelSettings| {
-        let place = match channel.thread_replies {
-            true => "in threads",
-            false => "in the channel itself, not in threads",
+        let place = if channel.thread_replies {
+            "in threads"
+        } else {
+            "in the channel itself, not in threads"
         };
         match (channel.mention_only, settings.follow_threads) {
             (false, _) => format!("answers {place}, to every message"),

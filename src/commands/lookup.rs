@@ -213,9 +213,10 @@ pub(crate) fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
         };
         for channel in channels {
             if found.iter().all(|known| known.channel.id != channel.id) {
-                let team = match channel.team_id.is_empty() {
-                    true => String::new(),
-                    false => team.display_name.clone(),
+                let team = if channel.team_id.is_empty() {
+                    String::new()
+                } else {
+                    team.display_name.clone()
                 };
                 found.push(Found { channel, team });
             }
@@ -239,9 +240,10 @@ pub(crate) fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
 pub(crate) fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, ApiError> {
     let text = text.trim();
     let path = text.split(['?', '#']).next().unwrap_or_default();
-    let segments: Vec<&str> = match text.contains("://") {
-        true => path.trim_end_matches('/').split('/').collect(),
-        false => Vec::new(),
+    let segments: Vec<&str> = if text.contains("://") {
+        path.trim_end_matches('/').split('/').collect()
+    } else {
+        Vec::new()
     };
     let teams = client.teams()?;
     let (team, name) = match segments[..] {

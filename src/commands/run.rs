@@ -128,9 +128,10 @@ impl Session {
 
     /// One step, and the rest after it: whether the work is done, which it is only with `once`.
     pub fn step(&mut self) -> Result<bool, Exit> {
-        let pace = match self.once {
-            true => self.bot.try_step(),
-            false => self.bot.step(),
+        let pace = if self.once {
+            self.bot.try_step()
+        } else {
+            self.bot.step()
         };
         let Pace::Rest(until) = pace? else {
             return Ok(false);

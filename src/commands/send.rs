@@ -175,9 +175,10 @@ fn no_channel(client: &Client, text: &str) -> Result<Exit, ApiError> {
     let mut found = lookup::channels(client)?;
     found.retain(Found::is_in_team);
     let titles: Vec<String> = found.iter().take(LISTED).map(Found::title).collect();
-    let more = match found.len() > LISTED {
-        true => " and others",
-        false => "",
+    let more = if found.len() > LISTED {
+        " and others"
+    } else {
+        ""
     };
     Ok(Exit::Failure(match &titles[..] {
         [] => format!("no channel {text:?} that the bot can see: it is in none"),
@@ -196,9 +197,10 @@ fn find_root(client: &Client, text: &str) -> Result<Post, Exit> {
         post => Ok(post?),
     };
     let post = get(&lookup::post_id(text).ok_or_else(missing)?)?;
-    match post.root_id.is_empty() {
-        true => Ok(post),
-        false => get(&post.root_id),
+    if post.root_id.is_empty() {
+        Ok(post)
+    } else {
+        get(&post.root_id)
     }
 }
 

@@ -144,9 +144,10 @@ impl Why<'_> {
     fn explain_other_channel(&mut self, found: &Found, only: &str) -> Result<String, ApiError> {
         let (title, id) = (found.title(), &found.channel.id);
         let is_id = ChannelId::from(only).is_well_formed();
-        let named = match is_id {
-            true => Vec::new(),
-            false => lookup::find_channels(self.client, only)?,
+        let named = if is_id {
+            Vec::new()
+        } else {
+            lookup::find_channels(self.client, only)?
         };
         if named.iter().any(|named| named.channel.id == *id) {
             self.report.fail(
@@ -389,9 +390,10 @@ impl Why<'_> {
         }
         let below = channel.mark.before(Times::default().window);
         if channel.handled.contains_key(&post.id) || post.create_at <= below {
-            return Some(match self.is_put_off() {
-                true => self.explain_limit(),
-                false => self.explain_passed(),
+            return Some(if self.is_put_off() {
+                self.explain_limit()
+            } else {
+                self.explain_passed()
             });
         }
         self.explain_age()
@@ -460,9 +462,10 @@ impl Why<'_> {
         }
         let since = ServerTime(post.create_at.0.saturating_sub(1).max(1));
         let mut posts = self.posts(self.client.posts_since(&post.channel_id, since))?;
-        let root = match post.root_id.is_empty() {
-            true => &post.id,
-            false => &post.root_id,
+        let root = if post.root_id.is_empty() {
+            &post.id
+        } else {
+            &post.root_id
         };
         posts.extend(self.posts(self.client.thread(root, 200))?);
         if !inbox::answered(&posts, bot).contains(&post.id) {

@@ -118,9 +118,10 @@ fn denied(path: &Path, error: &io::Error) -> Problem {
         Ok(file) => {
             let (owner, mode) = (user(file.uid()), file.permissions().mode() & 0o777);
             let shown = shell_quoted(path);
-            let fix = match owner == us {
-                true => format!("let its owner read it:\n  chmod u+r {shown}"),
-                false => format!("give it to whoever runs the bot:\n  chown {us} {shown}"),
+            let fix = if owner == us {
+                format!("let its owner read it:\n  chmod u+r {shown}")
+            } else {
+                format!("give it to whoever runs the bot:\n  chown {us} {shown}")
             };
             let what = format!("cannot be read by {us}: it belongs to {owner} (mode {mode:03o})");
             Problem::new(what, fix)

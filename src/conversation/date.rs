@@ -77,9 +77,10 @@ fn offset(rules: &str, seconds: i64) -> Option<i64> {
         return Some(standard);
     }
     rules.name()?;
-    let summer = match rules.0.starts_with(',') || rules.0.is_empty() {
-        true => standard + 3600,
-        false => -rules.time()?,
+    let summer = if rules.0.starts_with(',') || rules.0.is_empty() {
+        standard + 3600
+    } else {
+        -rules.time()?
     };
     if rules.0.is_empty() {
         // The United States', as everybody's default is.
@@ -93,10 +94,10 @@ fn offset(rules: &str, seconds: i64) -> Option<i64> {
     } else {
         !(ends..begins).contains(&seconds)
     };
-    rules.0.is_empty().then_some(match is_summer {
-        true => summer,
-        false => standard,
-    })
+    rules
+        .0
+        .is_empty()
+        .then_some(if is_summer { summer } else { standard })
 }
 
 /// What is left of the rules.

@@ -48,9 +48,10 @@ impl Feeding {
             return self.leave_out("could not be read in time", give);
         }
         let wanted = (file.size - self.given).min(PIECE as u64) as usize;
-        let read = match file.is_preview {
-            true => client.preview_piece(&file.file, self.given, wanted),
-            false => client.file_piece(&file.file, self.given, wanted),
+        let read = if file.is_preview {
+            client.preview_piece(&file.file, self.given, wanted)
+        } else {
+            client.file_piece(&file.file, self.given, wanted)
         };
         match read {
             Ok(read) if self.is_expected(&read.bytes, wanted) => self.take(&read.bytes, give),

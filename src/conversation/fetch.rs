@@ -235,9 +235,10 @@ impl Gathering {
     fn choose(&mut self, settings: &MattermostSettings, names: &Names) -> Next {
         let (place, posts) = (&self.place, std::mem::take(&mut self.posts));
         let word = |post: &Post| filter::earlier_word(post, place.direct, &place.bot, settings);
-        let begins = match settings.chat_commands {
-            true => place.begins,
-            false => ServerTime(0),
+        let begins = if settings.chat_commands {
+            place.begins
+        } else {
+            ServerTime(0)
         };
         let posts = without_words(posts, &place.post, &place.bot.id, begins, &word);
         let channel = settings.channel(&place.post.channel_id);

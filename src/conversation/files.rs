@@ -143,9 +143,10 @@ impl Reader {
             }
             self.began.get_or_insert(now);
             let (is_preview, piece) = self.due(file);
-            let read = match is_preview {
-                true => client.preview_piece(&file.id, piece.from, piece.length),
-                false => client.file_piece(&file.id, piece.from, piece.length),
+            let read = if is_preview {
+                client.preview_piece(&file.id, piece.from, piece.length)
+            } else {
+                client.file_piece(&file.id, piece.from, piece.length)
             };
             let (id, size) = (file.id.clone(), file.size);
             match read {
@@ -415,9 +416,10 @@ fn pieces(size: u64, chars: usize) -> VecDeque<Piece> {
         }]);
     }
     let half = wanted / 4 * 2;
-    let parts = match size <= wanted {
-        true => vec![(0, size, false)],
-        false => vec![(0, half, false), ((size - half) & !1, size, true)],
+    let parts = if size <= wanted {
+        vec![(0, size, false)]
+    } else {
+        vec![(0, half, false), ((size - half) & !1, size, true)]
     };
     let split = |(start, end, is_end)| {
         (start..end).step_by(PIECE).map(move |from| Piece {

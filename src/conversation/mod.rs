@@ -188,9 +188,10 @@ fn file_text(file: &FileInfo, shown: Shown, enclosures: &mut Vec<Enclosure>) -> 
     let name = one_line(&file.name);
     match shown {
         Shown::Text(excerpt) => {
-            let drawn = match file.mime_type.starts_with("image/") {
-                true => " (a drawing that is not shown to you, only what it is written as)",
-                false => "",
+            let drawn = if file.mime_type.starts_with("image/") {
+                " (a drawing that is not shown to you, only what it is written as)"
+            } else {
+                ""
             };
             fenced(&format!("{name}{drawn}"), &excerpt)
         }

@@ -211,9 +211,10 @@ pub(crate) fn encode(bytes: &[u8], to: &mut Vec<u8>) {
         let byte = |index| three.get(index).copied().map_or(0, u32::from);
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for digit in 0..4 {
-            to.push(match digit <= three.len() {
-                true => DIGITS[(bits >> (18 - 6 * digit)) as usize & 63],
-                false => b'=',
+            to.push(if digit <= three.len() {
+                DIGITS[(bits >> (18 - 6 * digit)) as usize & 63]
+            } else {
+                b'='
             });
         }
     }

@@ -173,9 +173,10 @@ impl Processes {
     pub fn new(clock: Rc<dyn Clock>) -> io::Result<Processes> {
         // This is the running program even when an upgrade has replaced its file.
         let running = PathBuf::from("/proc/self/exe");
-        let program = match running.exists() {
-            true => running,
-            false => std::env::args_os().next().unwrap_or_default().into(),
+        let program = if running.exists() {
+            running
+        } else {
+            std::env::args_os().next().unwrap_or_default().into()
         };
         Processes::of(&program, clock)
     }

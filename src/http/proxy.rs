@@ -223,9 +223,10 @@ fn base64(bytes: &[u8]) -> String {
         let byte = |at| u32::from(*chunk.get(at).unwrap_or(&0));
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for digit in 0..4 {
-            text.push(match digit <= chunk.len() {
-                true => DIGITS[(bits >> (18 - 6 * digit) & 63) as usize] as char,
-                false => '=',
+            text.push(if digit <= chunk.len() {
+                DIGITS[(bits >> (18 - 6 * digit) & 63) as usize] as char
+            } else {
+                '='
             });
         }
     }

@@ -166,9 +166,10 @@ impl Servers {
     /// The IPv4 addresses of `host`.
     fn look_up(&self, host: &str, until: Instant) -> Result<Vec<Ipv4Addr>, Trouble> {
         let within = |domain: &String| format!("{host}.{}", domain.trim_matches('.'));
-        let mut names: Vec<String> = match host.ends_with('.') {
-            true => Vec::new(),
-            false => self.search.iter().map(within).collect(),
+        let mut names: Vec<String> = if host.ends_with('.') {
+            Vec::new()
+        } else {
+            self.search.iter().map(within).collect()
         };
         let has_dots = host.matches('.').count() >= self.dots;
         names.insert(if has_dots { 0 } else { names.len() }, host.to_owned());
@@ -473,9 +474,10 @@ mod tests {
         let asked = RefCell::new(Vec::new());
         let system = |finds: bool| {
             asked.borrow_mut().push("system");
-            match finds {
-                true => Ok(vec![SocketAddr::from(([192, 0, 2, 9], 443))]),
-                false => Err(io::Error::other("Try again")),
+            if finds {
+                Ok(vec![SocketAddr::from(([192, 0, 2, 9], 443))])
+            } else {
+                Err(io::Error::other("Try again"))
             }
         };
         let own = |host: &str| {

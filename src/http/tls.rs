@@ -110,9 +110,10 @@ const PLAIN: [(&str, &str, &str); 6] = [
 /// What rustls says (its types cannot be named from here) about the server at `target`, in the words
 /// of a person who has to mend it; `setting` is where the roots are from.
 pub(super) fn obstacle(text: &str, target: &Target, setting: Option<&str>) -> Obstacle {
-    let cause = match is_untrusted(text) {
-        true => Cause::Authority,
-        false => Cause::Tls,
+    let cause = if is_untrusted(text) {
+        Cause::Authority
+    } else {
+        Cause::Tls
     };
     let problem = problem(text, target, setting);
     Obstacle { cause, problem }
@@ -124,9 +125,10 @@ fn is_untrusted(text: &str) -> bool {
 
 fn problem(text: &str, target: &Target, setting: Option<&str>) -> Problem {
     let has = |sign: &str| text.contains(sign);
-    let about = match has("invalid peer certificate") {
-        true => target.host.clone(),
-        false => format!("cannot connect to {target}"),
+    let about = if has("invalid peer certificate") {
+        target.host.clone()
+    } else {
+        format!("cannot connect to {target}")
     };
     let (what, fix) = if is_untrusted(text) {
         unknown_issuer(target, setting, has("BadSignature"))
@@ -180,9 +182,10 @@ fn own_certificate(name: &str) -> String {
 fn unknown_issuer(target: &Target, setting: Option<&str>, other_key: bool) -> (String, String) {
     const UNKNOWN: &str = "the certificate is not signed by a known authority";
     let Some(setting) = setting else {
-        let machines = match Path::new(MACHINES_ROOTS).exists() {
-            true => format!(", or, if this machine trusts it:\n  ca_file = \"{MACHINES_ROOTS}\""),
-            false => String::new(),
+        let machines = if Path::new(MACHINES_ROOTS).exists() {
+            format!(", or, if this machine trusts it:\n  ca_file = \"{MACHINES_ROOTS}\"")
+        } else {
+            String::new()
         };
         let fix = format!("set ca_file to the CA's certificate{machines}");
         return (UNKNOWN.into(), fix);

@@ -153,9 +153,10 @@ impl Inbox {
         let due = due.map(|(id, _)| (id, false));
         let mut errands = searches.chain(due);
         let (id, searches) = errands.find(|(id, _)| self.is_open(state, id))?;
-        let errand = match searches {
-            true => Errand::Search,
-            false => Errand::Count,
+        let errand = if searches {
+            Errand::Search
+        } else {
+            Errand::Count
         };
         Some((id.clone(), errand))
     }
@@ -246,9 +247,10 @@ impl Inbox {
         for post in search.found.into_values() {
             cursor.progress.balance.see(&post);
             let is_history = post.create_at <= cursor.floor || post.create_at < cutoff;
-            let wish = match is_history || answered.contains(&post.id) {
-                true => Wish::Drop,
-                false => wanted(&post, direct),
+            let wish = if is_history || answered.contains(&post.id) {
+                Wish::Drop
+            } else {
+                wanted(&post, direct)
             };
             if wish == Wish::Drop {
                 cursor.handled(&post.id, post.create_at);

@@ -244,9 +244,10 @@ impl Asking<'_, '_> {
         has_others: bool,
     ) -> Result<Said, Failed> {
         let (time_left, begun) = (self.time.left(), Instant::now());
-        let bot_name = match self.question.several_speakers {
-            true => self.question.bot_name,
-            false => "",
+        let bot_name = if self.question.several_speakers {
+            self.question.bot_name
+        } else {
+            ""
         };
         let (api, name, base) = match &source.kind {
             ProviderKind::None => return Ok(self.ear.say(UNCONFIGURED)),

@@ -92,9 +92,10 @@ impl ProviderError {
     /// One error for several providers: the first one's, unless another would not help either.
     pub(super) fn and(self, later: ProviderError) -> ProviderError {
         let line = format!("{}; then {}", self.line, later.line);
-        match later.class.is_final() {
-            true => ProviderError { line, ..later },
-            false => ProviderError { line, ..self },
+        if later.class.is_final() {
+            ProviderError { line, ..later }
+        } else {
+            ProviderError { line, ..self }
         }
     }
 

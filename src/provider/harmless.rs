@@ -40,9 +40,10 @@ impl Asked<'_> {
         let is_break = |c: char| c.is_whitespace() || "=,;\"'`<>(){}[]".contains(c);
         for piece in said.split_inclusive(is_break) {
             let word = piece.trim_end_matches(is_break);
-            match key(word) {
-                true => shown += "***",
-                false => shown += word,
+            if key(word) {
+                shown += "***"
+            } else {
+                shown += word
             }
             shown += &piece[word.len()..];
         }

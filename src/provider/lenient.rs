@@ -103,9 +103,10 @@ fn escape(rest: &mut std::iter::Peekable<std::str::Chars>, out: &mut String) {
         Some('\'') => out.push('\''),
         Some(c) => {
             out.push_str("\\\\");
-            match c < ' ' {
-                true => out.push_str(&format!("\\u{:04x}", c as u32)),
-                false => out.push(c),
+            if c < ' ' {
+                out.push_str(&format!("\\u{:04x}", c as u32))
+            } else {
+                out.push(c)
             }
         }
         None => out.push('\\'),
@@ -202,9 +203,10 @@ impl Glue {
                         pending => {
                             self.high = pending;
                             self.end_pair(&mut out);
-                            match unit < 0xDC00 {
-                                true => self.high = Some(unit),
-                                false => out.push(char::REPLACEMENT_CHARACTER),
+                            if unit < 0xDC00 {
+                                self.high = Some(unit)
+                            } else {
+                                out.push(char::REPLACEMENT_CHARACTER)
                             }
                         }
                     }

@@ -184,9 +184,10 @@ pub(super) fn without_images(content: &str, count: usize) -> String {
         1 => "(A picture that belongs here could not be shown to you.)".to_owned(),
         count => format!("({count} pictures that belong here could not be shown to you.)"),
     };
-    match content.trim().is_empty() {
-        true => note,
-        false => format!("{content}\n\n{note}"),
+    if content.trim().is_empty() {
+        note
+    } else {
+        format!("{content}\n\n{note}")
     }
 }
 
@@ -219,9 +220,10 @@ pub(super) fn headers(
         add("anthropic-version", ANTHROPIC_VERSION.to_owned());
     }
     if let Some(key) = settings.api_key.as_ref().map(Secret::reveal) {
-        match api == Api::Anthropic && !bearer {
-            true => add("x-api-key", key.to_owned()),
-            false => add("Authorization", format!("Bearer {key}")),
+        if api == Api::Anthropic && !bearer {
+            add("x-api-key", key.to_owned())
+        } else {
+            add("Authorization", format!("Bearer {key}"))
         }
     }
     headers

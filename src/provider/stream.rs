@@ -558,9 +558,10 @@ impl Sources {
                 line += &format!(" [{}] {plain}", at + 1);
             }
         }
-        match line.is_empty() {
-            true => line,
-            false => format!("Sources:{line}"),
+        if line.is_empty() {
+            line
+        } else {
+            format!("Sources:{line}")
         }
     }
 }
@@ -1029,10 +1030,7 @@ mod tests {
                 let mut body = String::new();
                 for (index, text) in texts.iter().enumerate() {
                     let chunk = c(text);
-                    match index == damaged {
-                        true => body += &format!("{}\n\n", &chunk[..(6 + at).min(chunk.len() - 4)]),
-                        false => body += &chunk,
-                    }
+                    if index == damaged { body += &format!("{}\n\n", &chunk[..(6 + at).min(chunk.len() - 4)]) } else { body += &chunk }
                 }
                 body += DONE;
                 prop_assert_eq!(read([body.as_bytes()], End::Clean), "<NotJson>");

@@ -13,9 +13,10 @@ pub fn footer(facts: &[String]) -> Option<String> {
 pub fn without_footer(answer: &str) -> &str {
     let answer = answer.trim_end();
     let (before, last) = answer.rsplit_once('\n').unwrap_or(("", answer));
-    match last.starts_with(OPENING) && last.ends_with(CLOSING) {
-        true => before.trim_end(),
-        false => answer,
+    if last.starts_with(OPENING) && last.ends_with(CLOSING) {
+        before.trim_end()
+    } else {
+        answer
     }
 }
 

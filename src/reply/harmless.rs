@@ -11,9 +11,10 @@ const ZERO_WIDTH_SPACE: char = '\u{200B}';
 /// `text` without mass mentions and, as `options` ask, images. What the server takes for code, an
 /// address or a longer name stays as it is.
 pub(super) fn harmless(text: &str, options: &ReplyOptions) -> String {
-    let mut safe = match options.allow_unsafe_links {
-        true => without_images(text),
-        false => text.to_owned(),
+    let mut safe = if options.allow_unsafe_links {
+        without_images(text)
+    } else {
+        text.to_owned()
     };
     loop {
         // More than once, as the text may be other Markdown without the mentions.

@@ -98,9 +98,10 @@ pub fn growing(text: &str, limit: usize, options: &ReplyOptions) -> String {
     let mut room = limit;
     loop {
         let end = char_offset(&text, room);
-        let words = match text[end..].starts_with(char::is_whitespace) {
-            true => end,
-            false => text[..end].rfind(char::is_whitespace).unwrap_or(0),
+        let words = if text[end..].starts_with(char::is_whitespace) {
+            end
+        } else {
+            text[..end].rfind(char::is_whitespace).unwrap_or(0)
         };
         let whole = text[..open_span(&text[..words])].trim_end();
         let mut shown = whole.to_owned();
@@ -286,9 +287,10 @@ fn continuation(full: &str, from: usize, end: usize, limit: usize, text: String)
 
 /// By how much what follows `at` is indented, if it is not code. `within_line`: its next line.
 fn indent_at(text: &str, at: usize, within_line: bool) -> usize {
-    let line = match within_line {
-        true => at + first_line(&text[at..]).len(),
-        false => at,
+    let line = if within_line {
+        at + first_line(&text[at..]).len()
+    } else {
+        at
     };
     let next = text[line..].trim_start_matches('\n');
     let indent = indentation(next);

@@ -81,9 +81,10 @@ fn is_program(program: &str) -> bool {
             .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    match program.contains('/') {
-        true => can_run(Path::new(program)),
-        false => std::env::split_paths(&path).any(|folder| can_run(&folder.join(program))),
+    if program.contains('/') {
+        can_run(Path::new(program))
+    } else {
+        std::env::split_paths(&path).any(|folder| can_run(&folder.join(program)))
     }
 }
 

@@ -49,9 +49,10 @@ impl Place<'_> {
                     found.channel.id
                 )
             });
-            let fix = match found.is_empty() {
-                true => "no channel that the bot can see has that name".to_owned(),
-                false => format!("write its id:{}", lines.collect::<String>()),
+            let fix = if found.is_empty() {
+                "no channel that the bot can see has that name".to_owned()
+            } else {
+                format!("write its id:{}", lines.collect::<String>())
             };
             self.report.warn(
                 "channel",
@@ -205,9 +206,10 @@ impl Place<'_> {
             format!(
                 "wherever @{bot} is: {}{} of {}, {}",
                 counted(in_teams.len(), "channel"),
-                match names.is_empty() {
-                    true => String::new(),
-                    false => format!(" ({})", names.join(", ")),
+                if names.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", names.join(", "))
                 },
                 counted(teams.iter().filter(|team| !team.is_empty()).count(), "team"),
                 counted(others, "direct or group channel"),
@@ -309,9 +311,10 @@ impl Place<'_> {
     fn check_list(&mut self, listed: &[&UserId]) -> Result<(), ApiError> {
         let is_id = |user: &&&UserId| user.is_well_formed();
         let ids: Vec<&UserId> = listed.iter().filter(is_id).copied().collect();
-        let known = match ids.is_empty() {
-            true => Vec::new(),
-            false => self.client.users(&ids)?,
+        let known = if ids.is_empty() {
+            Vec::new()
+        } else {
+            self.client.users(&ids)?
         };
         let mut list = List::default();
         for &id in listed {
@@ -374,9 +377,10 @@ impl Place<'_> {
         for user in &list.unknown {
             let fix = "write a person's id, or a name, and the doctor finds the id";
             let detail = format!("{user:?} is nobody on this server");
-            match list.ids.is_empty() {
-                true => self.report.fail("allowed_users", detail, fix),
-                false => self.report.warn("allowed_users", detail, fix),
+            if list.ids.is_empty() {
+                self.report.fail("allowed_users", detail, fix)
+            } else {
+                self.report.warn("allowed_users", detail, fix)
             }
         }
         if !list.good.is_empty() {

@@ -107,9 +107,10 @@ fn ask_server(asker: &mut Asker, report: &mut Report) -> Result<Server, Exit> {
         let question = "Address of the Mattermost server, such as https://chat.example.com";
         let answer = asker.ask(question, &usual)?;
         let answer = answer.split(['?', '#']).next().unwrap_or_default();
-        let with_scheme = match answer.contains("://") {
-            true => answer.to_owned(),
-            false => format!("https://{answer}"),
+        let with_scheme = if answer.contains("://") {
+            answer.to_owned()
+        } else {
+            format!("https://{answer}")
         };
         match http_url(&with_scheme) {
             Ok(url) => match find_server(asker, report, url)? {
@@ -316,9 +317,10 @@ fn ask_people(
                     ids.push(user.id.to_string());
                 }
                 None => {
-                    match is_number(word) {
-                        true => print(&unlisted(word, "person"))?,
-                        false => print(&format!("There is no {word:?} on this server.\n"))?,
+                    if is_number(word) {
+                        print(&unlisted(word, "person"))?
+                    } else {
+                        print(&format!("There is no {word:?} on this server.\n"))?
                     }
                     ids.clear();
                     break;

@@ -68,9 +68,10 @@ fn ask_provider(
     report: &mut Report,
     name: String,
 ) -> Result<Option<(Model, Vec<String>)>, Exit> {
-    let provider = match name.starts_with("http://") || name.starts_with("https://") {
-        true => format!("custom:{name}"),
-        false => name,
+    let provider = if name.starts_with("http://") || name.starts_with("https://") {
+        format!("custom:{name}")
+    } else {
+        name
     };
     let known = known(&provider);
     let mut model = Model {
@@ -163,9 +164,10 @@ fn ask_url(
         if answer == *base {
             return Ok(false);
         }
-        let with_scheme = match answer.contains("://") {
-            true => answer,
-            false => format!("http://{answer}"),
+        let with_scheme = if answer.contains("://") {
+            answer
+        } else {
+            format!("http://{answer}")
         };
         match http_url(&with_scheme) {
             Ok(url) => {
