@@ -103,19 +103,7 @@ impl Bot {
         }
         self.tell_fallback(id, &answer.by);
         let facts = self.footer_facts(id, &answer.by, answer.tokens);
-        let mut text = answer.text;
-        if answer.unseen_images {
-            text.push_str(&reply::unseen_mark(&text));
-        }
-        if answer.cut || answer.broke_off {
-            let mark = if answer.cut {
-                reply::cut_mark(&text)
-            } else {
-                reply::broken_mark(&text)
-            };
-            text.push_str(&mark);
-        }
-        self.draft(id, &text, false);
+        self.draft(id, &reply::with_remarks(answer), false);
         self.add_footer(id, &facts);
     }
 }

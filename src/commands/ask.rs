@@ -239,24 +239,12 @@ impl Asker<'_> {
             }
             answer => answer.map_err(Exit::failure)?,
         };
-        let mut text = answer.text;
-        if self
-            .query
-            .skip
-            .as_ref()
-            .is_some_and(|word| is_only(&text, word))
-        {
-            debug!("nothing is posted: the answer is {text:?}");
+        let skip = self.query.skip.as_ref();
+        if skip.is_some_and(|word| is_only(&answer.text, word)) {
+            debug!("nothing is posted: the answer is {:?}", answer.text);
             return Ok(Vec::new());
         }
-        if answer.unseen_images {
-            text += &reply::unseen_mark(&text);
-        }
-        if answer.cut {
-            text += &reply::cut_mark(&text);
-        } else if answer.broke_off {
-            text += &reply::broken_mark(&text);
-        }
+        let text = reply::with_remarks(answer);
         let options = ReplyOptions {
             allow_unsafe_links: settings.allow_unsafe_links,
         };

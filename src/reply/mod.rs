@@ -14,6 +14,7 @@ use fence::{Fences, fence_run, open_fence, split_quote};
 use harmless::harmless;
 
 use crate::mattermost::markdown;
+use crate::provider::Answer;
 
 /// What may leave with an answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -136,28 +137,34 @@ fn open_span(text: &str) -> usize {
     }
 }
 
+/// A model's answer, and below it what people have to know of how it was made.
+pub(crate) fn with_remarks(answer: Answer) -> String {
+    let mut text = answer.text;
+    if answer.unseen_images {
+        text += &remark(
+            &text,
+            "The model does not take pictures, so it has not seen yours.",
+        );
+    }
+    if answer.cut {
+        text += &cut_mark(&text);
+    } else if answer.broke_off {
+        text += &remark(&text, "The connection to the model broke off here.");
+    }
+    text
+}
+
 /// What to append to an answer that stopped at the model's length limit.
-pub fn cut_mark(answer: &str) -> String {
+fn cut_mark(answer: &str) -> String {
     remark(
         answer,
         "The answer was cut off at the model's length limit.",
     )
 }
 
-/// What to append to an answer whose connection broke in every try.
-pub fn broken_mark(answer: &str) -> String {
-    remark(answer, "The connection to the model broke off here.")
-}
-
 /// What to append to an answer that was stopped.
 pub fn stopped_mark(answer: &str) -> String {
     remark(answer, "Stopped.")
-}
-
-/// What to append to an answer of a model that was not shown a picture.
-pub fn unseen_mark(answer: &str) -> String {
-    let why = "The model does not take pictures, so it has not seen yours.";
-    remark(answer, why)
 }
 
 /// A remark under `answer`, whose fence it closes.
