@@ -206,6 +206,11 @@ impl Answer {
         pause >= FAILING
     }
 
+    /// Whether a post in which it grows was made, or may have been.
+    pub(crate) fn grows(&self) -> bool {
+        self.shown.is_some() || self.opening.is_some()
+    }
+
     /// The worker that makes it.
     pub(crate) fn worker(&self) -> Option<WorkerId> {
         match self.live.stage {

@@ -166,6 +166,7 @@ impl Bot {
         let moved = self.look()?
             || self.deliver()?
             || self.grow()?
+            || self.tend_overdue()?
             || self.read()?
             || self.take_up()?
             || self.tend()?;
@@ -187,7 +188,8 @@ impl Bot {
         let answers = self.store.state.answers.values().map(|answer| {
             let grows = answer.worker().is_some() && answer.live.grew;
             if grows && answer.live.growth.unsettled_until.is_none() {
-                answer.live.growth.due.max(self.edit_due)
+                let due = answer.live.growth.due.max(self.edit_due);
+                due.max(answer.live.due)
             } else {
                 answer.live.due
             }

@@ -250,9 +250,14 @@ impl Outbox {
             shown => shown?,
         };
         let now = self.times.clock.now();
+        let edits = answer.shown.as_ref();
+        let unsettled = edits.and(answer.live.growth.unsettled_until);
         if let Some((_, progress)) = answer.progress() {
             progress.asked = true;
             progress.posted.extend(shown);
+            if progress.posted.contains(&0) {
+                progress.verify_at = progress.verify_at.or(unsettled);
+            }
             if let Some(unclear) = &mut progress.unclear {
                 unclear.looked = Some(now);
                 // Which part an earlier run was about is not known.
@@ -329,9 +334,13 @@ impl Outbox {
                 Ok(Delivery::Failed(self.back_off(answer), error))
             }
             Err(ApiError::Refused { id, .. }) if id.contains(".root_id.") => {
-                match root_of(client, &draft.root)? {
-                    Some(root) => draft.root = root,
-                    None => return Ok(Delivery::Gone("its thread was deleted".to_owned())),
+                match root_of(client, &draft.root) {
+                    Ok(Some(root)) => draft.root = root,
+                    Ok(None) => return Ok(Delivery::Gone("its thread was deleted".to_owned())),
+                    Err(error) if error.may_last() => {
+                        return Ok(Delivery::Failed(self.back_off(answer), error));
+                    }
+                    Err(error) => return Err(error.into()),
                 }
                 renew(draft, progress);
                 Ok(Delivery::More)

@@ -68,7 +68,9 @@ impl Reload {
         }
         self.last = now;
         let seen = stamps(&self.files);
-        if seen == self.running {
+        // It may be missing for a while, until its next version is there.
+        let is_gone = |program: &PathBuf| !program.exists();
+        if seen == self.running || self.program.as_ref().is_some_and(is_gone) {
             self.changed = None;
         } else if self.changed.as_ref() != Some(&seen) {
             self.changed = Some(seen);

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use support::bot::Stage;
 use support::clock::EPOCH_MS;
 use support::desk::{Play, question, says};
+use support::mattermost::picture::gif;
 use support::mattermost::{Act, Fault, Joining, Kind, Logged, api_path};
 
 const ECHO: &str = "default_provider = \"echo\"";
@@ -382,6 +383,85 @@ fn an_answer_whose_post_is_lost_again_and_again_holds_up_nobody() {
         stage.run_for(&mut session, 130);
         assert_eq!(stage.answers(&lost).len(), 1);
     }
+}
+
+#[test]
+fn an_answer_that_waits_for_a_closed_channel_keeps_nobody_else_waiting() {
+    let (stage, mut session) = at_work("answers_at_once = 1");
+    let other = another_channel(&stage, "other");
+    stage.run_for(&mut session, 5);
+    stage.desk.takes(5 * SECOND);
+    ask(&stage, "here?");
+    stage.run_for(&mut session, 2);
+    let here = stage.channel.clone();
+    stage.mattermost.on_request(move |request, _| {
+        let body = String::from_utf8_lossy(&request.body);
+        match request.method == "POST" && api_path(request) == "posts" && body.contains(&here) {
+            true => Act::Instead(Fault::Error(403, "api.context.permissions.app_error")),
+            false => Act::Serve,
+        }
+    });
+    stage.run_for(&mut session, 10);
+    stage.clock.advance(1);
+    let elsewhere = stage.world().post(&stage.ann.id, &other, "and there?");
+    let word = stage.world().post(&stage.ann.id, &other, "@prxbot help");
+    stage.run_for(&mut session, 15);
+    assert_eq!(stage.answers(&elsewhere).len(), 1);
+    assert_eq!(stage.answers(&word).len(), 1);
+}
+
+#[test]
+fn a_bot_that_goes_on_after_all_makes_its_answers_anew() {
+    let (stage, mut session) = at_work("answers_at_once = 1");
+    stage.desk.takes(20 * SECOND);
+    let question = ask(&stage, "here?");
+    stage.run_for(&mut session, 5);
+    // The program was to be started anew, and could not be.
+    session.end();
+    let later = ask(&stage, "still here?");
+    stage.run_for(&mut session, 60);
+    assert_eq!(stage.answers(&question).len(), 1);
+    assert_eq!(stage.answers(&later).len(), 1);
+    assert_eq!(stage.desk.starts().len(), 3);
+}
+
+#[test]
+fn typing_goes_on_while_files_are_read_that_come_slowly() {
+    let (stage, mut session) = at_work("[multimodal]\nmax_images = 8");
+    stage.desk.takes(60 * SECOND);
+    let clock = stage.clock.clone();
+    stage.mattermost.on_request(move |request, _| {
+        if api_path(request).starts_with("files/") {
+            clock.advance(2 * SECOND);
+        }
+        Act::Serve
+    });
+    stage.clock.advance(1);
+    let mut picture = gif(64, 48);
+    picture.resize(100_000, 0);
+    let mut world = stage.world();
+    let draft = world.draft(&stage.ann.id, &stage.channel, "what is this?");
+    (0..8)
+        .fold(draft, |draft, number| {
+            draft.file(&format!("{number}.gif"), "image/gif", &picture)
+        })
+        .post();
+    drop(world);
+    stage.run_for(&mut session, 60);
+    let world = stage.world();
+    let pieces = world
+        .log
+        .iter()
+        .filter(|call| call.target.contains("/files/"));
+    assert!(pieces.count() >= 8);
+    drop(world);
+    let in_channel = typings(&stage)
+        .into_iter()
+        .filter(|(_, thread)| thread.is_empty());
+    let times: Vec<u64> = in_channel.map(|(at, _)| at).collect();
+    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    let longest = gaps.max().expect("typing");
+    assert!(longest <= 10 * SECOND, "{longest} ms without typing");
 }
 
 #[test]

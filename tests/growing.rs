@@ -209,6 +209,68 @@ fn an_edit_that_lands_after_the_last_one_is_undone() {
 }
 
 #[test]
+fn an_edit_that_lands_after_the_last_one_is_undone_by_the_next_run() {
+    let (stage, mut session) = at_work("");
+    let text = words("w", 300);
+    let told = text.clone();
+    stage.desk.script(move |_| Some(writes(&told, 20)));
+    let question = ask(&stage, "tell me all");
+    stage.run_for(&mut session, 8);
+    let late = Act::ServeLate(45 * SECOND, Fault::Html(504));
+    stage.world().plan(1, "PUT", "posts/", late);
+    stage.run_for(&mut session, 17);
+    assert_eq!(own_posts(&stage)[0].message, text);
+    drop(session);
+    let mut session = stage.start();
+    stage.run_for(&mut session, 150);
+    assert_whole(&stage, &question, &text, "");
+}
+
+#[test]
+fn a_growing_post_that_the_bot_may_not_delete_is_left_and_costs_no_more_requests() {
+    let (stage, mut session) = at_work("thread_replies = false");
+    stage.desk.script(|_| Some(writes(&words("w", 300), 60)));
+    let question = ask(&stage, "tell me all");
+    stage.run_for(&mut session, 12);
+    stage.world().knobs.role_lacks = vec!["delete_post"];
+    stage.world().delete(&question);
+    stage.run_for(&mut session, 60);
+    assert_eq!(own_posts(&stage).len(), 1);
+    let state = fs::read_to_string(stage.state_path()).expect("a state");
+    assert!(!state.contains("answers"), "{state}");
+    let world = stage.world();
+    let tries = world.log.iter().filter(|call| call.method == "DELETE");
+    assert_eq!(tries.count(), 1);
+}
+
+#[test]
+fn an_edited_question_in_a_channel_that_is_closed_for_a_while_gets_one_answer() {
+    let (stage, mut session) = at_work("");
+    stage.desk.script(|job| {
+        let mark = if question(job) == "tell me all" {
+            "w"
+        } else {
+            "v"
+        };
+        Some(writes(&words(mark, 300), 30))
+    });
+    let asked = ask(&stage, "tell me all");
+    stage.run_for(&mut session, 10);
+    stage.world().edit(&asked, "tell me more");
+    let closed = Fault::Error(403, "api.context.permissions.app_error");
+    stage
+        .mattermost
+        .on_request(move |request, _| match api_path(request) {
+            "users/me/typing" => Act::Instead(closed.clone()),
+            _ => Act::Serve,
+        });
+    stage.run_for(&mut session, 30);
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 240);
+    assert_whole(&stage, &asked, &words("v", 300), "");
+}
+
+#[test]
 fn where_edits_are_refused_the_rest_follows_in_parts_or_all_of_it_anew() {
     // From the first on, or when some of it is shown.
     for from_secs in [0, 8] {
@@ -262,7 +324,8 @@ fn a_deleted_question_takes_the_growing_post_along_even_where_an_edit_brings_it_
         } else {
             stage.world().delete(&question);
         }
-        stage.run_for(&mut session, 30);
+        // Until no edit can be on its way any more.
+        stage.run_for(&mut session, 90);
         assert!(own_posts(&stage).is_empty(), "{restarted}");
         let state = fs::read_to_string(stage.state_path()).expect("a state");
         assert!(!state.contains("answers"), "{restarted}: {state}");

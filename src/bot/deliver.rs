@@ -7,6 +7,7 @@ use crate::answers::{Draft, Stage};
 use crate::config::Config;
 use crate::copies;
 use crate::cursor::Own;
+use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
 use crate::outbox::{Delivery, Outbox, Trouble};
 use crate::reply::{self, ReplyOptions};
@@ -178,9 +179,9 @@ impl Bot {
             written.to_owned() + &reply::stopped_mark(written)
         };
         self.draft(id, &text, false);
-        self.store.save()?;
+        let saved = self.store.save();
         self.stop_worker(worker);
-        Ok(())
+        Ok(saved?)
     }
 
     /// Has a person told, in one short message, why there is no answer.
@@ -210,7 +211,11 @@ impl Bot {
 
     /// The server's limit is lower than it was at the start: splits anew what is missing.
     fn split_again(&mut self, id: &PostId) -> Result<(), Trouble> {
-        let told = self.client.max_post_size()?;
+        let told = match self.client.max_post_size() {
+            Ok(told) => told,
+            Err(ApiError::Refused { .. }) => None,
+            Err(error) => return self.put_off(id, error),
+        };
         let told = told.filter(|limit| *limit < self.post_limit);
         self.post_limit = told.unwrap_or(self.post_limit / 2).max(SHORTEST_LIMIT);
         let (limit, options) = (self.post_limit, self.reply_options());

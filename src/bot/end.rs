@@ -2,7 +2,7 @@
 
 use log::debug;
 
-use super::Bot;
+use super::{Bot, Unsaved};
 use crate::answers::Stage;
 
 /// Whether anything is left to do, for a bot that is to end when nothing is.
@@ -48,12 +48,20 @@ impl Bot {
         answers.any(|answer| matches!(answer.live.stage, Stage::AtWork(_)))
     }
 
-    /// Ends on purpose: the workers with it. What was begun is begun again by the next run.
+    /// Ends on purpose: the workers with it. What was begun is begun again by the next run, or by this
+    /// one if it goes on after all.
     pub(crate) fn end(&mut self) {
         self.desk.stop_all();
         self.store.state.orderly = true;
         if let Err(error) = self.store.save() {
             debug!("the state cannot be written at the end: {error}");
         }
+        self.store.state.orderly = false;
+        let answers = self.store.state.answers.iter_mut();
+        for (_, answer) in answers.filter(|(_, answer)| answer.worker().is_some()) {
+            (answer.live.stage, answer.live.began) = (Stage::Ready, None);
+            answer.live.feeding = None;
+        }
+        self.changed(Unsaved::BeforeNext);
     }
 }

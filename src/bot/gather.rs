@@ -87,8 +87,14 @@ impl Bot {
             // It does not mention the bot any more, and whether its thread is followed is open.
             Verdict::IfFollowed if self.was_addressed(id) => {
                 self.give_back(id);
-                self.store.state.answers.remove(id);
-                self.inbox.put_back(Waiting::undecided(fresh, now));
+                match self.store.state.answers.get(id) {
+                    Some(answer) if answer.grows() => self.withdraw(id),
+                    _ => {
+                        self.store.state.answers.remove(id);
+                        self.inbox.put_back(Waiting::undecided(fresh, now));
+                        self.changed(Unsaved::BeforeRest);
+                    }
+                }
             }
             // It was edited into a question, which waits for its turn.
             Verdict::Answer | Verdict::IfFollowed if self.was_word(id) => {
@@ -121,7 +127,8 @@ impl Bot {
         self.give_back(id);
         if let Some(answer) = self.store.state.answers.get_mut(id) {
             let channel = answer.channel.clone();
-            if answer.attempts > 0 {
+            // What was posted of it belongs to its record.
+            if answer.attempts > 0 || answer.grows() {
                 (answer.live.stage, answer.live.began) = (Stage::Ready, None);
             } else if let Some(answer) = self.store.state.answers.remove(id)
                 && let Some(question) = answer.live.question
@@ -235,6 +242,9 @@ impl Bot {
         };
         let desk = &mut self.desk;
         feeding.step(&self.client, now, &mut |piece| desk.feed(worker, piece));
+        if feeding.has_failed() {
+            answer.live.due = now + Feeding::PAUSE;
+        }
         if feeding.is_done() {
             answer.live.feeding = None;
         }

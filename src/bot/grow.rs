@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use log::info;
+use log::{info, warn};
 
 use super::deliver::root;
 use super::{Bot, Unsaved};
@@ -64,7 +64,8 @@ impl Bot {
         let (now, state) = (self.now(), &self.store.state);
         let mut answers = state.answers.iter().filter_map(|(id, answer)| {
             let worker = answer.worker().filter(|_| answer.live.grew)?;
-            let due = answer.live.growth.may_edit(now)
+            let due = answer.live.due <= now
+                && answer.live.growth.may_edit(now)
                 && self.is_open(&answer.channel)
                 && (answer.shown.is_some() || !self.is_unread(answer));
             due.then(|| (id.clone(), worker))
@@ -144,11 +145,12 @@ impl Bot {
                     unclear.looked = Some(now);
                 }
             }
-            Err(error) => {
-                let pause = answer.live.patience.fails(now);
-                answer.live.growth.due = now + pause;
-                return self.put_off(id, error);
+            Err(error) if error.is_closed() => {
+                let channel = channel.clone();
+                let why = error.to_string();
+                self.inbox.close(&mut self.store.state, &channel, &why);
             }
+            Err(error) => return self.put_off(id, error),
         }
         Ok(())
     }
@@ -172,16 +174,11 @@ impl Bot {
                 ..self.outbox.props()
             },
         });
-        self.opening_sent(id, text, result)
+        self.opening_sent(id, result)
     }
 
     /// Sorts out what came of an opening.
-    fn opening_sent(
-        &mut self,
-        id: &PostId,
-        text: String,
-        result: Result<Post, ApiError>,
-    ) -> Result<(), Trouble> {
+    fn opening_sent(&mut self, id: &PostId, result: Result<Post, ApiError>) -> Result<(), Trouble> {
         let (now, times) = (self.now(), &self.times);
         let least = self.config.mattermost.draft_update_interval;
         let Some(answer) = self.store.state.answers.get_mut(id) else {
@@ -190,12 +187,19 @@ impl Bot {
         let channel = answer.channel.clone();
         let growth = &mut answer.live.growth;
         let grows_here = |of: &PostId| of == id;
+        let unclear = |repeat_until| Unclear {
+            part: Some(0),
+            repeat_until,
+            settled: now + times.ask_after,
+            looked: None,
+        };
         match result {
             Ok(post)
                 if post.user_id == self.me.id
                     && post.props.growing_for.as_ref().is_none_or(grows_here) =>
             {
-                growth.shows(text, now, least);
+                // A repeat gives what the first try posted.
+                growth.shows(post.message, now, least);
                 answer.shown = Some(post.id.clone());
                 answer.opening = None;
                 self.changed(Unsaved::BeforeNext);
@@ -203,23 +207,24 @@ impl Bot {
                 self.saw_own(&channel, &post.id, post.create_at);
             }
             // Another's post with that name, or an answer that says nothing: it may be on its way.
-            Ok(_) => growth.refused = true,
+            Ok(_) => {
+                growth.refused = true;
+                answer.live.opening.unclear = Some(unclear(now));
+            }
             Err(error) if error.may_last() => {
                 let known = answer.live.opening.unclear;
                 let first = now + times.repeat_within - times.call;
-                answer.live.opening.unclear = Some(Unclear {
-                    part: Some(0),
-                    repeat_until: known.map_or(first, |unclear| unclear.repeat_until),
-                    settled: now + times.ask_after,
-                    looked: None,
-                });
+                answer.live.opening.unclear =
+                    Some(unclear(known.map_or(first, |known| known.repeat_until)));
                 growth.due = now + times.poll;
                 self.outage.note(&error.into());
             }
-            // The answer itself will find out what is wrong.
+            // The answer itself will find out what is wrong. An earlier try may be on its way.
             Err(ApiError::Refused { .. }) => {
                 growth.refused = true;
-                answer.opening = None;
+                if answer.live.opening.unclear.is_none() {
+                    answer.opening = None;
+                }
                 self.changed(Unsaved::BeforeRest);
             }
             Err(error) => return Err(error.into()),
@@ -252,7 +257,7 @@ impl Bot {
             Ok(post) => {
                 let least = self.config.mattermost.draft_update_interval;
                 if let Some(answer) = self.store.state.answers.get_mut(id) {
-                    answer.live.growth.shows(text, now, least);
+                    answer.live.growth.shows(post.message, now, least);
                     answer.live.grew = false;
                 }
                 self.note_own(&channel, post.update_at, Own::Edit);
@@ -345,7 +350,7 @@ impl Bot {
         let Some(answer) = self.store.state.answers.get_mut(id) else {
             return;
         };
-        if answer.shown.is_none() && answer.opening.is_none() {
+        if !answer.grows() {
             return self.handled(id);
         }
         let worker = answer.worker();
@@ -378,6 +383,11 @@ impl Bot {
         };
         let is_there = match result {
             Ok(is_there) => is_there,
+            Err(error @ ApiError::Refused { status: 403, .. }) if !asked => {
+                warn!("post {shown}, the beginning of an answer to post {id}, stays: {error}");
+                self.handled(id);
+                return Ok(());
+            }
             Err(error) if error.is_closed() => !asked,
             Err(error) => return self.put_off(id, error),
         };

@@ -39,7 +39,7 @@ impl Bot {
             News::Grew => {
                 if let Some(answer) = self.store.state.answers.get_mut(id) {
                     answer.live.grew = true;
-                    if answer.shown.is_none() && answer.opening.is_none() {
+                    if !answer.grows() {
                         answer.live.growth.due = Default::default();
                     }
                 }
@@ -72,17 +72,9 @@ impl Bot {
     /// Says in the log, once a minute, that another than the first provider answers.
     fn tell_fallback(&mut self, id: &PostId, by: &str) {
         let now = self.now();
-        let Some(answer) = self.store.state.answers.get(id) else {
-            return;
-        };
+        let model = self.model_of(id);
         let provider = &self.config.provider;
-        let model = self
-            .config
-            .mattermost
-            .channel(&answer.channel)
-            .model
-            .as_ref();
-        let first = provider.described_with(model.unwrap_or(&provider.model));
+        let first = provider.described_with(model.as_deref().unwrap_or(&provider.model));
         let quiet = self
             .fallback_told
             .is_some_and(|told| now < told + TOLD_EVERY);

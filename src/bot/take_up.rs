@@ -78,6 +78,13 @@ impl Bot {
 
     /// Looks at a question that an earlier run began, and at what the server shows of its answer.
     fn find(&mut self, id: &PostId) -> Result<(), Trouble> {
+        let mut is_edited = false;
+        if let Some(answer) = self.store.state.answers.get_mut(id)
+            && answer.grows()
+        {
+            (answer.live.opening, answer.live.growth) = self.outbox.found_growing();
+            is_edited = answer.shown.is_some() && answer.draft.is_some();
+        }
         let post = match self.client.post(id) {
             // What a closed channel holds is looked at when it is open again, or dropped when the bot
             // is out of it.
@@ -101,12 +108,13 @@ impl Bot {
             return Ok(());
         }
         match inbox::is_answered(&self.client, &self.me.id, &post) {
-            Ok(true) => {
+            // An edit of that run may yet land upon the last one.
+            Ok(true) if !is_edited => {
                 self.tell_answered(id);
                 self.handled(id);
                 return Ok(());
             }
-            Ok(false) => {}
+            Ok(_) => {}
             Err(error) if error.is_closed() => {}
             Err(error) => return self.put_off(id, error),
         }
@@ -117,9 +125,6 @@ impl Bot {
                 Some(draft) => Stage::Deliver(self.outbox.found(draft)),
                 None => Stage::Ready,
             };
-            if answer.shown.is_some() || answer.opening.is_some() {
-                (answer.live.opening, answer.live.growth) = self.outbox.found_growing();
-            }
             answer.live.question = Some(post);
             answer.live.seen = now;
         }

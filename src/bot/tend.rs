@@ -50,6 +50,8 @@ pub(super) struct Tender {
     missing: Vec<PostId>,
     /// The server has no call for several posts at once.
     one_by_one: bool,
+    /// The last step was one of these, before its time in the order.
+    had_a_turn: bool,
 }
 
 impl Tender {
@@ -64,11 +66,32 @@ impl Tender {
 }
 
 impl Bot {
+    /// Tends before all that may take long, where "typing" would go out in the meantime.
+    pub(super) fn tend_overdue(&mut self) -> Result<bool, Trouble> {
+        // Every other step: with a slow server there would be no others.
+        if std::mem::take(&mut self.tender.had_a_turn) {
+            return Ok(false);
+        }
+        let due = self.tender.due().map(|due| due + self.times.typing / 2);
+        if due.is_none_or(|due| due > self.now()) {
+            return Ok(false);
+        }
+        self.tender.had_a_turn = true;
+        self.tend()
+    }
+
     /// Does the next thing of a round: whether there was one.
     pub(super) fn tend(&mut self) -> Result<bool, Trouble> {
         let now = self.now();
         if self.tender.next_round.is_none_or(|due| now >= due) {
             self.plan_round();
+        }
+        // First, since people look for it.
+        if now >= self.tender.next_typing
+            && let Some((channel, thread)) = self.tender.places.pop_front()
+        {
+            self.show_typing(&channel, &thread);
+            return Ok(true);
         }
         if !self.tender.questions.is_empty() {
             self.look_at_questions()?;
@@ -82,20 +105,18 @@ impl Bot {
             self.look_at_reactions()?;
             return Ok(true);
         }
-        if now < self.tender.next_typing {
-            return Ok(false);
-        }
-        let Some((channel, thread)) = self.tender.places.pop_front() else {
-            return Ok(false);
-        };
-        self.tender.next_typing = now + APART;
-        if let Err(error) = self.client.typing(&channel, &thread) {
+        Ok(false)
+    }
+
+    /// "Typing" is worth one try: it comes again in the next round.
+    fn show_typing(&mut self, channel: &ChannelId, thread: &PostId) {
+        self.tender.next_typing = self.now() + APART;
+        if let Err(error) = self.client.typing(channel, thread) {
             debug!("no typing in {channel}: {error}");
             if let ApiError::RateLimited(_) | ApiError::Unreachable(_) = error {
                 self.tender.places.clear();
             }
         }
-        Ok(true)
     }
 
     /// Where "typing" is to be shown in this round, and which questions are to be looked at.

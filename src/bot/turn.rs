@@ -57,6 +57,8 @@ impl Bot {
         }
         let now = self.now();
         let (mut at_work, mut posting, mut candidates) = (Vec::new(), Vec::new(), Vec::new());
+        // What a closed channel holds keeps nobody else waiting.
+        let mut drafts = 0;
         for (id, answer) in &self.store.state.answers {
             let Some(question) = &answer.live.question else {
                 continue;
@@ -65,6 +67,7 @@ impl Bot {
             let person = &question.user_id;
             let attempts = answer.attempts;
             if let Stage::Deliver(_) | Stage::Withdraw { .. } = answer.live.stage {
+                drafts += usize::from(self.is_open(&answer.channel));
                 posting.push(conversation);
             } else if let Stage::React(_) = answer.live.stage {
                 continue;
@@ -101,7 +104,7 @@ impl Bot {
         candidates.retain(|candidate| !posting.contains(&candidate.conversation));
         let limit = self.config.mattermost.answers_at_once;
         let last = |person: &UserId| self.starts.last(person);
-        let next = turn::next(&candidates, &at_work, &last, limit, posting.len())?;
+        let next = turn::next(&candidates, &at_work, &last, limit, drafts)?;
         Some(candidates[next].post.clone())
     }
 

@@ -24,7 +24,8 @@ impl Bot {
         let (now, state) = (self.now(), &self.store.state);
         let is_answered = |stage: &Stage| matches!(stage, Stage::Deliver(_) | Stage::React(_));
         let answers = state.answers.values();
-        let under_way = answers.filter(|answer| is_answered(&answer.live.stage));
+        let under_way = answers
+            .filter(|answer| is_answered(&answer.live.stage) && self.is_open(&answer.channel));
         let has_room = under_way.count() < self.config.mattermost.answers_at_once;
         let mut waiting = self.inbox.waiting();
         // What a stop is to end may have been begun by an earlier run and not been looked at since.
@@ -96,7 +97,10 @@ impl Bot {
         let answers = self.store.state.answers.iter();
         let questions = answers.filter_map(|(id, answer)| {
             let question = answer.live.question.as_ref()?;
-            (is_older(question) && self.word_of(question).is_none()).then(|| id.clone())
+            let ends = is_older(question)
+                && self.word_of(question).is_none()
+                && !matches!(answer.live.stage, Stage::React(_));
+            ends.then(|| id.clone())
         });
         let begun: Vec<PostId> = questions.collect();
         let waiting = self.inbox.waiting().filter(|it| it.word.is_none());

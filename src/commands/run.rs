@@ -145,7 +145,8 @@ impl Session {
                 Work::Failing(count) => {
                     self.bot.end();
                     return Err(Exit::Failure(format!(
-                        "{count} answers are not posted yet, as requests for them fail;                          the next run goes on with them"
+                        "{count} answers are not posted yet, as requests for them fail; \
+                         the next run goes on with them"
                     )));
                 }
                 Work::UnderWay => {}

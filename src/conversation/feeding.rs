@@ -11,6 +11,9 @@ use super::text::{self, Kind};
 use crate::desk::Piece;
 use crate::mattermost::client::{ApiError, Client};
 
+/// How often one request is made, with `Feeding::PAUSE` in between: a server may be starting anew.
+const TRIES: u32 = 5;
+
 /// The files of one question that are yet to be given.
 pub struct Feeding {
     files: VecDeque<Enclosure>,
@@ -23,6 +26,9 @@ pub struct Feeding {
 }
 
 impl Feeding {
+    /// After a failed request.
+    pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
     /// Of `Told::enclosures`, in their order.
     pub fn new(files: Vec<Enclosure>) -> Feeding {
         Feeding {
@@ -31,6 +37,11 @@ impl Feeding {
             began: None,
             failures: 0,
         }
+    }
+
+    /// Whether the last request failed and is to be made again, after `PAUSE`.
+    pub fn has_failed(&self) -> bool {
+        self.failures > 0
     }
 
     /// Whether all is given.
@@ -91,7 +102,7 @@ impl Feeding {
 
     fn failed(&mut self, why: &str, for_ever: bool, give: &mut dyn FnMut(Piece)) {
         self.failures += 1;
-        if for_ever || self.failures > 1 {
+        if for_ever || self.failures >= TRIES {
             self.leave_out(why, give);
         }
     }

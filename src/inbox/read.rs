@@ -204,7 +204,7 @@ impl Inbox {
 
     /// Moves a channel's floor to where the bot last came in. What waited from before belongs to the
     /// time when it was not there.
-    fn enter(&mut self, state: &mut State, id: &ChannelId, posts: &[Post]) {
+    pub(super) fn enter(&mut self, state: &mut State, id: &ChannelId, posts: &[Post]) {
         if let Some(entry) = last_entry(posts, &self.scope.bot)
             && let Some(cursor) = state.channels.get_mut(id)
             && cursor.enter(entry)

@@ -3,7 +3,7 @@
 
 use log::{debug, info};
 
-use super::pages::{AnchorSearch, Walk, last_entry};
+use super::pages::{AnchorSearch, Walk};
 use super::read::Take;
 use super::record::{Parts, collect_parts, complete};
 use super::{Inbox, Wanted};
@@ -175,11 +175,7 @@ impl Inbox {
         let (page, more) = survey.walk.next(client, id)?;
         collect_parts(&page.posts, &self.scope.bot, &mut survey.own);
         self.note_strangers(state, id, &page.posts);
-        if let Some(entry) = last_entry(&page.posts, &self.scope.bot)
-            && let Some(cursor) = state.channels.get_mut(id)
-        {
-            cursor.enter(entry);
-        }
+        self.enter(state, id, &page.posts);
         Ok(more)
     }
 
