@@ -42,7 +42,7 @@ pub(super) fn answer(
     let name = file_name(words);
     let asked = Asked {
         name: &name,
-        key: "",
+        secrets: Vec::new(),
         key_variable: "",
         is_local: true,
         conversation,

@@ -179,11 +179,12 @@ const FILTERED: &[&str] = &[
 const TEMPLATE: &[&str] = &["jinja", "roles must alternate"];
 
 /// What a log line must know of the server, and what it must not show.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Asked<'a> {
     /// As configured.
     pub name: &'a str,
-    pub key: &'a str,
+    /// What the server was told and nobody else may see: `ProviderSettings::secrets`.
+    pub secrets: Vec<&'a str>,
     /// Empty: none.
     pub key_variable: &'a str,
     /// The server is on this machine or in this network.
@@ -407,6 +408,7 @@ pub(super) fn numbers(text: &str) -> Vec<u64> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::harmless::SECRET;
     use super::*;
     use crate::provider::{Message, Role};
 
@@ -417,7 +419,10 @@ pub(super) mod tests {
     ) -> Asked<'a> {
         Asked {
             name,
-            key,
+            secrets: [key]
+                .into_iter()
+                .filter(|key| key.len() >= SECRET)
+                .collect(),
             key_variable: "",
             is_local: false,
             conversation,
@@ -429,7 +434,6 @@ pub(super) mod tests {
         [Message::new(Role::User, text)]
     }
 
-    // A case per line.
     // A case per line.
     #[rustfmt::skip]
     #[test]

@@ -6,6 +6,8 @@ use super::error::Asked;
 /// Characters of a log line, and of what the server said in it.
 const LINE: usize = 300;
 const SAID: usize = 200;
+/// A shorter key may be any word.
+pub(super) const SECRET: usize = 8;
 /// Characters of the conversation in a row that are taken for a quotation.
 const QUOTED: usize = 16;
 
@@ -23,9 +25,11 @@ impl Asked<'_> {
 
     /// What a server said, without keys, and without what it quotes of the conversation.
     pub(super) fn harmless(&self, said: &str) -> String {
+        // Before the cutting: a secret that is cut would no longer be found.
+        let hidden = self.without_secrets(said);
         // Looked for in more than is shown, so that cutting hides nothing from the search.
-        let mut said = one_line(said, 2 * SAID);
-        // Twice: escapes may hide a quotation, and what is within them may be escaped once more.
+        let mut said = one_line(&hidden, 2 * SAID);
+        // Escapes may hide a quotation, and what is within them may be escaped once more.
         for depth in [0, 1, 2] {
             let plain = (0..depth).fold(said.clone(), |text, _| {
                 one_line(&unescaped(&text), usize::MAX)
@@ -35,7 +39,12 @@ impl Asked<'_> {
                 said = kept;
             }
         }
-        let key = |word: &str| looks_like_key(word, self.key);
+        // Again: the escapes are gone.
+        let said = self.without_secrets(&said);
+        let key = |word: &str| match self.secrets.as_slice() {
+            [] => looks_like_key(word, ""),
+            secrets => secrets.iter().any(|secret| looks_like_key(word, secret)),
+        };
         let mut shown = String::new();
         let is_break = |c: char| c.is_whitespace() || "=,;\"'`<>(){}[]".contains(c);
         for piece in said.split_inclusive(is_break) {
@@ -48,6 +57,18 @@ impl Asked<'_> {
             shown += &piece[word.len()..];
         }
         one_line(&shown, SAID)
+    }
+
+    /// `said` with "***" for each secret, wherever it stands.
+    fn without_secrets(&self, said: &str) -> String {
+        let mut secrets = self.secrets.clone();
+        // One may be a part of another.
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.iter().fold(said.to_owned(), |text, secret| {
+            // Some writers of JSON escape the slash, which base64 has.
+            let escaped = secret.replace('/', "\\/");
+            text.replace(secret, "***").replace(&escaped, "***")
+        })
     }
 
     /// `said` with "…" for each part of at least `QUOTED` characters that the conversation has too;
@@ -118,18 +139,18 @@ fn unescaped(text: &str) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// Servers quote the key they refuse, whole or with its middle masked. Short words are left alone:
-/// they may be anything.
+/// Whether a word may be a key of any server, or is `key` with its middle masked. Short words are
+/// left alone: they may be anything.
 fn looks_like_key(word: &str, key: &str) -> bool {
-    const LEAST: usize = 8;
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '*');
-    if word.len() < LEAST {
+    let key = key.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    if word.len() < SECRET {
         return false;
     }
     let is_masked = ["***", "...", "…", "xxxx", "XXXX"]
         .iter()
         .any(|mask| word.contains(mask));
-    let shares_an_end = key.len() >= LEAST
+    let shares_an_end = key.len() >= SECRET
         && key.is_ascii()
         && (word.starts_with(&key[..5]) || word.ends_with(&key[key.len() - 4..]));
     word == key
@@ -206,9 +227,19 @@ mod tests {
             ("a-long-key-1", "key=a-long-key-1, sorry", "key=***, sorry"),
             ("a-long-key-1", "{\"key\":\"a-long-key-1\"}", "{\"key\":\"***\"}"),
             ("a-long-key-1", "Bearer a-long-key-1", "Bearer ***"),
+            ("a-long-key-1", "my_a-long-key-1_ key", "my_***_ key"),
+            ("c2VjcmV0LWtleS0xMjM0NQ==", "invalid key c2VjcmV0LWtleS0xMjM0NQ==", "invalid key ***"),
+            ("c2Vjcm/0LWtleS0xMjM0NQ==", r"invalid key c2Vjcm\/0LWtleS0xMjM0NQ==", "invalid key ***"),
+            ("_key-2-of-mine-", "'_key-2-of-mine-' is wrong", "'***' is wrong"),
+            ("_key-2-of-mine-", "key-2xxxxmine is wrong", "*** is wrong"),
         ] {
             assert_eq!(asked("x", key, &[]).harmless(text), shown);
         }
+        // Beyond what is looked at, but for what is left out before it.
+        let text = format!("{}{}", "0123456789abcdef ".repeat(23), "my-own-secret-key");
+        let conversation = said("0123456789abcdef ".repeat(23));
+        let shown = asked("x", "my-own-secret-key", &conversation).harmless(&text);
+        assert_eq!(shown, "…***", "a key that the cutting would part");
         let conversation = said("test");
         assert_eq!(asked("x", "", &conversation).harmless("model \"latest\" is not there"), "model \"latest\" is not there");
     }

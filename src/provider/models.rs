@@ -11,7 +11,6 @@ use super::server::{compressed_line, read};
 use super::settings::{Api, ProviderKind, ProviderSettings, is_local, second_base};
 use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle};
 use crate::json;
-use crate::secret::Secret;
 use crate::text::Problem;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -116,7 +115,7 @@ impl Server<'_> {
         }
         let asked = Asked {
             name: self.name,
-            key: self.settings.api_key.as_ref().map_or("", Secret::reveal),
+            secrets: self.settings.secrets(),
             key_variable: &self.settings.key_variable,
             is_local: is_local(self.base),
             conversation: &[],
@@ -136,7 +135,7 @@ impl Server<'_> {
             }
             (200 | 404 | 405 | 501, _) => Err(NoModels::NoList),
             (401 | 403, _) if text.contains("missing scopes") => Err(NoModels::Restricted),
-            (401, _) if asked.key.is_empty() => {
+            (401, _) if self.settings.api_key.is_none() => {
                 Err(NoModels::WantsKey(asked.refused(status, &body, after)))
             }
             _ => Err(NoModels::Refused(asked.refused(status, &body, after))),

@@ -14,7 +14,6 @@ use super::stream::{End, Ended, Outcome, Stream};
 use super::wait::Wait;
 use super::{Image, Message};
 use crate::http::{self, Agent, Call, Cause, Failure, Obstacle, Response, failure};
-use crate::secret::Secret;
 
 /// Bytes of a whole stream. A token costs a stream a few hundred bytes.
 const STREAM: u64 = 64 << 20;
@@ -398,7 +397,7 @@ impl Attempt<'_> {
     fn asked(&self) -> Asked<'_> {
         Asked {
             name: self.name,
-            key: self.settings.api_key.as_ref().map_or("", Secret::reveal),
+            secrets: self.settings.secrets(),
             key_variable: &self.settings.key_variable,
             is_local: is_local(self.base),
             conversation: self.conversation,

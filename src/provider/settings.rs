@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::harmless::shown;
+use super::harmless::{SECRET, shown};
 use crate::nearest::nearest;
 use crate::secret::Secret;
 use crate::sorted;
@@ -110,6 +110,18 @@ impl ProviderSettings {
                 format!("{} {model}", shown(name)).trim_end().to_owned()
             }
         }
+    }
+
+    /// What its server is told and no log may hold: the key, and each word of the further headers.
+    pub(super) fn secrets(&self) -> Vec<&str> {
+        let key = self.api_key.iter().map(Secret::reveal);
+        // A cookie's name and value are words of their own.
+        let is_break = |c: char| c.is_whitespace() || "=;,".contains(c);
+        let headers = self.headers.iter();
+        let words = headers.flat_map(|(_, value)| value.reveal().split(is_break));
+        key.chain(words)
+            .filter(|secret| secret.len() >= SECRET)
+            .collect()
     }
 
     /// These settings with a channel's own `model_parameters` over the general ones.
@@ -468,6 +480,31 @@ mod tests {
             ("openai", "https://r.openai.azure.com/openai/deployments/chat/", url(&with_model)),
         ] {
             assert_eq!(server(provider, api_url), problem, "{provider} {api_url}");
+        }
+    }
+
+    #[test]
+    fn the_key_and_the_words_of_headers_are_secrets_unless_they_are_short() {
+        for (key, header, secrets) in [
+            ("", "", &[][..]),
+            ("ollama", "Bearer short", &[]),
+            (
+                "a-long-key-1",
+                "Bearer c2VjcmV0cw==",
+                &["a-long-key-1", "c2VjcmV0cw"],
+            ),
+            (
+                "",
+                "session=0123456789; id=abcdefgh,x",
+                &["0123456789", "abcdefgh"],
+            ),
+        ] {
+            let settings = ProviderSettings {
+                api_key: Some(Secret::new(key)),
+                headers: vec![("X-Key".into(), Secret::new(header))],
+                ..ProviderSettings::default()
+            };
+            assert_eq!(settings.secrets(), secrets, "{key} {header}");
         }
     }
 
