@@ -456,6 +456,7 @@ pub(super) mod tests {
             ("Monthly quota exceeded, try again in 5s", Wait::Hopeless),
             (r#"{"error":"The model is not ready for inference: it is still being loaded"}"#, Wait::Loading(None)),
             (r#"{"message":"Endpoint is starting up, retry in 30s"}"#, Wait::Loading(Some(Duration::from_secs(30)))),
+            ("try again in 18000000000000000000s900000000000000000s", Wait::Usual),
             ("try again in a while", Wait::Usual),
             ("slow down", Wait::Usual),
             (r#"{"error":{"message":"Quota","details":[{"quotaId":"GenerateRequestsPerDayPerProject"}]}}"#, Wait::Hopeless),

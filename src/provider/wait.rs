@@ -99,7 +99,7 @@ fn duration(text: &str) -> Option<Duration> {
             _ => number,
         };
         let wait = Duration::try_from_secs_f64(seconds).ok()?;
-        total = Some(total.unwrap_or_default() + wait);
+        total = Some(total.unwrap_or(Duration::ZERO).checked_add(wait)?);
         rest = &after[end..];
     }
 }
