@@ -162,7 +162,7 @@ impl Tries {
         match wait {
             Wait::Hopeless => return None,
             Wait::Loading(after) if self.is_local && !self.has_others => {
-                return Some(after.unwrap_or(LOADING));
+                return Some(after.unwrap_or(LOADING).max(PAUSE));
             }
             Wait::Loading(after) if !self.has_others && self.loading < HOSTED_LOADING => {
                 let wait = after.unwrap_or_default().max(pause);
@@ -539,6 +539,13 @@ mod tests {
                 &[2.0, 2.0],
             ),
             ("a local one", "http://gpu:1", false, loading, &[2.0; 20]),
+            (
+                "that says at once",
+                "http://gpu:1",
+                false,
+                Wait::Loading(Some(Duration::ZERO)),
+                &[0.5; 20],
+            ),
             (
                 "that says how long",
                 "http://gpu:1",
