@@ -850,7 +850,7 @@ fn what_is_wrong_with_a_certificate_is_named_with_what_to_do() {
             true,
             "failure",
             "is for other names",
-            "a name that the certificate has",
+            "use a URL whose host is one of these",
         ),
         ("localhost", &good, true, "ok", "Mattermost 11.6.0", ""),
     ];
@@ -1025,6 +1025,83 @@ fn a_model_server_that_refuses_the_key_or_has_no_list_is_told_apart() {
 }
 
 #[test]
+fn a_fallbacks_settings_are_corrected_where_they_stand() {
+    let model = Model::start();
+    let closed = Wire::start(|_| Reply::json(401, &serde_json::json!({"error": "who are you?"})));
+    let stage = Stage::real();
+    let below = "below [fallback.NAME], with the NAME that fallback_providers has:\n  ";
+    let model_line = format!("{below}model = \"test-model\"");
+    for (url, more, status, detail, fix) in [
+        (
+            closed.url(),
+            "",
+            "failure",
+            "the key is refused",
+            format!("{below}api_key = \"…\""),
+        ),
+        (
+            model.url(),
+            "model = \"test-mdel\"",
+            "warning",
+            "has no model \"test-mdel\"",
+            model_line,
+        ),
+        (
+            "http://127.0.0.1:1".into(),
+            "",
+            "failure",
+            "refused",
+            format!("{below}api_url = "),
+        ),
+        (
+            model.url(),
+            "api_key = \"sk-ant-123\"",
+            "warning",
+            "looks like one of Anthropic's",
+            "in fallback_providers".into(),
+        ),
+    ] {
+        let top = "default_provider = \"echo\"\ndefault_model = \"test-model\"\n\
+                   reliability.fallback_providers = [\"gpu\"]\n\
+                   fallback.gpu.api_url = ";
+        let more = more
+            .replace("model =", "fallback.gpu.model =")
+            .replace("api_key", "fallback.gpu.api_key");
+        stage.configure(&format!("{top}\"{url}/v1\"\n{more}"), "");
+        expect(&doctor(&stage), "provider", status, detail, &fix);
+    }
+}
+
+#[test]
+fn a_model_servers_certificate_is_judged_by_the_file_that_is_named() {
+    let authority = Authority::new();
+    let tls = Wire::start_tls(authority.server(&["localhost"], |_| ()), |_| html());
+    let stage = Stage::real();
+    let file = stage.folder.path().join("ca.pem");
+    fs::write(&file, Authority::new().pem).expect("a file");
+    let top = format!(
+        "default_provider = \"custom:https://localhost:{}\"\n",
+        tls.address.port()
+    );
+    for (more, fix) in [
+        (String::new(), "ca_file = \"".to_owned()),
+        (
+            format!("ca_file = {file:?}"),
+            "put the authority's present certificate into ca_file".to_owned(),
+        ),
+    ] {
+        stage.configure(&format!("{top}{more}"), "");
+        expect(
+            &doctor(&stage),
+            "provider",
+            "failure",
+            "not signed by a known authority",
+            &fix,
+        );
+    }
+}
+
+#[test]
 fn openrouter_is_asked_about_the_key_since_it_shows_its_models_to_anybody() {
     let server = Wire::start(|request| match request.target.as_str() {
         "/api/v1/models" => Reply::json(200, &serde_json::json!({"data": [{"id": "m"}]})),
@@ -1065,13 +1142,31 @@ fn one_question_is_asked_only_on_request() {
     model.on_request(|_| ModelReply::status(402, "{\"error\": \"no money\"}"));
     let ran = stage.run(&["doctor", "--json", "--ask"], "");
     expect(&ran, "answer", "failure", "no money", "default_model");
+    let second = Model::start();
+    let (first, next) = (model.url(), second.url());
+    stage.configure(
+        &format!(
+            "default_provider = \"custom:{first}/v1\"\ndefault_model = \"test-model\"\n\
+             reliability.fallback_providers = [\"custom:{next}/v1\"]\n\
+             reliability.model_fallbacks = {{ test-model = [\"other\"] }}"
+        ),
+        "",
+    );
+    let ran = stage.run(&["doctor", "--json", "--ask"], "");
+    expect(&ran, "answer", "failure", "no money", "default_model");
+    assert!(
+        second
+            .requests()
+            .iter()
+            .all(|request| request.method == "GET")
+    );
     let asked = model.requests();
     assert_eq!(
         asked
             .iter()
             .filter(|request| request.method == "POST")
             .count(),
-        2
+        3
     );
 }
 

@@ -1019,13 +1019,13 @@ fn a_bad_certificate_is_named_with_what_to_do() {
             &["chat.example.com"],
             &|_| (),
             "is for other names: chat.example.com",
-            "write url with a name that",
+            "use a URL whose host is one of",
         ),
         (
             &["a.example", "b.example"],
             &|_| (),
             "is for other names: a.example, b.example",
-            "write url with a name that",
+            "use a URL whose host is one of",
         ),
         (
             &[],

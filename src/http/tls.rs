@@ -98,7 +98,7 @@ const PLAIN: [(&str, &str, &str); 6] = [
     (
         "UnrecognisedName",
         "the server has no certificate for this name",
-        "is the host in url right?",
+        "is the host in the URL right?",
     ),
     (
         "not valid for any names",
@@ -139,7 +139,7 @@ fn problem(text: &str, target: &Target, setting: Option<&str>) -> Problem {
         let names = names.map_or(String::new(), |(_, names)| format!(": {}", plain(names)));
         (
             format!("the certificate is for other names{names}"),
-            "write url with a name that the certificate has".into(),
+            "use a URL whose host is one of these".into(),
         )
     } else if has("CaUsedAsEndEntity") {
         (

@@ -47,18 +47,42 @@ fn check_provider(report: &mut Report, config: &Config) {
         .filter_map(|channel| channel.model.as_deref())
         .chain(config.mattermost.models.iter().map(String::as_str))
         .chain(more);
-    check_one(report, first, &wanted.collect::<Vec<_>>());
+    check_one(report, first, Place::Top, &wanted.collect::<Vec<_>>());
     for fallback in &first.fallbacks {
-        check_one(report, fallback, &[]);
+        check_one(report, fallback, Place::Fallback, &[]);
+    }
+}
+
+/// Where a provider's settings stand in the config file.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Place {
+    Top,
+    Fallback,
+}
+
+impl Place {
+    /// Where a line is written.
+    fn description(self) -> &'static str {
+        match self {
+            Place::Top => "at the top of the config file",
+            Place::Fallback => "below [fallback.NAME], with the NAME that fallback_providers has",
+        }
+    }
+
+    /// What the provider's model is called there.
+    fn model(self) -> &'static str {
+        match self {
+            Place::Top => "default_model",
+            Place::Fallback => "model",
+        }
     }
 }
 
 /// `models`: those that are wanted besides the provider's own.
-fn check_one(report: &mut Report, settings: &ProviderSettings, models: &[&str]) {
+fn check_one(report: &mut Report, settings: &ProviderSettings, place: Place, models: &[&str]) {
     if let Err(problem) = provider::check(settings) {
         return report.fail("provider", problem.what, problem.fix);
     }
-    let provider = settings.describe();
     match &settings.kind {
         ProviderKind::None => report.warn(
             "provider",
@@ -68,8 +92,8 @@ fn check_one(report: &mut Report, settings: &ProviderSettings, models: &[&str]) 
         ProviderKind::Echo => report.ok("provider", "echo: repeats what it is told"),
         ProviderKind::Command(words) => check_program(report, &words[0]),
         _ => {
-            check_models(report, settings, &provider, models);
-            lint(report, settings);
+            check_models(report, settings, place, models);
+            lint(report, settings, place);
         }
     }
 }
@@ -99,9 +123,11 @@ fn check_program(report: &mut Report, program: &str) {
     }
 }
 
-fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str, more: &[&str]) {
+fn check_models(report: &mut Report, settings: &ProviderSettings, place: Place, more: &[&str]) {
     let name = server_of(settings).0;
-    let Listed::Models(models) = list(report, settings, provider) else {
+    let provider = settings.describe();
+    let write = format!("write {}:\n  {}", place.description(), place.model());
+    let Listed::Models(models) = list(report, settings, place, &provider) else {
         return;
     };
     if settings.model.is_empty() {
@@ -109,7 +135,7 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str
         return report.warn(
             "provider",
             format!("{provider}: no model is named"),
-            format!("write at the top of the config file:\n  default_model = \"{example}\""),
+            format!("{write} = \"{example}\""),
         );
     }
     let wanted: Set<&str> = more
@@ -134,9 +160,15 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, provider: &str
         }
         let meant = nearest(model, models.iter().map(String::as_str), 4)
             .or(models.first().map(String::as_str));
-        let fix = meant.map_or("look at the provider's page for its models".to_owned(), |meant| {
-            format!("an alias may work all the same; else write at the top of the config file:\n  default_model = \"{meant}\"")
-        });
+        let fix = meant.map_or(
+            "look at the provider's page for its models".to_owned(),
+            |meant| match *model == settings.model {
+                true => format!("an alias may work all the same; else {write} = \"{meant}\""),
+                false => {
+                    format!("an alias may work all the same; else write \"{meant}\" in its place")
+                }
+            },
+        );
         report.warn("provider", detail, fix);
     }
     if missing.is_empty() {
@@ -160,15 +192,20 @@ pub(crate) enum Listed {
 }
 
 /// Asks the provider's server for its models; reports why it does not tell.
-pub(crate) fn list(report: &mut Report, settings: &ProviderSettings, provider: &str) -> Listed {
-    let (name, base) = server_of(settings);
+pub(crate) fn list(
+    report: &mut Report,
+    settings: &ProviderSettings,
+    place: Place,
+    provider: &str,
+) -> Listed {
+    let base = server_of(settings).1;
     match models::models(settings) {
         Ok(models) => return Listed::Models(models),
         Err(NoModels::Settings(problem)) => {
             report.fail("provider", problem.what, problem.fix);
         }
         Err(NoModels::Unreachable(obstacle)) => {
-            let fix = not_there_fix(name, base, &obstacle);
+            let fix = not_there_fix(settings, place, &obstacle);
             report.fail("provider", obstacle.problem.what, fix);
             return Listed::NotThere;
         }
@@ -192,7 +229,7 @@ pub(crate) fn list(report: &mut Report, settings: &ProviderSettings, provider: &
             report.fail(
                 "provider",
                 error.to_string(),
-                "write its key at the top of the config file:\n  api_key = \"…\"",
+                format!("write its key {}:\n  api_key = \"…\"", place.description()),
             );
             return Listed::WantsKey;
         }
@@ -204,27 +241,37 @@ pub(crate) fn list(report: &mut Report, settings: &ProviderSettings, provider: &
 }
 
 /// What to do when the provider's server is not there.
-fn not_there_fix(name: &str, base: &str, obstacle: &Obstacle) -> String {
+fn not_there_fix(settings: &ProviderSettings, place: Place, obstacle: &Obstacle) -> String {
+    let (name, base) = server_of(settings);
     let authority = base.split_once("://").map_or("", |(_, rest)| rest);
     let authority = authority.split('/').next().unwrap_or_default();
     match (obstacle.cause, name, is_local(authority)) {
-        (Cause::Authority, ..) => {
+        (Cause::Authority, ..) if settings.ca_file.is_none() => {
             "name the CA's certificate at the top of the config file, above the first [table]:\n  \
              ca_file = \"/etc/ssl/private-ca.pem\""
                 .to_owned()
+        }
+        (Cause::Authority | Cause::Tls, ..) if !obstacle.problem.fix.is_empty() => {
+            obstacle.problem.fix.clone()
         }
         (_, "ollama", true) => format!(
             "start it (https://ollama.com shows how to install it):\n  ollama serve\n{}",
             LOCALHOST.trim()
         ),
         (_, _, true) => format!(
-            "start that server; if it is another port, write at the top of the config file:\n  \
+            "start that server; if it is another port, write {}:\n  \
              api_url = \"http://localhost:PORT/v1\"\n{}",
+            place.description(),
             LOCALHOST.trim()
         ),
         _ if !obstacle.problem.fix.is_empty() => obstacle.problem.fix.clone(),
-        _ => "is default_provider (or api_url) written right, and the server reachable from here?"
-            .to_owned(),
+        _ => {
+            let setting = match place {
+                Place::Top => "default_provider",
+                Place::Fallback => "its entry in fallback_providers",
+            };
+            format!("is {setting} (or api_url) written right, and the server reachable from here?")
+        }
     }
 }
 
@@ -237,7 +284,7 @@ fn server_of(settings: &ProviderSettings) -> (&str, &str) {
 }
 
 /// Warns of settings that are likely wrong though no server has refused them.
-fn lint(report: &mut Report, settings: &ProviderSettings) {
+fn lint(report: &mut Report, settings: &ProviderSettings, place: Place) {
     let is_anthropic = matches!(
         settings.kind,
         ProviderKind::Server {
@@ -250,7 +297,14 @@ fn lint(report: &mut Report, settings: &ProviderSettings) {
         report.warn(
             "provider",
             "api_key looks like one of Anthropic's, and the provider is another",
-            "write the provider's own key, or:\n  default_provider = \"anthropic\"",
+            match place {
+                Place::Top => {
+                    "write the provider's own key, or:\n  default_provider = \"anthropic\""
+                }
+                Place::Fallback => {
+                    "write the provider's own key, or name anthropic in fallback_providers"
+                }
+            },
         );
     }
     let model = settings.model.rsplit('/').next().unwrap_or_default();
@@ -298,9 +352,11 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
         ..Question::new(&conversation, config.message_timeout)
     };
     let started = Instant::now();
-    // A person waits at a shell: what fails is told at once.
+    // A person waits at a shell: what fails is told at once, and no other model hides it.
     let settings = ProviderSettings {
         retries: 0,
+        model_fallbacks: Default::default(),
+        fallbacks: Vec::new(),
         ..config.provider.clone()
     };
     match provider::ask(&settings, &[], &question, &mut Patience) {

@@ -2,7 +2,7 @@
 
 use super::asker::{Asker, chosen, offer};
 use crate::commands::check::{Report, WIDTH};
-use crate::commands::doctor::model::{self, Listed};
+use crate::commands::doctor::model::{self, Listed, Place};
 use crate::commands::print;
 use crate::exit::Exit;
 use crate::nearest::nearest;
@@ -107,7 +107,7 @@ fn ask_provider(
             settings.api_key = known.and_then(from_variable);
         }
         let name = known.map_or("the server", |known| known.name);
-        match model::list(report, &settings, name) {
+        match model::list(report, &settings, Place::Top, name) {
             Listed::Models(models) => return Ok(Some((model, models))),
             Listed::Silent => return Ok(Some((model, Vec::new()))),
             Listed::WantsKey if !matches!(key, Key::Needed) => key = Key::Needed,
