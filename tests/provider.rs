@@ -505,6 +505,20 @@ fn a_paused_turn_is_sent_back_to_go_on() {
 }
 
 #[test]
+fn what_came_before_a_pause_is_the_answer_when_going_on_fails() {
+    let model = Model::start();
+    let paused = json!({
+        "type": "message",
+        "content": [{"type": "text", "text": "One, "}],
+        "stop_reason": "pause_turn",
+    });
+    model.then(ModelReply::stream(&paused.to_string()));
+    model.on_request(|_| ModelReply::status(400, "no"));
+    let answer = ask(&anthropic(&model), &["u:Count"]).unwrap();
+    assert_eq!((answer.text.as_str(), answer.broke_off), ("One,", true));
+}
+
+#[test]
 fn a_model_that_pauses_for_ever_is_not_asked_for_ever() {
     let model = Model::start();
     let paused = json!({
@@ -1684,6 +1698,41 @@ fn a_provider_that_says_nothing_leaves_time_for_the_next_one() {
     let answer = asker.ask_within(Duration::from_secs(2), &["u:hi"]).unwrap();
     assert_eq!(answer.by, "custom other-model");
     drop(release);
+}
+
+/// Once it hears text it listens no more until half of the time is over.
+struct SlowEar(Ear, Instant, Duration);
+
+impl Listener for SlowEar {
+    fn text(&mut self, piece: &str) {
+        std::thread::sleep((self.2 / 2).saturating_sub(self.1.elapsed()));
+        self.0.text(piece);
+    }
+    fn start_over(&mut self) {
+        self.0.start_over();
+    }
+    fn note(&mut self, line: &str) {
+        self.0.note(line);
+    }
+    fn wait(&mut self, duration: Duration) {
+        self.0.wait(duration);
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_after_half_of_the_time_has_begun_all_the_same() {
+    let (first, second) = (Model::start(), Model::start());
+    first.then(ModelReply::Truncated("Well, as far as I know, ".repeat(9)));
+    let conversation = conversation(&["u:hi"]);
+    let time_left = Duration::from_secs(4);
+    let mut ear = SlowEar(Ear::default(), Instant::now(), time_left);
+    let question = Question {
+        time_left,
+        ..question(&conversation, None)
+    };
+    let settings = with_fallback(&first, &second);
+    let answer = provider::ask(&settings, &[], &question, &mut ear).unwrap();
+    assert_eq!(answer.by, "openai test-model", "{:?}", ear.0.notes);
 }
 
 // Secrets.

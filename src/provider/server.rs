@@ -74,21 +74,41 @@ impl Attempt<'_> {
     /// The answer. What the server turns out not to take is left out of a repeated request, and of
     /// later ones if that helped.
     pub(super) fn ask(&self, facts: &mut Facts, ear: &mut Ear) -> Result<Said, Failed> {
+        let unopened = facts.knows(self.base, self.model, FactKind::UnopenedReasoning);
+        let mut stream = Stream::new(self.bot_name, unopened);
+        let said = self.ask_into(&mut stream, facts, ear);
+        said.map_err(|failed| match failed.partial.is_empty() {
+            // The model paused, and what came before is still in the stream.
+            true => Failed {
+                partial: stream.end(End::Broken).text,
+                ..failed
+            },
+            false => failed,
+        })
+    }
+
+    fn ask_into(
+        &self,
+        stream: &mut Stream,
+        facts: &mut Facts,
+        ear: &mut Ear,
+    ) -> Result<Said, Failed> {
         let mut shape = self.shape(facts);
         let mut found: Vec<FactKind> = Vec::new();
         let unopened = facts.knows(self.base, self.model, FactKind::UnopenedReasoning);
-        let mut stream = Stream::new(self.bot_name, unopened);
         let (mut said, mut pauses) = (String::new(), 0);
         loop {
-            let response = self.post(&shape, &said)?;
+            // After a pause the answer has begun.
+            let begin_by = self.begin_by.filter(|_| pauses == 0);
+            let response = self.post(&shape, &said, begin_by)?;
             if !(200..300).contains(&response.status) {
                 self.mend_or_fail(response, &mut shape, &mut found, ear)?;
                 continue;
             }
-            let (end, broke) = self.read(response, &mut stream, ear)?;
+            let (end, broke) = self.read(response, begin_by, stream, ear)?;
             let mut ended = stream.end(end);
             if is_elsewhere(&ended.outcome) && self.go_below_v1(&mut shape, &mut found) {
-                stream = Stream::new(self.bot_name, unopened);
+                *stream = Stream::new(self.bot_name, unopened);
                 continue;
             }
             if ended.outcome == Outcome::Paused {
@@ -105,7 +125,7 @@ impl Attempt<'_> {
             if stream.is_unopened() && !unopened {
                 self.learn(FactKind::UnopenedReasoning, facts, ear);
             }
-            return self.said(ended, &stream, broke, &shape, ear);
+            return self.said(ended, stream, broke, &shape, ear);
         }
     }
 
@@ -130,7 +150,12 @@ impl Attempt<'_> {
         facts.learn(self.base, model, kind, ear);
     }
 
-    fn post(&self, shape: &Shape, said: &str) -> Result<Response, Failed> {
+    fn post(
+        &self,
+        shape: &Shape,
+        said: &str,
+        begin_by: Option<Instant>,
+    ) -> Result<Response, Failed> {
         let second = second_base(self.api, self.base).filter(|_| shape.below_v1);
         let url = question_url(self.api, second.as_deref().unwrap_or(self.base));
         let headers = headers(self.api, self.settings, shape.bearer);
@@ -151,7 +176,7 @@ impl Attempt<'_> {
         if timeout.is_zero() {
             return Err(self.timed_out().into());
         }
-        http::wait_until(self.begin_by);
+        http::wait_until(begin_by);
         let response = self.agent.call(&Call {
             method: "POST",
             url: &url,
@@ -160,7 +185,7 @@ impl Attempt<'_> {
             timeout,
         });
         http::wait_until(None);
-        response.map_err(|failure| self.failed(failure).into())
+        response.map_err(|failure| self.failed(failure, begin_by).into())
     }
 
     /// A status that is no answer: the request is changed so that the next one may work, or this is
@@ -258,14 +283,15 @@ impl Attempt<'_> {
         None
     }
 
-    /// Reads the body to its end; what is certain is heard as it comes. Besides how it ended: why it
-    /// broke.
+    /// Reads the body to its end; what is certain is heard as it comes. Besides how it ended: the
+    /// error if it broke.
     fn read(
         &self,
         response: Response,
+        begin_by: Option<Instant>,
         stream: &mut Stream,
         ear: &mut Ear,
-    ) -> Result<(End, Option<Failure>), Failed> {
+    ) -> Result<(End, Option<ProviderError>), Failed> {
         struct Unbounded;
         impl Drop for Unbounded {
             fn drop(&mut self) {
@@ -273,7 +299,6 @@ impl Attempt<'_> {
             }
         }
         let _unbounded = Unbounded;
-        http::wait_until(self.begin_by);
         let encoding = response
             .header("content-encoding")
             .unwrap_or_default()
@@ -281,17 +306,22 @@ impl Attempt<'_> {
         let mut reader = response.reader(STREAM);
         let mut buffer = [0; 8192];
         let mut first = true;
-        // The last sign of life, and when nothing more is waited for.
-        let (mut alive, mut over) = (None::<Instant>, None::<Instant>);
+        let mut silence = Silence::new(begin_by);
         loop {
+            http::wait_until(silence.bound());
             let count = match reader.read(&mut buffer) {
                 Ok(0) => return Ok((End::Clean, None)),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) if over.is_some_and(|over| Instant::now() >= over) => {
-                    return Ok((End::Clean, None));
+                Err(error) => {
+                    return Ok(match silence.end(Instant::now()) {
+                        Some(end) => (end, None),
+                        None => {
+                            let begin_by = begin_by.filter(|_| silence.content.is_none());
+                            (End::Broken, Some(self.failed(failure(error), begin_by)))
+                        }
+                    });
                 }
-                Err(error) => return Ok((End::Broken, Some(failure(error)))),
             };
             if std::mem::take(&mut first)
                 && let Some(how) = compression(&buffer[..count], &encoding)
@@ -304,19 +334,9 @@ impl Attempt<'_> {
                 return Ok((End::Clean, None));
             }
             let now = Instant::now();
-            if is_content {
-                http::wait_until(None);
-                alive = Some(now);
-            }
-            if stream.has_finish() && (is_content || over.is_none()) {
-                over = Some(now + AFTER_FINISH);
-                http::wait_until(over);
-            }
-            if over.is_some_and(|over| now >= over) {
-                return Ok((End::Clean, None));
-            }
-            if alive.is_some_and(|alive| now >= alive + IDLE) {
-                return Ok((End::Broken, None));
+            silence.heard(now, is_content, stream.has_finish());
+            if let Some(end) = silence.end(now) {
+                return Ok((end, None));
             }
         }
     }
@@ -326,7 +346,7 @@ impl Attempt<'_> {
         &self,
         ended: Ended,
         stream: &Stream,
-        broke: Option<Failure>,
+        broke: Option<ProviderError>,
         shape: &Shape,
         ear: &mut Ear,
     ) -> Result<Said, Failed> {
@@ -354,7 +374,12 @@ impl Attempt<'_> {
     }
 
     /// Why a body holds no answer.
-    fn no_answer(&self, outcome: Outcome, broke: Option<Failure>, ear: &mut Ear) -> ProviderError {
+    fn no_answer(
+        &self,
+        outcome: Outcome,
+        broke: Option<ProviderError>,
+        ear: &mut Ear,
+    ) -> ProviderError {
         let asked = self.asked();
         let (class, what) = match outcome {
             Outcome::Error(body) => return asked.refused(200, &body, None),
@@ -374,7 +399,7 @@ impl Attempt<'_> {
             Outcome::Filtered => (Class::Filtered, "a content filter stopped the answer"),
             Outcome::Refused => (Class::Refused, "the model declined to answer"),
             Outcome::BrokenOff => match broke {
-                Some(failure) => return self.failed(failure),
+                Some(error) => return error,
                 None => (Class::Again, "the answer broke off"),
             },
             Outcome::NotJson(text) => {
@@ -405,7 +430,8 @@ impl Attempt<'_> {
         }
     }
 
-    fn failed(&self, failure: Failure) -> ProviderError {
+    /// `begin_by`: of an answer that has not begun.
+    fn failed(&self, failure: Failure, begin_by: Option<Instant>) -> ProviderError {
         // A timeout may be noticed a little before its time.
         let left = self.time_left.saturating_sub(self.begun.elapsed());
         let asked = self.asked();
@@ -415,7 +441,7 @@ impl Attempt<'_> {
                 ProviderError::new(Class::Never, asked.line("the answer has no end", ""))
             }
             Failure::Unclear(_) if left < Duration::from_millis(100) => self.timed_out(),
-            Failure::Unclear(_) if self.begin_by.is_some_and(|by| Instant::now() >= by) => {
+            Failure::Unclear(_) if begin_by.is_some_and(|by| Instant::now() >= by) => {
                 let line = asked.line("the answer did not begin in half of the time", "");
                 ProviderError::new(Class::Again, line).waiting(Wait::Hopeless)
             }
@@ -437,6 +463,52 @@ impl Attempt<'_> {
     fn timed_out(&self) -> ProviderError {
         let what = "no answer in time: raise message_timeout_secs, or use a faster model";
         ProviderError::new(Class::TimedOut, self.asked().line(what, ""))
+    }
+}
+
+/// How long a body's next bytes are waited for. The moments are absolute: keep-alives extend none.
+struct Silence {
+    /// When the answer must have begun.
+    begin_by: Option<Instant>,
+    /// When the last content came.
+    content: Option<Instant>,
+    /// When nothing more is waited for, as the model said that it stopped.
+    over: Option<Instant>,
+}
+
+impl Silence {
+    fn new(begin_by: Option<Instant>) -> Silence {
+        Silence {
+            begin_by,
+            content: None,
+            over: None,
+        }
+    }
+
+    /// Something came at `now`.
+    fn heard(&mut self, now: Instant, is_content: bool, has_finish: bool) {
+        if is_content {
+            self.content = Some(now);
+        }
+        if has_finish && (is_content || self.over.is_none()) {
+            self.over = Some(now + AFTER_FINISH);
+        }
+    }
+
+    /// When the waiting ends.
+    fn bound(&self) -> Option<Instant> {
+        let idle = self.content.map(|content| content + IDLE);
+        self.over.or(idle).or(self.begin_by)
+    }
+
+    /// How the body has ended by its silence, if it has.
+    fn end(&self, now: Instant) -> Option<End> {
+        let end = match (self.over, self.content) {
+            (Some(_), _) => End::Clean,
+            (None, Some(_)) => End::Broken,
+            (None, None) => return None,
+        };
+        self.bound().filter(|bound| now >= *bound).map(|_| end)
     }
 }
 
@@ -547,6 +619,35 @@ mod tests {
                 how,
                 "{start:?} {encoding}"
             );
+        }
+    }
+
+    // A case per line.
+    #[rustfmt::skip]
+    #[test]
+    fn silence_is_bounded_by_the_last_content_and_the_finish() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (comment, content, finish, both) = ((false, false), (true, false), (false, true), (true, true));
+        for (begin_by, heard, bound, end) in [
+            (None, &[][..], None, None),
+            (Some(150), &[], Some(150), None),
+            (Some(150), &[(1, comment), (2, comment)], Some(150), None),
+            (Some(150), &[(1, content)], Some(121), Some(End::Broken)),
+            (None, &[(1, content), (60, comment), (119, comment)], Some(121), Some(End::Broken)),
+            (None, &[(1, content), (60, content)], Some(180), Some(End::Broken)),
+            (None, &[(1, content), (60, finish)], Some(62), Some(End::Clean)),
+            (None, &[(60, finish), (61, finish)], Some(62), Some(End::Clean)),
+            (Some(150), &[(60, finish), (61, both)], Some(63), Some(End::Clean)),
+        ] {
+            let mut silence = Silence::new(begin_by.map(at));
+            for (second, (is_content, has_finish)) in heard {
+                silence.heard(at(*second), *is_content, *has_finish);
+            }
+            assert_eq!(silence.bound(), bound.map(at), "{heard:?}");
+            for (second, expected) in [(bound.unwrap_or(1) - 1, None), (bound.unwrap_or(500), end)] {
+                assert_eq!(silence.end(at(second)), expected, "{heard:?} at {second}");
+            }
         }
     }
 
