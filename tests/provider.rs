@@ -1735,6 +1735,18 @@ fn an_answer_that_breaks_off_after_half_of_the_time_has_begun_all_the_same() {
     assert_eq!(answer.by, "openai test-model", "{:?}", ear.0.notes);
 }
 
+#[test]
+fn a_program_that_hangs_leaves_time_for_the_next_one() {
+    let second = Model::start();
+    let settings = ProviderSettings {
+        fallbacks: vec![openai(&second)],
+        ..shell("while sleep 0.1; do echo; done")
+    };
+    let asker = Asker::new(&settings);
+    let answer = asker.ask_within(Duration::from_secs(4), &["u:hi"]).unwrap();
+    assert_eq!(answer.by, "openai test-model");
+}
+
 // Secrets.
 
 thread_local! {
@@ -1942,6 +1954,13 @@ fn a_program_is_killed_when_its_time_is_up_even_if_it_says_nothing_more() {
         std::fs::remove_file(&path).unwrap();
         assert!(!std::path::Path::new("/proc").join(id.trim()).exists());
     }
+}
+
+#[test]
+fn what_a_program_printed_before_its_time_was_up_is_the_answer() {
+    let asker = Asker::new(&shell("echo Well, so; exec sleep 60"));
+    let answer = asker.ask_within(Duration::from_secs(2), &["u:hi"]).unwrap();
+    assert_eq!((answer.text.as_str(), answer.broke_off), ("Well, so", true));
 }
 
 #[test]

@@ -253,6 +253,8 @@ impl Asking<'_, '_> {
             ProviderKind::None => return Ok(self.ear.say(UNCONFIGURED)),
             ProviderKind::Echo => return echo::answer(conversation, &mut self.ear),
             ProviderKind::Command(words) => {
+                // As for a server: the next one needs time too.
+                let time_left = if has_others { time_left / 2 } else { time_left };
                 return command::answer(words, conversation, bot_name, time_left, &mut self.ear);
             }
             ProviderKind::Server { api, name, base } => (*api, name, base),

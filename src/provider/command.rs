@@ -61,15 +61,12 @@ pub(super) fn answer(
     if let Some(last) = complaint.lines().rfind(|line| !line.trim().is_empty()) {
         ear.note(&asked.line("standard error", last));
     }
+    let timed_out = matches!(end, Ok(End::TimedOut));
     match end {
         Ok(End::Exited(status)) if !status.success() => {
             return Err(never(&format!("the program failed with {status}"), "").into());
         }
-        Ok(End::Exited(_) | End::TooMuch) => {}
-        Ok(End::TimedOut) => {
-            let what = "the program took longer than message_timeout_secs and was stopped";
-            return Err(error(Class::TimedOut, what, "").into());
-        }
+        Ok(End::Exited(_) | End::TooMuch | End::TimedOut) => {}
         Err(error) => {
             return Err(never("the program cannot be spoken to", &error.to_string()).into());
         }
@@ -78,6 +75,17 @@ pub(super) fn answer(
     run.answer.push(&rest);
     let (text, news) = run.answer.end();
     ear.news(news);
+    if timed_out {
+        let seconds = time_left.as_secs_f64();
+        let what = format!(
+            "the program took longer than {seconds:.0} s and was stopped: raise \
+             message_timeout_secs, or use a faster one"
+        );
+        return Err(Failed {
+            error: error(Class::TimedOut, &what, ""),
+            partial: text,
+        });
+    }
     match text.is_empty() {
         true => Err(error(Class::Empty, "the program printed nothing", "").into()),
         false => Ok(Said {
