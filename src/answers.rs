@@ -72,7 +72,8 @@ pub(crate) struct Live {
     pub question: Option<Post>,
     /// When the question was last read.
     pub seen: Duration,
-    /// When it was taken up in this run; zero: it was begun in an earlier one and not taken up yet.
+    /// When it was taken up in this run; nothing: it waits for its turn, after an earlier run or a worker
+    /// that died.
     pub began: Option<Duration>,
     /// Nothing is done for it before this.
     pub due: Duration,
@@ -153,9 +154,9 @@ pub(crate) struct Unclear {
     pub looked: Option<Duration>,
 }
 
-/// Patience lasts at least so long.
+/// The shortest time before patience ends.
 const MIN_DURATION: Duration = Duration::from_secs(300);
-/// And at least so many failures.
+/// The fewest failures before it does.
 const MIN_FAILURES: u32 = 5;
 /// The pause after the first failure, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -156,7 +156,7 @@ impl Bot {
             .map_err(|trouble| Exit::Failure(trouble.to_string()))
     }
 
-    /// What workers report is taken in at once; of all else one thing is done, by one request at most.
+    /// What workers report is taken in at once; of all else one thing is done, mostly by one request.
     fn next_step(&mut self) -> Result<Pace, Trouble> {
         self.settle();
         if self.now() < self.held_until {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::mattermost::ServerTime;
 use crate::sorted::Map;
 
-/// So many conversations are remembered; of more, those whose choice is the oldest are forgotten.
+/// Conversations remembered at most; the oldest choice goes first.
 const COUNT: usize = 1000;
 
 /// By conversation: the id of its thread's root or of its channel.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The post is made when so many characters are there, or so long after the first.
+/// The post is made at this many characters, or this long after the first.
 const FIRST_CHARS: usize = 200;
 const FIRST_WAIT: Duration = Duration::from_secs(3);
 /// The longest pause between two edits; the first is a second, and it doubles. An answer of a minute
@@ -28,7 +28,7 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Whether the post is to be made, with so many characters to show.
+    /// Whether the post is to be made, with `chars` characters to show.
     pub(crate) fn may_open(&mut self, chars: usize, now: Duration) -> bool {
         let began = *self.began.get_or_insert(now);
         chars > 0

@@ -27,7 +27,7 @@ pub(crate) use record::{answered, growing_post, is_answered, parts_of};
 use shared::Shared;
 use walk::Behind;
 
-/// With so many posts waiting no further channel is read.
+/// Waiting posts above which no further channel is read.
 const WAITING: usize = 1000;
 
 /// What the inbox is told once.

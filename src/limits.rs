@@ -11,7 +11,7 @@ use crate::sorted::Map;
 pub(crate) const LATER: &str = "clock12";
 /// A day in milliseconds.
 const DAY: u64 = 86_400_000;
-/// A known day that is so many days after a question comes from a clock that was wrong.
+/// A known day more than this many days after a question comes from a wrong clock.
 const PLAUSIBLE: u64 = 31;
 /// People that are counted in a day.
 const PEOPLE: usize = 5000;

@@ -280,7 +280,7 @@ impl Outbox {
         part: u32,
     ) -> Result<Delivery, Trouble> {
         // The draft is on disk before the server hears of it.
-        let Some(prx) = note_unsent(store, question, part, false) else {
+        let Some(prx) = note_sent(store, question, part) else {
             return Ok(Delivery::Posted);
         };
         if prx.of > 1 {
@@ -401,7 +401,7 @@ impl Outbox {
         question: &PostId,
         shown: &PostId,
     ) -> Result<Delivery, Trouble> {
-        let Some(prx) = note_unsent(store, question, 0, false) else {
+        let Some(prx) = note_sent(store, question, 0) else {
             return Ok(Delivery::Posted);
         };
         store.save()?;
@@ -507,10 +507,10 @@ fn renew(draft: &mut Draft, progress: &mut Progress) {
     progress.unclear = None;
 }
 
-/// Notes in the state whether it is sure that nothing of the draft is on its way: the marks of `part`.
-fn note_unsent(store: &mut Store, question: &PostId, part: u32, unsent: bool) -> Option<PrxProps> {
+/// Notes in the state that something of the draft may be on its way from here on: the marks of `part`.
+fn note_sent(store: &mut Store, question: &PostId, part: u32) -> Option<PrxProps> {
     let draft = store.state.answers.get_mut(question)?.draft.as_mut()?;
-    draft.unsent = unsent;
+    draft.unsent = false;
     Some(PrxProps {
         in_reply_to: question.clone(),
         part,

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub trait Clock {
     /// Time since some fixed moment; never goes back.
     fn now(&self) -> Duration;
-    /// The calendar's time: it tells the model today's date and decides nothing.
+    /// The calendar's time: it tells the model today's date, and the loop that
+    /// the machine has slept.
     fn today(&self) -> SystemTime;
     /// Called around every step that outlives the process. A test's clock ends the process here.
     fn checkpoint(&self, _step: Step) {}
@@ -166,6 +167,7 @@ mod tests {
             assert_eq!(date(time), expected);
         }
     }
+
     #[test]
     fn moments_have_their_timestamps() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_375_118);

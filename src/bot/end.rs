@@ -10,7 +10,7 @@ use crate::answers::Stage;
 pub(crate) enum Work {
     UnderWay,
     Done,
-    /// What is left fails again and again: so many answers.
+    /// What is left fails again and again: the number of answers.
     Failing(usize),
 }
 

@@ -16,7 +16,7 @@ use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
 use crate::outbox::Trouble;
 
-/// After so many deaths of workers or of the program a message gets an apology.
+/// Deaths of workers or of the program after which a message gets an apology.
 const ATTEMPTS: u32 = 3;
 const CRASHED: &str =
     "Sorry, something went wrong each time I tried to answer this, so I have stopped trying.";

@@ -1,4 +1,4 @@
-//! Taking up: from a post that waits to a worker that answers it, one request per step.
+//! Taking up: from a post that waits to a worker that answers it, step by step.
 
 use super::Bot;
 use super::read::tell_ignored;

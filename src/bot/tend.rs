@@ -16,7 +16,7 @@ use crate::outbox::Trouble;
 
 /// Between two "typing" events: at most five a second.
 const APART: Duration = Duration::from_millis(200);
-/// So many places get a "typing" in each round: more would not fit between two rounds.
+/// Places that get a "typing" in each round: more would not fit between two rounds.
 const PLACES: usize = 16;
 /// How often an answer is made anew because its question was edited.
 const EDITS: u32 = 3;

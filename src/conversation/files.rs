@@ -83,7 +83,7 @@ pub(super) enum Shown {
 /// newest first.
 pub(super) struct Reader {
     files: VecDeque<FileInfo>,
-    /// So many of them are the question's.
+    /// How many of them belong to the question.
     of_question: usize,
     limits: Limits,
     began: Option<Duration>,

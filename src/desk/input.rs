@@ -158,7 +158,7 @@ pub(crate) struct PictureWriter {
 }
 
 impl PictureWriter {
-    /// For so many pictures.
+    /// For this number of pictures.
     pub(crate) fn new(count: usize) -> PictureWriter {
         PictureWriter {
             left: count,

@@ -50,7 +50,7 @@ pub(crate) struct Candidate<'a> {
     pub post: &'a PostId,
     /// When it was written.
     pub created: ServerTime,
-    /// Begun in an earlier run.
+    /// Taken up before, and not at work.
     pub begun: bool,
     /// How many attempts ended with a death.
     pub attempts: u32,

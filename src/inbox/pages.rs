@@ -113,7 +113,7 @@ impl AnchorSearch {
 pub(super) struct Walk {
     /// The next page is among the posts of later milliseconds than this post's.
     after: PostId,
-    /// So many of them were seen.
+    /// How many of them were seen.
     seen: usize,
     /// How many posts the last page was asked for, so as not to be over the bound.
     size: usize,

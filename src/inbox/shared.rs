@@ -26,7 +26,7 @@ pub(crate) struct Shared {
 
 /// A way through a channel's newest posts: one page per step.
 struct Search {
-    /// How many posts are looked for; nothing: all there are become known, as the first look.
+    /// How many posts are looked for; nothing: it is the first look, and every post becomes known.
     missing: Option<u64>,
     /// The count when it began.
     count: u64,
@@ -161,7 +161,7 @@ impl Inbox {
         Some((id.clone(), errand))
     }
 
-    /// Does it, by one request.
+    /// Runs it, by one request.
     pub(super) fn run_errand(
         &mut self,
         client: &Client,

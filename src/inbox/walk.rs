@@ -13,7 +13,7 @@ use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 use crate::sorted::Set;
 use crate::state::State;
 
-/// With so many posts waiting no further page is read.
+/// Waiting posts above which no further page is read.
 const WAITING: usize = 50;
 
 /// A walk and how far it has come: one request per step.
@@ -101,8 +101,8 @@ impl Inbox {
                 self.behind.insert(id.clone(), behind);
             }
             Ok(false) => {
-                // What became visible late is found by another read; a way on which nothing was new
-                // is a complete one.
+                // What became visible late is found by another read; a walk that found nothing new
+                // counts as a complete one.
                 if let Some(cursor) = state.channels.get_mut(id) {
                     cursor.progress.read_at = Some(behind.shown).filter(|_| behind.found == 0);
                 }

@@ -20,7 +20,7 @@ use crate::secret::Secret;
 use crate::sorted::Map;
 use crate::times::{Step, Times};
 
-/// "Typing" is sent while a model's stream waits: it may not hold that up for long.
+/// "Typing" is worth no long wait: the loop waits for it.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A piece of a file: the loop waits for it, and what is missing is named to the model.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
