@@ -277,6 +277,20 @@ fn a_question_edited_while_its_answer_is_made_is_answered_as_it_is_then() {
 }
 
 #[test]
+fn a_question_edited_out_of_its_mention_gets_no_answer_in_a_thread_of_others() {
+    let (stage, mut session) = at_work("mention_only = true\nfollow_threads = true");
+    stage.desk.takes(20 * SECOND);
+    let root = ask(&stage, "among us");
+    let question = reply_to(&stage, &root, "@prxbot is it so?");
+    stage.run_for(&mut session, 5);
+    assert_eq!(stage.desk.starts().len(), 1);
+    stage.world().edit(&question, "is it so?");
+    stage.run_for(&mut session, 60);
+    assert!(stage.answers(&question).is_empty());
+    assert_eq!(stage.desk.starts().len(), 1);
+}
+
+#[test]
 fn a_question_that_is_edited_again_and_again_is_asked_anew_three_times() {
     let (stage, mut session) = at_work("");
     stage.desk.takes(20_000);

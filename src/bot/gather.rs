@@ -66,7 +66,6 @@ impl Bot {
 
     /// Looks once more at a question that has waited.
     fn look_at_waiting(&mut self, id: &PostId) -> Result<(), Trouble> {
-        let now = self.now();
         let fresh = match self.look_again(id) {
             Ok(Some(fresh)) => fresh,
             Ok(None) => {
@@ -84,18 +83,7 @@ impl Bot {
                 tell_ignored(&fresh, reason);
                 self.withdraw(id);
             }
-            // It does not mention the bot any more, and whether its thread is followed is open.
-            Verdict::IfFollowed if self.was_addressed(id) => {
-                self.give_back(id);
-                match self.store.state.answers.get(id) {
-                    Some(answer) if answer.grows() => self.withdraw(id),
-                    _ => {
-                        self.store.state.answers.remove(id);
-                        self.inbox.put_back(Waiting::undecided(fresh, now));
-                        self.changed(Unsaved::BeforeRest);
-                    }
-                }
-            }
+            Verdict::IfFollowed if self.was_addressed(id) => self.wait_undecided(id, fresh),
             // It was edited into a question, which waits for its turn.
             Verdict::Answer | Verdict::IfFollowed if self.was_word(id) => {
                 self.saw(id, Some(fresh));
@@ -108,8 +96,25 @@ impl Bot {
         Ok(())
     }
 
+    /// A question does not mention the bot any more, and whether its thread is followed is open.
+    pub(super) fn wait_undecided(&mut self, id: &PostId, fresh: Post) {
+        self.give_back(id);
+        let Some(answer) = self.store.state.answers.get(id) else {
+            return;
+        };
+        if answer.grows() {
+            return self.withdraw(id);
+        }
+        let worker = answer.worker();
+        self.store.state.answers.remove(id);
+        self.stop_worker(worker);
+        let now = self.now();
+        self.inbox.put_back(Waiting::undecided(fresh, now));
+        self.changed(Unsaved::BeforeRest);
+    }
+
     /// Whether a question mentioned the bot when it was read.
-    fn was_addressed(&self, id: &PostId) -> bool {
+    pub(super) fn was_addressed(&self, id: &PostId) -> bool {
         self.question(id).is_some_and(|question| {
             let verdict = self.verdict(question);
             matches!(verdict, Verdict::Answer | Verdict::Word(_))

@@ -82,8 +82,15 @@ impl Bot {
         let now = self.now();
         if self.config.mattermost.mentions_matter() && now - self.name_checked > self.times.recheck
         {
-            self.me.username = self.client.me()?.username;
-            self.name_checked = now;
+            match self.client.me() {
+                Ok(me) => {
+                    self.me.username = me.username;
+                    self.name_checked = now;
+                }
+                // With the name that it had.
+                Err(error) if error.may_last() => self.outage.note(&error.into()),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

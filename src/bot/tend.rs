@@ -304,12 +304,14 @@ impl Bot {
             self.saw(id, None);
             return;
         }
-        if let Verdict::Ignore(reason) = self.verdict(&post) {
-            tell_ignored(&post, reason);
-            self.withdraw(id);
-            return;
+        match self.verdict(&post) {
+            Verdict::Ignore(reason) => {
+                tell_ignored(&post, reason);
+                self.withdraw(id);
+            }
+            Verdict::IfFollowed if self.was_addressed(id) => self.wait_undecided(id, post),
+            _ => self.ask_anew(id, post),
         }
-        self.ask_anew(id, post);
     }
 
     /// A question was edited while its answer was made.

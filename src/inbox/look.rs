@@ -242,6 +242,7 @@ impl Inbox {
                 .iter()
                 .filter(|(_, cursor)| cursor.watch.is_none());
             let unseen: Vec<ChannelId> = unseen.map(|(id, _)| id.clone()).collect();
+            self.changed |= !unseen.is_empty();
             for channel in unseen {
                 state.leave(&channel, self.scope.times.entry_margin());
             }
