@@ -117,9 +117,11 @@ pub enum Event {
         post: usize,
         in_ms: u64,
     },
+    /// By somebody else, or by the author, whose reaction stops an answer that is being made.
     React {
         post: usize,
         in_ms: u64,
+        stops: bool,
     },
     /// A post's thread is moved to another channel.
     Move {
@@ -574,9 +576,10 @@ fn is_growing(post: &super::mattermost::Post) -> bool {
     prx.is_some_and(|prx| prx["growing_for"].is_string())
 }
 
-/// Whether all of an answer was written by one worker.
-fn is_of_one_generation<'a>(mut answers: impl Iterator<Item = &'a str>) -> bool {
-    let mut words = answers.by_ref().flat_map(str::split_whitespace);
+/// Whether all of an answer was written by one worker. It may end with the mark of a stop.
+fn is_of_one_generation<'a>(answers: impl Iterator<Item = &'a str>) -> bool {
+    let words = answers.flat_map(str::split_whitespace);
+    let mut words = words.filter(|word| *word != "*(Stopped.)*");
     let first = words.next();
     words.all(|word| Some(word) == first) || first.is_none_or(|first| !first.starts_with('g'))
 }
@@ -776,10 +779,17 @@ impl Play<'_> {
                 truth.delete(world, now, number);
                 world.delete(&truth.posts[number].id);
             }),
-            React { post, in_ms } => self.on_post(in_ms, post, move |world, truth, number| {
-                let (eve, post) = (&truth.people[2].id, &truth.posts[number]);
-                world.react(eve, &post.id, "eyes");
-            }),
+            React { post, in_ms, stops } => {
+                self.on_post(in_ms, post, move |world, truth, number| {
+                    let post = &truth.posts[number].id;
+                    if stops {
+                        let author = world.post_by_id(post).user_id;
+                        world.react(&author, post, "x");
+                    } else {
+                        world.react(&truth.people[2].id, post, "eyes");
+                    }
+                });
+            }
             Move {
                 post,
                 channel,
@@ -1538,6 +1548,7 @@ pub fn generate(seed: u64, count: usize) -> (Knobs, Vec<Event>) {
             42 => React {
                 post: r.below(8) as usize,
                 in_ms,
+                stops: r.one_in(2),
             },
             43 if r.one_in(2) => Remote {
                 ago_ms: r.pick(&[1_000, 59_000, 70_000, 200_000]),
