@@ -536,7 +536,8 @@ struct Play<'a> {
     copies: Vec<(Vec<u8>, u64)>,
     kills: u64,
     restless: bool,
-    /// Growing posts may be left: the state that knew of them was lost, or the bot left their channel.
+    /// Growing posts may be left: the state that knew of them was lost, the bot left their channel, or
+    /// their thread was moved.
     forgot: bool,
     /// When each round began.
     rounds: Vec<u64>,
@@ -713,10 +714,14 @@ impl Play<'_> {
             copies: Vec::new(),
             kills: 0,
             restless,
-            // Nor can it take away what it left behind in a channel that it is out of.
-            forgot: events
-                .iter()
-                .any(|event| matches!(event, Remove { .. } | LeaveTeam { .. } | Archive { .. })),
+            // Nor can it take away what it left behind in a channel that it is out of, or what came
+            // along with a thread.
+            forgot: events.iter().any(|event| {
+                matches!(
+                    event,
+                    Remove { .. } | LeaveTeam { .. } | Archive { .. } | Move { .. }
+                )
+            }),
             rounds: Vec::new(),
         }
     }
