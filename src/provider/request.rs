@@ -43,7 +43,8 @@ impl Body {
         said: &str,
         shape: &Shape,
     ) -> Body {
-        let place = free_place(conversation);
+        let parameters = Value::Object(settings.parameters.clone()).to_string();
+        let place = free_place(conversation, &[said, model, &parameters]);
         let (system, turns) = chat::turns(conversation);
         let mut messages: Vec<Value> = Vec::new();
         let mut body = settings.parameters.clone();
@@ -129,15 +130,14 @@ fn lower(body: &mut Map<String, Value>, most: Option<u32>) {
     }
 }
 
-/// A text that stands nowhere in the conversation.
-fn free_place(conversation: &[Message]) -> String {
+/// A text that stands nowhere in the conversation and in what else a body has.
+fn free_place(conversation: &[Message], others: &[&str]) -> String {
+    let texts = conversation.iter().map(|message| message.content.as_str());
+    let texts: Vec<&str> = texts.chain(others.iter().copied()).collect();
     let mut number = 0;
     loop {
         let place = format!("picture-{number}-");
-        if !conversation
-            .iter()
-            .any(|message| message.content.contains(&place))
-        {
+        if !texts.iter().any(|text| text.contains(&place)) {
             return place;
         }
         number += 1;
@@ -298,6 +298,25 @@ mod tests {
             json_of(&body(Api::OpenAi, &blind), &images)["messages"][1]["content"],
             "What is \"picture-0-1:\"?\n\n(2 pictures that belong here could not be shown to you.)"
         );
+    }
+
+    #[test]
+    fn what_looks_like_a_pictures_place_stays_as_it_is() {
+        let images = [Image {
+            media_type: "image/png",
+            base64: "AAAA",
+        }];
+        let mut turn = Message::new(Role::User, "picture-0-0:");
+        turn.images = vec![0];
+        let mut settings = ProviderSettings::default();
+        let parameter = json!({"a": "picture-1-0:"});
+        settings.parameters.insert("x".into(), parameter.clone());
+        let (model, said) = ("picture-2-0:", "picture-3-0:");
+        let body = Body::new(Api::OpenAi, &settings, model, &[turn], &images, said, &ALL);
+        let json = json_of(&body, &images);
+        assert_eq!((&json["x"], &json["model"]), (&parameter, &model.into()));
+        assert_eq!(json["messages"][1]["content"], said);
+        assert_eq!(json["messages"][0]["content"][0]["text"], "picture-0-0:");
     }
 
     #[test]
