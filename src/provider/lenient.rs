@@ -133,29 +133,41 @@ impl Brackets {
     pub(super) fn feed(&mut self, piece: &str) -> Option<usize> {
         let mut end = None;
         for (at, byte) in piece.bytes().enumerate() {
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => {
-                    self.depth += 1;
-                    self.begun = true;
-                }
-                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-            if end.is_none() && self.is_whole() {
+            if self.take(byte) && end.is_none() {
                 end = Some(at + 1);
             }
         }
         end
+    }
+
+    /// Where the first document in `text` ends. Nothing after it is looked at.
+    pub(super) fn first_end(text: &str) -> Option<usize> {
+        let mut brackets = Brackets::default();
+        let at = text.bytes().position(|byte| brackets.take(byte))?;
+        Some(at + 1)
+    }
+
+    /// Takes the next byte; true: the document is whole with it.
+    fn take(&mut self, byte: u8) -> bool {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return false;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => {
+                self.depth += 1;
+                self.begun = true;
+            }
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        self.is_whole()
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -326,5 +338,7 @@ mod tests {
             );
         }
         assert_eq!(Brackets::default().feed("{} {}"), Some(2));
+        assert_eq!(Brackets::first_end("{} {}"), Some(2));
+        assert_eq!(Brackets::first_end("{ {}"), None);
     }
 }

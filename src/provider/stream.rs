@@ -487,7 +487,7 @@ fn is_done(data: &str) -> bool {
 /// The JSON documents that stand one after the other in `data`.
 fn documents(data: &str) -> Vec<&str> {
     let (mut documents, mut rest) = (Vec::new(), data);
-    while let Some(end) = Brackets::default().feed(rest) {
+    while let Some(end) = Brackets::first_end(rest) {
         let (document, after) = rest.split_at(end);
         documents.push(document);
         rest = after.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
@@ -747,6 +747,11 @@ mod tests {
         }
         let bytes = [&b"data: {\"choices\":[{\"delta\":{\"content\":\"gr\xc3\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"\xbcn\"}}]}\n\n"[..]].concat();
         assert_eq!(outcome_of(&bytes, End::Clean), "grün", "half a character in each chunk");
+    }
+
+    #[test]
+    fn an_event_with_a_million_documents_is_read_once() {
+        assert_eq!(documents(&"{}".repeat(1_000_000)).len(), 1_000_000);
     }
 
     // A case per line.
