@@ -325,7 +325,7 @@ impl Stream {
         alive |= self.push(&content);
         if message.is_object() {
             alive |= self.part(message);
-            self.take_whole(&text_of(&message["content"]));
+            self.take_whole(&text_of(&message["content"]), &choice["finish_reason"]);
         } else if !delta.is_object() {
             alive |= self.push(&text_of(&choice["text"]));
         }
@@ -392,7 +392,7 @@ impl Stream {
                 for block in json["content"].as_array().into_iter().flatten() {
                     self.block(block, false);
                 }
-                self.take_whole(&text_of(&json["content"]));
+                self.take_whole(&text_of(&json["content"]), &json["stop_reason"]);
                 self.stop(&json["stop_reason"]);
             }
             ("content_block_stop", _) => {}
@@ -427,11 +427,15 @@ impl Stream {
         true
     }
 
-    /// The text of a whole message: the same again, more of it, or the next piece.
-    fn take_whole(&mut self, text: &str) {
+    /// The text of a whole message: the same again, more of it, or the next piece. `reason`: why the
+    /// model stopped, if it did.
+    fn take_whole(&mut self, text: &str, reason: &Value) {
         /// A piece that is repeated by chance is shorter.
         const REPEATED: usize = 40;
-        if !self.is_ours || (text == self.whole && text.len() >= REPEATED) {
+        // The event that tells the end may tell all of the text once more.
+        let is_repeated =
+            text.len() >= REPEATED || (!self.has_finish() && !stop_reason(reason).is_empty());
+        if !self.is_ours || (text == self.whole && is_repeated) {
             return;
         }
         if text.len() > self.whole.len() && text.starts_with(&self.whole) {
@@ -442,12 +446,8 @@ impl Stream {
     }
 
     fn stop(&mut self, reason: &Value) {
-        let reason = match reason {
-            Value::String(reason) => reason.trim().to_lowercase(),
-            Value::Object(_) | Value::Number(_) | Value::Bool(true) => "stop".to_owned(),
-            _ => String::new(),
-        };
-        if !["", "null", "none", "undefined"].contains(&reason.as_str()) {
+        let reason = stop_reason(reason);
+        if !reason.is_empty() {
             self.finish = reason;
         }
     }
@@ -482,6 +482,19 @@ fn text_of(content: &Value) -> String {
 fn is_done(data: &str) -> bool {
     let word = data.trim_matches(['"', '[', ']', ' ']);
     word.eq_ignore_ascii_case("done")
+}
+
+/// Why the model stopped, in lower case; empty: it did not.
+fn stop_reason(reason: &Value) -> String {
+    let reason = match reason {
+        Value::String(reason) => reason.trim().to_lowercase(),
+        Value::Object(_) | Value::Number(_) | Value::Bool(true) => "stop".to_owned(),
+        _ => String::new(),
+    };
+    match reason.as_str() {
+        "null" | "none" | "undefined" => String::new(),
+        _ => reason,
+    }
 }
 
 /// The JSON documents that stand one after the other in `data`.
@@ -764,6 +777,7 @@ mod tests {
             ("after deltas", c("Hello ") + &c("world.") + &choice(whole("Hello world.")), "Hello world."),
             ("alone", choice(whole("Hello world.")), "Hello world."),
             ("twice", choice(whole("Hello world, this is a sentence of its own.")) + &choice(whole("Hello world, this is a sentence of its own.")), "Hello world, this is a sentence of its own."),
+            ("again at its end", choice(json!({"message": {"content": "a"}, "finish_reason": null})) + &choice(whole("a")) + DONE, "a"),
             ("growing", choice(whole("Hello")) + &choice(whole("Hello world.")), "Hello world."),
             ("in pieces", choice(whole("ha")) + &choice(whole("ha")) + &choice(whole("!")), "haha!"),
             ("beside each delta, its text", choice(json!({"delta": {"content": "a "}, "message": {"content": "a "}})) + &choice(json!({"delta": {"content": "b"}, "message": {"content": "b"}})) + DONE, "a b"),
