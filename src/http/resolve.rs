@@ -229,7 +229,9 @@ fn ask(
             Err(error) => return Err(error),
         };
         match answer(&buffer[..length], question) {
-            Some(Answer::Truncated) => return Ok(by_tcp(server, question, time)?.settled()),
+            Some(Answer::Truncated) => {
+                return Ok(by_tcp(server, question, started + time)?.settled());
+            }
             // A stray one, or one for an earlier question.
             None => {}
             Some(answer) => return Ok(answer.settled()),
@@ -238,17 +240,35 @@ fn ask(
     Ok(None)
 }
 
-fn by_tcp(server: SocketAddr, question: &[u8], time: Duration) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&server, time)?;
-    stream.set_read_timeout(Some(time))?;
-    stream.set_write_timeout(Some(time))?;
+fn by_tcp(server: SocketAddr, question: &[u8], until: Instant) -> io::Result<Answer> {
+    let left = until.saturating_duration_since(Instant::now());
+    let mut stream = TcpStream::connect_timeout(&server, left)?;
+    stream.set_read_timeout(Some(SLICE.min(left)))?;
+    stream.set_write_timeout(Some(left))?;
     let length = question.len() as u16;
     stream.write_all(&[&length.to_be_bytes(), question].concat())?;
     let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
+    read_by(&mut stream, &mut length, until)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut message)?;
+    read_by(&mut stream, &mut message, until)?;
     Ok(answer(&message, question).unwrap_or(Answer::Trouble))
+}
+
+/// Fills the buffer before `until`, also if the bytes come one by one.
+fn read_by(stream: &mut TcpStream, mut buffer: &mut [u8], until: Instant) -> io::Result<()> {
+    while !buffer.is_empty() {
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        beat();
+        match stream.read(buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => buffer = &mut buffer[count..],
+            Err(error) if super::transport::passed(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// A message that asks for the IPv4 addresses of `name`, if that can be a name: RFC 1035.
@@ -576,6 +596,27 @@ mod tests {
         });
         let found = look_up("chat.example.org", vec![address]);
         assert_eq!(found, Ok(vec![Ipv4Addr::new(192, 0, 2, 1)]));
+    }
+
+    #[test]
+    fn a_name_server_that_drips_has_no_more_time_than_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            // 255 bytes are promised, and one comes every 20 ms until nobody listens.
+            let mut byte = 0;
+            while stream.write_all(&[byte]).is_ok() {
+                byte = 255;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let question = question("chat.example.org", 7).expect("a name");
+        let until = Instant::now() + Duration::from_millis(300);
+        let failed = by_tcp(address, &question, until)
+            .err()
+            .map(|error| error.kind());
+        assert_eq!(failed, Some(io::ErrorKind::TimedOut));
     }
 
     #[test]
