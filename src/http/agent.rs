@@ -366,7 +366,7 @@ fn tls_text(error: &ureq::Error) -> Option<String> {
 pub(super) fn reason(error: &ureq::Error, timeout: Duration) -> String {
     match error {
         ureq::Error::Timeout(Timeout::Connect) => format!("no answer within {CONNECT_TIMEOUT:?}"),
-        ureq::Error::Timeout(_) => format!("no complete answer within {timeout:?}"),
+        ureq::Error::Timeout(_) => format!("no complete answer within {:?}", tenths(timeout)),
         ureq::Error::HostNotFound => "no such host".into(),
         ureq::Error::Io(error) => match error.kind() {
             io::ErrorKind::UnexpectedEof
@@ -383,6 +383,14 @@ pub(super) fn reason(error: &ureq::Error, timeout: Duration) -> String {
         ureq::Error::Protocol(_) => "the answer is not HTTP/1.1".into(),
         // The rest cannot happen or would name the URL.
         _ => "unexpected error".into(),
+    }
+}
+
+/// To a tenth of a second; a shorter time as it is.
+fn tenths(time: Duration) -> Duration {
+    match u64::try_from(time.as_millis() / 100) {
+        Ok(count @ 1..) => Duration::from_millis(count * 100),
+        _ => time,
     }
 }
 
@@ -439,6 +447,19 @@ mod tests {
                 agent.call(&call).expect("a response");
             }
             assert_eq!(accepted.load(Ordering::SeqCst) - before, connections);
+        }
+    }
+
+    #[test]
+    fn a_time_is_told_to_a_tenth_of_a_second() {
+        for (nanos, told) in [
+            (299_482_937_112, "299.4s"),
+            (600_000_000, "600ms"),
+            (10_000_000_000, "10s"),
+            (1_500_000, "1.5ms"),
+        ] {
+            let told_now = format!("{:?}", tenths(Duration::from_nanos(nanos)));
+            assert_eq!(told_now, told);
         }
     }
 
