@@ -1490,7 +1490,9 @@ fn what_a_server_refuses_is_told_as_what_it_is() {
     let json = |id: &str| format!(r#"{{"id":"{id}","message":"No.","status_code":0}}"#);
     let page = "<html><title>Forbidden</title></html>";
     type Headers = &'static [(&'static str, &'static str)];
-    let cases: [(u16, Headers, String, &str); 15] = [
+    let long = "x".repeat(300);
+    let cut = format!("the server refused: No. (403 {})", "x".repeat(200));
+    let cases: [(u16, Headers, String, &str); 17] = [
         (
             401,
             &[],
@@ -1532,6 +1534,13 @@ fn what_a_server_refuses_is_told_as_what_it_is() {
             json("api.context.permissions.app_error"),
             "the server refused: No. (403 api.context.permissions.app_error)",
         ),
+        (
+            403,
+            &[],
+            json(r"a\u001b[2J\nb"),
+            "the server refused: No. (403 a[2Jb)",
+        ),
+        (403, &[], json(&long), &cut),
         (
             401,
             &[("WWW-Authenticate", "Basic realm=\"x\"")],

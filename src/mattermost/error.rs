@@ -116,11 +116,7 @@ impl fmt::Display for ApiError {
                 id,
                 message,
             } => {
-                let message: String = message
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(200)
-                    .collect();
+                let message = plain(message);
                 write!(f, "the server refused: {message} ({status} {id})")
             }
         }
@@ -144,13 +140,14 @@ pub(super) fn refusal(status: u16, method: &str, path: &str, response: Response)
     let login = response.header("WWW-Authenticate").is_some();
     let body = parse::<Value>(response, 64 << 10).unwrap_or_default();
     let text = |name: &str| body[name].as_str();
+    let id = text("id").map(plain);
     let path = path.split('?').next().unwrap_or(path);
-    match (status, text("id")) {
-        (400..=499, Some(id)) if !matches!(status, 408 | 425) => match Denial::of(status, id) {
+    match (status, id) {
+        (400..=499, Some(id)) if !matches!(status, 408 | 425) => match Denial::of(status, &id) {
             Some(denial) => ApiError::Unauthorized(denial),
             None => ApiError::Refused {
                 status,
-                id: id.to_owned(),
+                id,
                 message: text("message").unwrap_or_default().to_owned(),
             },
         },
@@ -169,6 +166,12 @@ pub(super) fn refusal(status: u16, method: &str, path: &str, response: Response)
             ApiError::Unclear(format!("{method} {path} gave {status} and {reason}"))
         }
     }
+}
+
+/// What a server says, as far as a line can show it.
+fn plain(text: &str) -> String {
+    let shown = text.chars().filter(|c| !c.is_control());
+    shown.take(200).collect()
 }
 
 /// What a page with this status tells of what stands in front of Mattermost. `login`: it asks for one.
