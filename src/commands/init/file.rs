@@ -15,7 +15,7 @@ pub(super) fn text(answers: &Answers) -> String {
     text += &format!(
         "\n[channels_config.mattermost]\nurl = {}\n# Of @{}.\nbot_token = {}\n",
         toml(&answers.url),
-        answers.bot,
+        comment(&answers.bot),
         toml(answers.token.reveal())
     );
     if let Some(file) = &answers.ca_file {
@@ -35,7 +35,7 @@ pub(super) fn text(answers: &Answers) -> String {
          mention_only = {}\n",
         comment(&answers.people.names),
         ids.join(", "),
-        answers.bot,
+        comment(&answers.bot),
         answers.mention_only,
     )
 }
@@ -102,7 +102,29 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::People;
     use super::*;
+    use crate::mattermost::ChannelId;
+    use crate::secret::Secret;
+
+    #[test]
+    fn a_name_from_the_server_stays_in_its_comment() {
+        let answers = Answers {
+            url: "https://chat.example.com".into(),
+            ca_file: None,
+            token: Secret::new("token"),
+            bot: "bot\nevil = 1".into(),
+            channel: Some((ChannelId("c".into()), "title\nevil = 2".into())),
+            mention_only: true,
+            people: People {
+                ids: Vec::new(),
+                names: "ann\nevil = 3".into(),
+            },
+            model: Model::default(),
+        };
+        let text = text(&answers);
+        assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
+    }
 
     #[test]
     fn every_text_reads_back_from_the_file_as_it_was() {
