@@ -315,7 +315,7 @@ fn query(given: &Given, operands: &[&str]) -> Result<Query, UsageError> {
         .is_some_and(|key| key.trim().is_empty() || key.len() > LONGEST_KEY)
     {
         return Err(UsageError(format!(
-            "--key: write 1 to {LONGEST_KEY} characters, such as \"disk $(date +%F)\""
+            "--key: write 1 to {LONGEST_KEY} bytes of text, such as \"disk $(date +%F)\""
         )));
     }
     Ok(Query {
