@@ -76,25 +76,30 @@ pub(super) fn answer(
     let (text, news) = run.answer.end();
     ear.news(news);
     if timed_out {
-        let seconds = time_left.as_secs_f64();
-        let what = format!(
-            "the program took longer than {seconds:.0} s and was stopped: raise \
-             message_timeout_secs, or use a faster one"
-        );
+        let error = error(Class::TimedOut, &too_slow(time_left), "");
         return Err(Failed {
-            error: error(Class::TimedOut, &what, ""),
+            error,
             partial: text,
         });
     }
-    match text.is_empty() {
-        true => Err(error(Class::Empty, "the program printed nothing", "").into()),
-        false => Ok(Said {
-            text,
-            cut: run.answer.overflows,
-            tokens: None,
-            unseen_images: has_images(conversation),
-        }),
+    if text.is_empty() {
+        return Err(error(Class::Empty, "the program printed nothing", "").into());
     }
+    Ok(Said {
+        text,
+        cut: run.answer.overflows,
+        tokens: None,
+        unseen_images: has_images(conversation),
+    })
+}
+
+/// What is said of a program that took all of `time`.
+fn too_slow(time: Duration) -> String {
+    format!(
+        "the program took longer than {:.0} s and was stopped: raise message_timeout_secs, or use \
+         a faster one",
+        time.as_secs_f64()
+    )
 }
 
 /// What the program reads.
