@@ -121,6 +121,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod answers;
+mod base64;
 mod bot;
 mod choices;
 pub mod cli;

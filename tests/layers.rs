@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["mattermost", "provider"],
     &["http", "secret", "url"],
     &[
-        "exit", "growing", "json", "nearest", "pipes", "sorted", "text", "times",
+        "base64", "exit", "growing", "json", "nearest", "pipes", "sorted", "text", "times",
     ],
 ];
 

@@ -9,6 +9,7 @@ use ureq::{Proxy, ProxyProtocol};
 
 use super::agent::Target;
 use super::transport::{PROGRESS, Progress};
+use crate::base64::encode;
 use crate::text::Problem;
 
 /// Which proxy a call goes through.
@@ -163,8 +164,9 @@ impl Named {
     pub(super) fn authorization(&self) -> Option<String> {
         let name = self.proxy.username()?;
         let password = self.proxy.password().unwrap_or_default();
-        let basic = base64(format!("{name}:{password}").as_bytes());
-        Some(format!("Basic {basic}"))
+        let mut basic = b"Basic ".to_vec();
+        encode(format!("{name}:{password}").as_bytes(), &mut basic);
+        String::from_utf8(basic).ok()
     }
 
     /// What a person reads when the proxy is the reason why `place` cannot be reached.
@@ -214,23 +216,6 @@ impl std::fmt::Display for Named {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.proxy.host(), self.proxy.port())
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |at| u32::from(*chunk.get(at).unwrap_or(&0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            text.push(if digit <= chunk.len() {
-                DIGITS[(bits >> (18 - 6 * digit) & 63) as usize] as char
-            } else {
-                '='
-            });
-        }
-    }
-    text
 }
 
 /// Whether the request of these details is one that the proxy forwards.

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::key::walk;
 use super::{Asker, Exit, Query};
+use crate::base64::encode;
 use crate::config::MattermostSettings;
 use crate::conversation::material;
-use crate::desk::input::encode;
 use crate::filter;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::client::paged;
