@@ -159,6 +159,14 @@ impl fmt::Debug for Response {
     }
 }
 
+/// What a person reads of an answer that is compressed, and so cannot be read.
+pub(crate) fn compressed(how: &str) -> String {
+    format!(
+        "the answer is compressed ({how}), which was not asked for; switch that off in the server \
+         or the proxy in front of it"
+    )
+}
+
 impl Response {
     /// The header's value, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -170,12 +178,7 @@ impl Response {
         let encoding = self.header("content-encoding")?.trim();
         let plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
         let shown: String = encoding.chars().take(20).collect();
-        (!plain).then(|| {
-            format!(
-                "the answer is compressed ({shown}), which was not asked for; switch that off in \
-                 the server or the proxy in front of it"
-            )
-        })
+        (!plain).then(|| compressed(&shown))
     }
 
     /// How long the server asks the caller to wait: `Retry-After` (seconds or a date, by the

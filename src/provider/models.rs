@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::error::{Asked, Class, ProviderError, is_error};
 use super::request::headers;
-use super::server::{compressed_line, read};
+use super::server::read;
 use super::settings::{Api, ProviderKind, ProviderSettings, is_local, second_base};
-use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle};
+use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle, compressed};
 use crate::json;
 use crate::text::Problem;
 
@@ -121,9 +121,9 @@ impl Server<'_> {
             conversation: &[],
             parameters: None,
         };
-        let (body, compressed) = read(response, LIST);
-        if let Some(how) = compressed {
-            let line = asked.line(&compressed_line(&how), "");
+        let (body, unread) = read(response, LIST);
+        if let Some(how) = unread {
+            let line = asked.line(&compressed(&how), "");
             return Err(NoModels::Refused(ProviderError::new(Class::Never, line)));
         }
         let list: Option<Value> = json::parse_slice(body.as_bytes()).ok();

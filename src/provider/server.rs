@@ -457,7 +457,7 @@ impl Attempt<'_> {
     }
 
     fn compressed(&self, how: &str) -> ProviderError {
-        ProviderError::new(Class::Never, self.asked().line(&compressed_line(how), ""))
+        ProviderError::new(Class::Never, self.asked().line(&http::compressed(how), ""))
     }
 
     fn timed_out(&self) -> ProviderError {
@@ -570,14 +570,6 @@ fn compression(start: &[u8], encoding: &str) -> Option<String> {
         _ if start.iter().take(16).all(is_text) => None,
         _ => Some(one_line(encoding, 20)),
     }
-}
-
-/// What a person reads of a body that is compressed.
-pub(super) fn compressed_line(how: &str) -> String {
-    format!(
-        "the answer is compressed ({how}) though prx did not ask for that: \
-         turn compression off in the proxy in front of the server"
-    )
 }
 
 /// The beginning of a body, as text, and how it is compressed; what breaks while it is read is left
