@@ -44,6 +44,30 @@ pub(crate) fn http_url(text: &str) -> Result<String, Problem> {
     Ok(format!("{scheme}://{}", rest.trim_end_matches('/')))
 }
 
+/// The host of a URL, with its port if it has one.
+pub(crate) fn authority(url: &str) -> &str {
+    after_scheme(url).split('/').next().unwrap_or_default()
+}
+
+/// The host of a URL: a name, or an address without the brackets of IPv6.
+pub(crate) fn host(url: &str) -> &str {
+    let authority = authority(url);
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
+    host.trim_matches(['[', ']'])
+}
+
+/// Whether anything follows the host of a URL.
+pub(crate) fn has_path(url: &str) -> bool {
+    after_scheme(url).contains('/')
+}
+
+fn after_scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, rest)| rest)
+}
+
 /// Whether `text` is a host, with or without a port.
 fn is_authority(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
@@ -55,4 +79,23 @@ fn is_authority(text: &str) -> bool {
     !host.is_empty()
         && (bracketed || !host.contains([':', '[', ']']))
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        for (url, parts) in [
+            ("https://h", ("h", "h", false)),
+            ("https://h:1/v1/x", ("h:1", "h", true)),
+            ("http://[::1]", ("[::1]", "::1", false)),
+            ("http://[fd00::1]:80/", ("[fd00::1]:80", "fd00::1", true)),
+            ("h:1", ("h:1", "h", false)),
+            ("", ("", "", false)),
+        ] {
+            assert_eq!((authority(url), host(url), has_path(url)), parts, "{url}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use crate::mattermost::client::{ApiError, Client, Denial};
 use crate::state::{Lock, LockError};
 use crate::text::{counted, shell_quoted};
 use crate::times::Times;
+use crate::url::{authority, host};
 use place::Place;
 
 /// Where most settings stand.
@@ -258,18 +259,16 @@ pub(crate) fn server(
 
 /// What to do when no connection comes about.
 fn unreachable_fix(obstacle: &Obstacle, url: &str, ca_file: Option<&Path>) -> String {
-    let authority = url.split("://").nth(1).unwrap_or(url);
-    let authority = authority.split('/').next().unwrap_or_default();
     match obstacle.cause {
         Cause::Name => {
             "is the host in url written right? If so, look at this machine's /etc/resolv.conf"
                 .into()
         }
         Cause::Refused => {
-            let inside = if is_local(authority) { LOCALHOST } else { "" };
+            let inside = if is_local(url) { LOCALHOST } else { "" };
             format!("is the server running, and the port in url right?{inside}")
         }
-        Cause::Authority if ca_file.is_none() => authority_fix(authority),
+        Cause::Authority if ca_file.is_none() => authority_fix(authority(url)),
         _ if !obstacle.problem.fix.is_empty() => obstacle.problem.fix.clone(),
         _ => format!("is there a firewall in between? Try:\n  curl -i {url}/api/v4/system/ping"),
     }
@@ -297,13 +296,10 @@ pub(crate) const LOCALHOST: &str = " (In a container, localhost is the container
                                     host's name, for Docker host.docker.internal, and start it with \
                                     --add-host=host.docker.internal:host-gateway.)";
 
-/// Whether the host, with or without a port, is this machine.
-fn is_local(authority: &str) -> bool {
-    let host = authority.strip_prefix('[').map_or_else(
-        || authority.split(':').next(),
-        |rest| rest.split(']').next(),
-    );
-    host.is_some_and(|host| host == "localhost" || host == "::1" || host.starts_with("127."))
+/// Whether a URL's host is this machine.
+fn is_local(url: &str) -> bool {
+    let host = host(url);
+    host == "localhost" || host == "::1" || host.starts_with("127.")
 }
 
 fn check_token(report: &mut Report, config: &Config, client: &Client) -> Option<User> {

@@ -10,7 +10,7 @@ use crate::json;
 use crate::mattermost::client::{ApiError, ChannelList, Client, version};
 use crate::mattermost::{Channel, PostId, User, is_id};
 use crate::text::Problem;
-use crate::url::http_url;
+use crate::url::{authority, http_url};
 
 const PING: &str = "/api/v4/system/ping";
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -140,8 +140,8 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
 
 /// Where a redirect of `url`'s ping leads: to an API's ping, or to some page whose host may have one.
 fn redirected(url: &str, location: &str) -> Option<(String, Leads)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split('/').next()?;
+    let (scheme, _) = url.split_once("://")?;
+    let authority = authority(url);
     let whole = if location.contains("://") {
         location.to_owned()
     } else if location.starts_with("//") {

@@ -12,7 +12,7 @@ use crate::nearest::nearest;
 use crate::secret::Secret;
 use crate::sorted;
 use crate::text::Problem;
-use crate::url::http_url;
+use crate::url::{has_path, host, http_url};
 
 /// A provider, its model, and those that are asked when it has none to offer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -233,19 +233,13 @@ pub(super) fn question_url(api: Api, base: &str) -> String {
 
 /// Where else a server is looked for that is not found at `base`: many addresses lack their `/v1`.
 pub(super) fn second_base(api: Api, base: &str) -> Option<String> {
-    let path = base.split_once("://")?.1;
-    (api == Api::OpenAi && !path.contains('/')).then(|| format!("{base}/v1"))
+    (api == Api::OpenAi && !has_path(base)).then(|| format!("{base}/v1"))
 }
 
 /// Whether a base is on this machine or in a private network: a model server that somebody restarts.
 pub(super) fn is_local(base: &str) -> bool {
-    let rest = base.split_once("://").map_or(base, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => host,
-        _ => authority,
-    };
-    match host.trim_matches(['[', ']']).parse() {
+    let host = host(base);
+    match host.parse() {
         Ok(IpAddr::V4(ip)) => {
             let [first, second, ..] = ip.octets();
             // The last one is shared address space, which private overlay networks use.

@@ -243,9 +243,7 @@ pub(crate) fn list(
 /// What to do when the provider's server is not there.
 fn not_there_fix(settings: &ProviderSettings, place: Place, obstacle: &Obstacle) -> String {
     let (name, base) = server_of(settings);
-    let authority = base.split_once("://").map_or("", |(_, rest)| rest);
-    let authority = authority.split('/').next().unwrap_or_default();
-    match (obstacle.cause, name, is_local(authority)) {
+    match (obstacle.cause, name, is_local(base)) {
         (Cause::Authority, ..) if settings.ca_file.is_none() => {
             "name the CA's certificate at the top of the config file, above the first [table]:\n  \
              ca_file = \"/etc/ssl/private-ca.pem\""

@@ -10,7 +10,7 @@ use crate::provider::settings::{KindError, Known, custom, known, server};
 use crate::provider::{KNOWN, ProviderKind, ProviderSettings, models};
 use crate::secret::Secret;
 use crate::text::{Problem, wrap};
-use crate::url::http_url;
+use crate::url::{has_path, http_url};
 
 /// What goes to the top of the file.
 #[derive(Default)]
@@ -172,8 +172,7 @@ fn ask_url(
         match http_url(&with_scheme) {
             Ok(url) => {
                 // Like the usual places, which all have this path.
-                let path = url.split_once("://").map_or("", |(_, rest)| rest);
-                let version = if path.contains('/') { "" } else { "/v1" };
+                let version = if has_path(&url) { "" } else { "/v1" };
                 model.api_url = format!("{url}{version}");
                 return Ok(true);
             }
