@@ -1,4 +1,4 @@
-//! All that knows language models: one file per kind of API, and the way to an answer through
+//! All that knows language models: what is asked, how an answer is read, and the way to one through
 //! failures that pass, conversations that are too long, and providers that have no answer.
 
 mod ask;

@@ -81,8 +81,8 @@ impl Record {
         self.draft().is_some_and(|draft| draft.parts.is_empty())
     }
 
-    /// The name of the posts for the server: the same in all calls with this key, wherever they run, and
-    /// unknown to all who do not have the token.
+    /// The name of the posts for the server: the same in all calls of one build with this key, wherever
+    /// they run, and unknown to all who do not have the token.
     pub(super) fn nonce(&self, token: &Secret) -> String {
         let half = |number: u8| {
             let mut hasher = DefaultHasher::new();
