@@ -2,23 +2,16 @@
 //! output, without a shell and without secrets. It runs in the worker; what goes wrong is told to the
 //! model in the text's place.
 
-use std::fs::File;
-use std::io;
-use std::process::{Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::conversation::program_text;
 use crate::desk::FileReader;
 use crate::http::beat;
-use crate::pipes::{self, Program};
+use crate::pipes::{End, Run};
 use crate::provider::KNOWN;
 
 /// The longest time for one file.
 const TIME: Duration = Duration::from_secs(60);
-/// Between two looks at the program.
-const LOOK: Duration = Duration::from_millis(10);
-/// Bytes kept of what a program says on standard error.
-const COMPLAINT: usize = 4096;
 
 /// The text that `reader` makes of `file`, as it stands below the message, or why there is none. Takes
 /// at most half of `time_left`: the model needs some of it.
@@ -39,91 +32,27 @@ pub(crate) fn read(reader: &FileReader, file: &[u8], time_left: Duration) -> Str
 
 /// What the program prints, at most a little more than is told of it.
 fn run(reader: &FileReader, file: &[u8], time: Duration) -> Result<Vec<u8>, String> {
-    let mut run = Run::start(&reader.words).map_err(|error| format!("does not start: {error}"))?;
+    let mut run = Run::start(&reader.words, |command| {
+        for variable in KNOWN.iter().flat_map(|known| known.key_variables) {
+            command.env_remove(variable);
+        }
+    })
+    .map_err(|error| format!("does not start: {error}"))?;
     // No encoding has more than four bytes for a character.
     let limit = reader.chars.saturating_mul(4).saturating_add(4096);
-    let end = run.wait(file, limit, time);
-    let complaint = String::from_utf8_lossy(&run.complaint);
-    if let Some(last) = complaint.lines().rfind(|line| !line.trim().is_empty()) {
+    let mut text = Vec::new();
+    let end = run.wait(file, time, &mut |printed| {
+        beat();
+        text.extend_from_slice(printed);
+        text.len() > limit
+    });
+    if let Some(last) = run.complaint() {
         log::debug!("{}: standard error: {last}", reader.name);
     }
     match end.map_err(|error| format!("cannot be spoken to: {error}"))? {
         End::Exited(status) if !status.success() => Err(format!("failed ({status})")),
-        End::Exited(_) | End::TooMuch => Ok(std::mem::take(&mut run.printed)),
+        End::Exited(_) | End::TooMuch => Ok(text),
         End::TimedOut => Err(format!("took longer than {} s", time.as_secs())),
-    }
-}
-
-/// How a run came to its end.
-enum End {
-    Exited(ExitStatus),
-    TooMuch,
-    TimedOut,
-}
-
-/// A running program and what it said so far. Dropped, it is killed.
-struct Run {
-    program: Program,
-    /// `None`: everything is said, or the program does not listen.
-    input: Option<File>,
-    output: File,
-    errors: File,
-    printed: Vec<u8>,
-    complaint: Vec<u8>,
-}
-
-impl Run {
-    fn start(words: &[String]) -> io::Result<Run> {
-        let (program, arguments) = words.split_first().ok_or(io::ErrorKind::NotFound)?;
-        let (stdin, input) = pipes::input()?;
-        let (stdout, output) = pipes::output()?;
-        let (stderr, errors) = pipes::output()?;
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr);
-        for variable in KNOWN.iter().flat_map(|known| known.key_variables) {
-            command.env_remove(variable);
-        }
-        Ok(Run {
-            program: Program::start(&mut command)?,
-            input: Some(input),
-            output,
-            errors,
-            printed: Vec::new(),
-            complaint: Vec::new(),
-        })
-    }
-
-    /// Says `unsent` and listens to at most a little more than `limit` bytes.
-    fn wait(&mut self, mut unsent: &[u8], limit: usize, time: Duration) -> io::Result<End> {
-        let begun = Instant::now();
-        loop {
-            // Before the reading: what an ended program printed is in the pipe by then.
-            let ended = self.program.try_wait()?;
-            if let Some(input) = &mut self.input
-                && pipes::write_some(input, &mut unsent)?
-            {
-                self.input = None;
-            }
-            pipes::read_some(&mut self.output, &mut self.printed)?;
-            pipes::read_some(&mut self.errors, &mut self.complaint)?;
-            let old = self.complaint.len().saturating_sub(COMPLAINT);
-            self.complaint.drain(..old);
-            if let Some(status) = ended {
-                return Ok(End::Exited(status));
-            }
-            if self.printed.len() > limit {
-                return Ok(End::TooMuch);
-            }
-            if begun.elapsed() >= time {
-                return Ok(End::TimedOut);
-            }
-            beat();
-            std::thread::sleep(LOOK);
-        }
     }
 }
 

@@ -7,7 +7,12 @@ use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{self, Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
+/// Between two looks at a program.
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
+/// Bytes kept of what a program says on standard error.
+const COMPLAINT: usize = 4096;
 /// Linux on every processor that the program is built for.
 const O_NONBLOCK: i32 = 0o4000;
 
@@ -16,18 +21,115 @@ thread_local! {
     static RUNNING: RefCell<Option<Child>> = const { RefCell::new(None) };
 }
 
+/// A program that is told a text and listened to.
+pub(crate) struct Run {
+    program: Program,
+    /// `None`: everything is said, or the program does not listen.
+    input: Option<File>,
+    /// `None`: nobody listens any more.
+    output: Option<File>,
+    errors: File,
+    complaint: Vec<u8>,
+}
+
+/// How a run came to its end.
+pub(crate) enum End {
+    Exited(ExitStatus),
+    /// The listener had enough.
+    TooMuch,
+    TimedOut,
+}
+
+impl Run {
+    /// Starts a program with its arguments, without a shell. `prepare` sets its environment.
+    pub(crate) fn start(words: &[String], prepare: impl FnOnce(&mut Command)) -> io::Result<Run> {
+        let (program, arguments) = words.split_first().ok_or(ErrorKind::NotFound)?;
+        let (stdin, input) = input_pipe()?;
+        let (stdout, output) = output_pipe()?;
+        let (stderr, errors) = output_pipe()?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr);
+        prepare(&mut command);
+        Ok(Run {
+            program: Program::start(&mut command)?,
+            input: Some(input),
+            output: Some(output),
+            errors,
+            complaint: Vec::new(),
+        })
+    }
+
+    /// Says `unsent` and listens for `time` at most. `hear` takes what was printed since the last
+    /// look, perhaps nothing; true: it has enough.
+    pub(crate) fn wait(
+        &mut self,
+        mut unsent: &[u8],
+        time: Duration,
+        hear: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> io::Result<End> {
+        let begun = Instant::now();
+        loop {
+            // Before the reading: what an ended program printed is in the pipe by then.
+            let ended = self.try_wait()?;
+            if let Some(input) = &mut self.input
+                && write_some(input, &mut unsent)?
+            {
+                self.input = None;
+            }
+            let mut printed = Vec::new();
+            if let Some(output) = &mut self.output {
+                read_some(output, &mut printed)?;
+            }
+            let is_enough = hear(&printed);
+            read_some(&mut self.errors, &mut self.complaint)?;
+            let old = self.complaint.len().saturating_sub(COMPLAINT);
+            self.complaint.drain(..old);
+            if let Some(status) = ended {
+                return Ok(End::Exited(status));
+            }
+            if is_enough {
+                return Ok(End::TooMuch);
+            }
+            if begun.elapsed() >= time {
+                return Ok(End::TimedOut);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// The last line that it said on standard error.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let complaint = String::from_utf8_lossy(&self.complaint);
+        let last = complaint.lines().rfind(|line| !line.trim().is_empty());
+        last.map(str::to_owned)
+    }
+
+    /// Closes its input and its output.
+    pub(crate) fn let_go(&mut self) {
+        (self.input, self.output) = (None, None);
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.program.try_wait()
+    }
+}
+
 /// A running program. It is killed when this is dropped, and by `leave`.
-pub(crate) struct Program(());
+struct Program(());
 
 impl Program {
-    pub(crate) fn start(command: &mut Command) -> io::Result<Program> {
+    fn start(command: &mut Command) -> io::Result<Program> {
         kill();
         RUNNING.set(Some(command.spawn()?));
         Ok(Program(()))
     }
 
-    /// How it ended, if it did.
-    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         RUNNING.with_borrow_mut(|running| match running {
             Some(child) => child.try_wait(),
             None => Err(ErrorKind::NotFound.into()),
@@ -56,14 +158,14 @@ fn kill() {
 }
 
 /// A pipe for a program's standard input: its end, and ours, which does not block.
-pub(crate) fn input() -> io::Result<(PipeReader, File)> {
+fn input_pipe() -> io::Result<(PipeReader, File)> {
     let (theirs, ours) = io::pipe()?;
     let ours = without_blocking(&ours, File::options().write(true))?;
     Ok((theirs, ours))
 }
 
 /// A pipe for what a program prints: its end, and ours, which does not block.
-pub(crate) fn output() -> io::Result<(PipeWriter, File)> {
+fn output_pipe() -> io::Result<(PipeWriter, File)> {
     let (ours, theirs) = io::pipe()?;
     let ours = without_blocking(&ours, File::options().read(true))?;
     Ok((theirs, ours))
@@ -79,7 +181,7 @@ fn without_blocking(end: &impl AsRawFd, options: &mut OpenOptions) -> io::Result
 }
 
 /// Writes what the pipe takes; true: there is no more to write, or nobody who reads it.
-pub(crate) fn write_some(input: &mut File, unsent: &mut &[u8]) -> io::Result<bool> {
+fn write_some(input: &mut File, unsent: &mut &[u8]) -> io::Result<bool> {
     while !unsent.is_empty() {
         match input.write(unsent) {
             Ok(count) => *unsent = &unsent[count..],
@@ -93,7 +195,7 @@ pub(crate) fn write_some(input: &mut File, unsent: &mut &[u8]) -> io::Result<boo
 }
 
 /// Reads what is in the pipe, no more than one look's worth: the other side may write without end.
-pub(crate) fn read_some(output: &mut File, bytes: &mut Vec<u8>) -> io::Result<()> {
+fn read_some(output: &mut File, bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut buffer = [0; 8192];
     for _ in 0..32 {
         match output.read(&mut buffer) {

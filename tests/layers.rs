@@ -149,7 +149,7 @@ fn the_files_that_the_librarys_page_names_are_there() {
 #[test]
 fn the_loop_knows_no_time_but_its_clocks() {
     const REAL: [&str; 8] = [
-        "cli", "commands", "desk", "filetext", "http", "provider", "times", "worker",
+        "cli", "commands", "desk", "http", "pipes", "provider", "times", "worker",
     ];
     let root = sources();
     let mut wrong = Vec::new();
