@@ -2,10 +2,11 @@
 //! binary in real time, or in the test's own process in simulated time.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use prx::commands::run::Session;
@@ -170,12 +171,17 @@ impl Stage {
             .expect("a log file");
         command.arg("--config").arg(self.config_path());
         change(&mut command);
-        let child = command
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(output)
-            .spawn()
-            .expect("the binary");
+            .stderr(output);
+        let child = loop {
+            match command.spawn() {
+                // Just copied, and still open in a child that another test has forked meanwhile.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+                child => break child.expect("the binary"),
+            }
+        };
         Bot { child, log }
     }
 
