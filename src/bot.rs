@@ -114,10 +114,11 @@ impl Bot {
             names: Names::default(),
             tender: Tender::default(),
             starts: Starts::default(),
-            unsaved: match store.state.answers.is_empty() {
-                true => Unsaved::Nothing,
+            unsaved: if store.state.answers.is_empty() {
+                Unsaved::Nothing
+            } else {
                 // Deaths were counted.
-                false => Unsaved::BeforeNext,
+                Unsaved::BeforeNext
             },
             poll_due: now,
             fallback_told: None,

@@ -195,6 +195,57 @@ fn whatever_request_of_a_growing_answer_is_lost_there_is_one_whole_answer() {
 }
 
 #[test]
+fn an_answer_stopped_at_any_moment_is_one_answer_whatever_is_lost_and_whenever_the_bot_dies() {
+    let troubles = [
+        None,
+        Some(("POST", "posts$")),
+        Some(("PUT", "posts/")),
+        Some(("GET", "posts/")),
+    ];
+    for (number, trouble) in troubles.into_iter().enumerate() {
+        for stop_at in (0..22).step_by(3) {
+            // Before the stop, with it, and after it; and not at all.
+            for die_at in [stop_at / 2, stop_at, stop_at + 3, 400] {
+                let what = format!("trouble {number}, stopped at {stop_at}, killed at {die_at}");
+                let (stage, mut session) = at_work("");
+                let mut run = 0;
+                stage.desk.script(move |_| {
+                    run += 1;
+                    Some(writes(&words(&format!("g{run}-"), 300), 20))
+                });
+                let question = ask(&stage, "tell me all");
+                for second in 0..300 {
+                    if second == stop_at {
+                        if let Some((method, path)) = trouble {
+                            let act = Act::ServeThen(Fault::Html(502));
+                            stage.world().plan(1, method, path, act);
+                        }
+                        stage.world().react(&stage.ann.id, &question, "x");
+                    }
+                    if second == die_at {
+                        drop(session);
+                        session = stage.start();
+                    }
+                    stage.run_for(&mut session, 1);
+                }
+                let posts = own_posts(&stage);
+                let texts: Vec<&str> = posts.iter().map(|post| post.message.as_str()).collect();
+                let text = texts.join(" ");
+                assert_whole(&stage, &question, &text, &what);
+                let mut runs: Vec<&str> = text
+                    .split_whitespace()
+                    .filter_map(|word| Some(word.strip_prefix('g')?.split_once('-')?.0))
+                    .collect();
+                runs.dedup();
+                assert!(runs.len() <= 1, "{what}: of several workers: {text}");
+                let is_stopped = text == "Stopped." || text.ends_with("*(Stopped.)*");
+                assert!(is_stopped || stop_at >= 17, "{what}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_edit_that_lands_after_the_last_one_is_undone() {
     for late_ms in [2 * SECOND, 20 * SECOND, 45 * SECOND] {
         play(&format!("{late_ms} ms late"), Version::V11_6, |stage| {

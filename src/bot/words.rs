@@ -136,12 +136,13 @@ impl Bot {
         } else {
             format!("@{name} ")
         };
-        let choice = match settings.models.is_empty() {
-            true => String::new(),
-            false => format!(
+        let choice = if settings.models.is_empty() {
+            String::new()
+        } else {
+            format!(
                 "\n- `{opening}model NAME`: another model answers in this conversation: {}",
                 list(&settings.models)
-            ),
+            )
         };
         format!(
             "I am `@{name}`, and answer with a language model: **{}**.\n\n\

@@ -90,10 +90,10 @@ impl Asked<'_> {
         }
         let mut kept = String::new();
         for (c, (at, is_quoted)) in said.chars().zip(quoted.iter().enumerate()) {
-            match is_quoted {
-                false => kept.push(c),
-                true if at == 0 || !quoted[at - 1] => kept.push('…'),
-                true => {}
+            if !is_quoted {
+                kept.push(c);
+            } else if at == 0 || !quoted[at - 1] {
+                kept.push('…');
             }
         }
         (kept, quoted.contains(&true))
