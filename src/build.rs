@@ -1,4 +1,4 @@
-//! Makes a plain `cargo build --release` on Linux smaller: the program aborts on a panic, so that its
+//! Makes a plain `cargo build --release` on Linux with glibc smaller: the program aborts on a panic, so that its
 //! unwind tables, an eighth of it, are never read; and its relocations can be packed.
 //!
 //! With flags or a linker of your own it does nothing: you know better, and that linker may know no
@@ -17,15 +17,14 @@ fn main() {
     println!("cargo::rerun-if-changed=src/build.rs");
     let is = |name: &str, value: &str| var(name).is_ok_and(|found| found == value);
     let plain = var("RUSTC_LINKER").is_err() && is("CARGO_ENCODED_RUSTFLAGS", "");
-    if !plain || !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_OS", "linux") {
+    // The start files of musl refer to their unwind tables, and its older loader unpacks no relocations.
+    let is_glibc = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
+    if !plain || !is("PROFILE", "release") || !is_glibc {
         return;
     }
     let script = format!("{}/no-unwinding.ld", var("OUT_DIR").unwrap_or_default());
     if std::fs::write(&script, SCRIPT).is_ok() {
         println!("cargo::rustc-link-arg-bins=-Wl,-T,{script}");
     }
-    // The loader of an older musl cannot unpack them.
-    if is("CARGO_CFG_TARGET_ENV", "gnu") {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    }
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
 }
