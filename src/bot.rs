@@ -33,7 +33,7 @@ use crate::desk::Desk;
 use crate::exit::Exit;
 use crate::inbox::{Inbox, Scope};
 use crate::mattermost::User;
-use crate::mattermost::client::Client;
+use crate::mattermost::client::{ApiError, Client};
 use crate::outage::Outage;
 use crate::outbox::{Outbox, Trouble};
 use crate::state::Store;
@@ -141,11 +141,23 @@ impl Bot {
     /// Does the next thing. An error means that there is no use in going on.
     pub(crate) fn step(&mut self) -> Result<Pace, Exit> {
         match self.next_step() {
-            Ok(pace) => Ok(pace),
+            Ok(pace) => {
+                if pace == Pace::Moved {
+                    self.outage.moved();
+                }
+                Ok(pace)
+            }
             Err(trouble) => {
                 let pause = self.outage.failed(&trouble)?;
                 self.held_until = self.now() + pause;
-                self.poll_due = self.poll_due.max(self.held_until);
+                // What was refused goes first: looks could use up all that the server lets through.
+                let refused = matches!(trouble, Trouble::Api(ApiError::RateLimited(_)));
+                let apart = if refused {
+                    self.times.poll
+                } else {
+                    Duration::ZERO
+                };
+                self.poll_due = self.poll_due.max(self.held_until + apart);
                 Ok(Pace::Rest(self.held_until))
             }
         }

@@ -55,8 +55,13 @@ impl Outage {
                 self.since = None;
             }
         }
-        self.pause = self.times.poll.min(self.times.backoff_max);
+        self.moved();
         self.unauthorized = None;
+    }
+
+    /// Something got through, so the next pause is a short one again.
+    pub(crate) fn moved(&mut self) {
+        self.pause = self.times.poll.min(self.times.backoff_max);
     }
 
     /// Something failed that does not hold up the rest.

@@ -16,7 +16,7 @@ use support::bot::Stage;
 use support::clock::EPOCH_MS;
 use support::desk::{Play, question, says};
 use support::mattermost::picture::gif;
-use support::mattermost::{Act, Fault, Joining, Kind, Logged, api_path};
+use support::mattermost::{Act, Fault, Joining, Kind, Logged, RateLimit, api_path};
 
 const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
@@ -736,6 +736,27 @@ fn a_server_that_takes_seconds_for_each_request_gets_its_answers_all_the_same() 
     stage.run_for(&mut session, 300);
     for question in &questions {
         assert_eq!(stage.answers(question).len(), 1);
+    }
+}
+
+#[test]
+fn a_server_that_takes_one_request_a_second_gets_its_answers_within_a_minute() {
+    for (max_burst, silent) in [(0, true), (10, true), (0, false)] {
+        let (stage, mut session) = at_work("");
+        stage.world().knobs.rate_limit = Some(RateLimit {
+            per_sec: 1,
+            max_burst,
+            silent,
+        });
+        let questions: Vec<String> = people(&stage, 8)
+            .iter()
+            .map(|person| ask_as(&stage, person, "what is new?"))
+            .collect();
+        stage.run_for(&mut session, 90);
+        for question in &questions {
+            let waited = waited(&stage, question);
+            assert!(waited < 60_000, "{max_burst} {silent}: {waited} ms");
+        }
     }
 }
 

@@ -661,12 +661,13 @@ fn an_hour_out_of_reach_costs_a_request_a_minute_and_two_lines() {
             counted.fetch_add(usize::from(step == Step::BeforeRequest), Ordering::SeqCst);
         });
         match fault {
-            Some(fault) => out_while(&stage, 0, 3_600_000, fault),
+            Some(fault) => out_while(&stage, 0, 7_200_000, fault),
             None => stage.mattermost.stop(),
         }
         stage.run_for(&mut session, 1_800);
         let question = ask(&stage, "anybody?");
         stage.run_for(&mut session, 1_800);
+        stage.mattermost.serve_all();
         stage.mattermost.restart();
         let requests = requests.load(Ordering::SeqCst);
         assert!(requests <= 75, "{name}: {requests} requests in an hour");
@@ -1565,7 +1566,8 @@ fn a_question_that_cannot_be_looked_up_holds_up_the_others_for_minutes_only() {
         let mut waits = true;
         stage.mattermost.on_request(move |request, _| {
             if api_path(request) == "users/me/typing" && std::mem::take(&mut waits) {
-                return Act::Instead(Fault::RateLimited(5));
+                let id = "api.context.session_expired.app_error";
+                return Act::Instead(Fault::Error(401, id));
             }
             match request.target.contains(&failing) && !request.target.contains("after=") {
                 true => Act::Instead(Fault::Error(500, "app.post.get.app_error")),

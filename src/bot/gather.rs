@@ -46,11 +46,7 @@ impl Bot {
                 self.wait_again(id, &why);
                 return Ok(());
             }
-            Err(
-                error @ (ApiError::Unreachable(_)
-                | ApiError::Unauthorized(_)
-                | ApiError::RateLimited(_)),
-            ) => {
+            Err(error @ (ApiError::Unreachable(_) | ApiError::Unauthorized(_))) => {
                 // By the end of the pause it may have been edited or deleted.
                 if let Some(answer) = self.store.state.answers.get_mut(id) {
                     answer.live.seen = Duration::ZERO;

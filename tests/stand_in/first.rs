@@ -263,6 +263,7 @@ fn rate_limit(replay: &mut Replay, cast: &Cast) {
     let limit = RateLimit {
         per_sec: 2,
         max_burst: 5,
+        silent: false,
     };
     replay.server.world().knobs.rate_limit = Some(limit);
     for _ in 0..6 {

@@ -287,7 +287,7 @@ fn finish(world: &World, mut answer: Answer) -> Reply {
             .headers
             .push(("X-Version-Id".into(), world.version.id().into()));
     }
-    if let Some(limit) = world.knobs.rate_limit {
+    if let Some(limit) = world.knobs.rate_limit.filter(|limit| !limit.silent) {
         answer.headers.extend(bucket_headers(world, limit));
     }
     let proxy_now = world
@@ -354,13 +354,16 @@ fn rate_limited(world: &mut World) -> Option<Answer> {
         world.bucket_empty_at = empty_at;
         return None;
     }
-    let headers = [
-        ("Content-Type", "text/plain; charset=utf-8".into()),
-        ("Retry-After", each_ms.div_ceil(1000).to_string()),
-    ];
+    let mut headers = vec![("Content-Type", "text/plain; charset=utf-8".into())];
+    if !limit.silent {
+        headers.push(("Retry-After", each_ms.div_ceil(1000).to_string()));
+    }
+    let headers = headers.into_iter();
     Some(Answer {
         status: 429,
-        headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         body: b"limit exceeded\n".into(),
         by_handler: false,
     })

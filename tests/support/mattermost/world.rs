@@ -213,6 +213,8 @@ pub enum Joining<'a> {
 pub struct RateLimit {
     pub per_sec: u64,
     pub max_burst: u64,
+    /// A refusal does not say how long to wait, as a proxy's.
+    pub silent: bool,
 }
 
 /// How a proxy in front weakens ETags.
