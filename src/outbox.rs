@@ -380,8 +380,8 @@ impl Outbox {
             return Delivery::More;
         }
         progress.unclear = Some(self.unclear(prx.part, Duration::ZERO));
-        let why = "the server gives other posts for the one that was sent".to_owned();
-        Delivery::Failed(self.back_off(answer), ApiError::Unclear(why))
+        let why = "the server gives other posts for the one that was sent";
+        Delivery::Failed(self.back_off(answer), ApiError::unclear(why, ""))
     }
 
     /// The properties of every post of the bot's that a model writes.

@@ -824,48 +824,116 @@ fn what_is_wrong_with_a_certificate_is_named_with_what_to_do() {
     let expired = |params: &mut CertificateParams| {
         params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     };
-    let good = |_: &mut CertificateParams| ();
-    type Change<'a> = &'a dyn Fn(&mut CertificateParams);
-    let cases: [(&str, Change, bool, &str, &str, &str); 4] = [
-        // The certificate's name, a change, whether its authority is trusted; what is said.
+    let server = |name: &str| authority.server(&[name], |_| ());
+    // The server, whether its authority is trusted; what is said.
+    let cases = [
         (
-            "localhost",
-            &good,
+            server("localhost"),
             false,
             "failure",
             "not signed by a known authority",
-            "ca_file = \"",
+            "ca_file = \"/etc/ssl/certs/ca-certificates.crt\"",
         ),
         (
-            "localhost",
-            &expired,
+            authority.server_in_between(false),
+            true,
+            "failure",
+            "or the server does not send the intermediate certificate",
+            "-showcerts",
+        ),
+        (
+            authority.server(&["localhost"], expired),
             true,
             "failure",
             "has expired",
             "set the clock",
         ),
         (
-            "chat.example.com",
-            &good,
+            server("chat.example.com"),
             true,
             "failure",
             "is for other names",
             "use a URL whose host is one of these",
         ),
-        ("localhost", &good, true, "ok", "Mattermost 11.6.0", ""),
+        (server("localhost"), true, "ok", "Mattermost 11.6.0", ""),
     ];
-    for (name, change, trusted, status, detail, fix) in cases {
+    for (server, trusted, status, detail, fix) in cases {
         let stage = Stage::real();
         let file = stage.folder.path().join("ca.pem");
         fs::write(&file, &authority.pem).expect("a file");
         let setting = format!("ca_file = {:?}", file.to_str().expect("UTF-8"));
         stage.configure(ECHO, if trusted { &setting } else { "" });
-        let tls = Wire::start_tls(
-            authority.server(&[name], change),
-            stage.mattermost.handler(),
-        );
+        let tls = Wire::start_tls(server, stage.mattermost.handler());
         point_to(&stage, &format!("https://localhost:{}", tls.address.port()));
         expect(&doctor(&stage), "server", status, detail, fix);
+        if status == "failure" {
+            expect_run_and_why(&stage, detail);
+        }
+    }
+}
+
+/// A round of the bot and a question about a post fail with this line.
+#[track_caller]
+fn expect_run_and_why(stage: &Stage, line: &str) {
+    for arguments in [
+        &["run", "--once"][..],
+        &["why", "4xp9fdt77pncbef59f4k1qe83o"],
+    ] {
+        let ran = stage.run(arguments, "");
+        assert!(ran.stderr.contains(line), "{line:?}: {ran:?}");
+        assert_ne!(ran.code, Some(0), "{ran:?}");
+    }
+}
+
+/// What a server or a proxy says → what the doctor, `run` and `why` say.
+#[test]
+fn what_a_server_refuses_is_told_with_its_own_way_out() {
+    let error = |status, id| Act::Instead(Fault::Error(status, id));
+    let page = |status, headers: &[(&str, &str)]| {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        Act::Instead(Fault::Status(status, headers.collect(), b"<html>".to_vec()))
+    };
+    let (second_factor, locked, inactive, session) = (
+        "api.context.mfa_required.app_error",
+        "api.user.check_user_login_attempts.too_many.app_error",
+        "api.user.login.inactive.app_error",
+        "api.context.session_expired.app_error",
+    );
+    let limited = "asks for fewer requests (429)";
+    let packed = "the answer is compressed (gzip), which was not asked for";
+    let switch = "switch that off in the server or the proxy in front of it";
+    // Which of the doctor's checks meets it, its words and its advice; then the others' line.
+    #[rustfmt::skip] // A table.
+    let cases = [
+        ("token", error(403, second_factor), "multi-factor authentication", "make a bot account", "needs none"),
+        ("token", error(401, second_factor), "multi-factor authentication", "make a bot account", "needs none"),
+        ("token", error(401, locked), "the account is locked", "a system admin unlocks it", "a system admin unlocks it"),
+        ("token", error(401, inactive), "the account is deactivated", "activates it", "activates it"),
+        ("token", error(401, session), "refused: it is wrong or was revoked", "Create New Token", "make a new one"),
+        ("token", page(401, &[("WWW-Authenticate", "Basic")]), "gave 401 and a page", "must let /api/v4/ pass", "asks for a login of its own"),
+        ("token", page(403, &[]), "gave 403 and a page", "must let this machine pass", "a firewall refuses"),
+        ("token", page(502, &[]), "gave 502 and a page", "is Mattermost down", "is Mattermost down"),
+        ("token", page(301, &[("Location", "/login")]), "was redirected (301)", "set url to", "set url to"),
+        ("token", page(429, &[]), limited, "raise poll_interval_secs", "raise poll_interval_secs"),
+        ("token", Act::ServeThen(Fault::Packed), packed, switch, switch),
+        ("token", error(500, "x.app_error"), "gave 500 (x.app_error)", "look at the server's log", "(x.app_error)"),
+        ("server", page(401, &[]), "HTTP 401", "/api/v4/ pass without", "a firewall refuses"),
+        ("server", page(429, &[]), limited, "raise poll_interval_secs", "raise poll_interval_secs"),
+        ("server", Act::ServeThen(Fault::Packed), packed, switch, switch),
+    ];
+    let stage = Stage::real();
+    stage.configure(ECHO, "");
+    for (check, act, detail, fix, line) in cases {
+        stage.mattermost.on_request(move |request, _| {
+            match check == "token" && request.target.ends_with("system/ping") {
+                true => Act::Serve,
+                false => act.clone(),
+            }
+        });
+        expect(&doctor(&stage), check, "failure", detail, fix);
+        expect_run_and_why(&stage, line);
     }
 }
 
@@ -994,19 +1062,16 @@ fn what_is_wrong_with_the_model_is_named_with_what_to_do() {
 
 #[test]
 fn a_model_server_that_refuses_the_key_or_has_no_list_is_told_apart() {
-    let scopes = r#"{"error": {"message": "You have insufficient permissions. Missing scopes: api.model.read"}}"#;
-    let wrong = r#"{"error": {"message": "Incorrect API key provided: sk-***"}}"#;
-    let cases = [
+    let scopes = br#"{"error": {"message": "You have insufficient permissions. Missing scopes: api.model.read"}}"#;
+    let wrong = br#"{"error": {"message": "Incorrect API key provided: sk-***"}}"#;
+    let loading = br#"{"error": {"message": "Loading model"}}"#;
+    #[rustfmt::skip] // A table.
+    let cases: [(u16, &[u8], &str, &str, &str); 5] = [
         (401, wrong, "failure", "the key is refused", "api_key"),
         (401, scopes, "warning", "a restricted one", "--ask"),
-        (404, "not found", "warning", "no list of models", "--ask"),
-        (
-            503,
-            "{\"error\": {\"message\": \"Loading model\"}}",
-            "failure",
-            "HTTP 503",
-            "brackets",
-        ),
+        (404, b"not found", "warning", "no list of models", "--ask"),
+        (503, loading, "failure", "HTTP 503", "brackets"),
+        (200, b"\x1f\x8b\x08\0", "failure", "the answer is compressed (gzip)", "switch that off"),
     ];
     let stage = Stage::real();
     for (status, body, expected, detail, fix) in cases {
@@ -1084,7 +1149,10 @@ fn a_model_servers_certificate_is_judged_by_the_file_that_is_named() {
         tls.address.port()
     );
     for (more, fix) in [
-        (String::new(), "ca_file = \"".to_owned()),
+        (
+            String::new(),
+            "ca_file = \"/etc/ssl/certs/ca-certificates.crt\"".to_owned(),
+        ),
         (
             format!("ca_file = {file:?}"),
             "put the authority's present certificate into ca_file".to_owned(),

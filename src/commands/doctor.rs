@@ -268,14 +268,14 @@ fn unreachable_fix(obstacle: &Obstacle, url: &str, ca_file: Option<&Path>) -> St
             let inside = if is_local(url) { LOCALHOST } else { "" };
             format!("is the server running, and the port in url right?{inside}")
         }
-        Cause::Authority if ca_file.is_none() => authority_fix(authority(url)),
+        Cause::Authority if ca_file.is_none() => authority_fix(authority(url), BELOW),
         _ if !obstacle.problem.fix.is_empty() => obstacle.problem.fix.clone(),
         _ => format!("is there a firewall in between? Try:\n  curl -i {url}/api/v4/system/ping"),
     }
 }
 
-/// Where to find the certificate of an authority that is not trusted.
-fn authority_fix(authority: &str) -> String {
+/// Where to find the certificate of an authority that is not trusted, and where to name it.
+fn authority_fix(authority: &str, place: &str) -> String {
     let port = authority.rsplit(':').next().unwrap_or_default();
     let with_port = match port.parse::<u16>() {
         Ok(_) => authority.to_owned(),
@@ -285,7 +285,7 @@ fn authority_fix(authority: &str) -> String {
         "get the certificate of the authority that signed the server's (who runs the server has \
          it); this shows that authority's name:\n  \
          openssl s_client -connect {with_port} </dev/null | openssl x509 -noout -issuer\n\
-         Save it as a PEM file, and {BELOW}\n  ca_file = \"/etc/ssl/private-ca.pem\"\n\
+         Save it as a PEM file, and {place}\n  ca_file = \"/etc/ssl/private-ca.pem\"\n\
          If this machine trusts that authority already, its own file will do:\n  \
          ca_file = \"/etc/ssl/certs/ca-certificates.crt\""
     )

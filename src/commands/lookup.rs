@@ -47,6 +47,11 @@ pub(crate) enum Leads {
 }
 
 impl NoPong {
+    fn told(problem: Problem) -> NoPong {
+        let cause = Cause::Other;
+        NoPong::Unreachable(Obstacle { cause, problem })
+    }
+
     fn other(what: impl Into<String>) -> NoPong {
         NoPong::Other {
             what: what.into(),
@@ -66,10 +71,11 @@ pub(crate) fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     match answer {
         Ok(pong) => Ok(pong),
         Err(NoPong::Unreachable(obstacle)) => {
-            // Without TLS on that port the plain URL may work. After a certificate's error it is not tried.
+            // Without TLS on that port the plain URL may work. What is told with a way out is another
+            // thing, such as a certificate.
             let plain = url
                 .strip_prefix("https")
-                .filter(|_| !matches!(obstacle.cause, Cause::Authority | Cause::Tls));
+                .filter(|_| obstacle.problem.fix.is_empty());
             match plain.map(|rest| format!("http{rest}")) {
                 Some(plain) if ping_once(agent, &plain).is_ok() => Err(NoPong::Other {
                     what: "no TLS".into(),
@@ -106,14 +112,12 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
         Ok(response) => response,
         Err(Failure::TooLarge) => return Err(NoPong::other("too much")),
         Err(Failure::Unreachable(obstacle)) => return Err(NoPong::Unreachable(obstacle)),
-        Err(Failure::Unclear(what)) => {
-            return Err(NoPong::Unreachable(Obstacle {
-                cause: Cause::Other,
-                problem: Problem::new(what, ""),
-            }));
-        }
+        Err(Failure::Unclear(problem)) => return Err(NoPong::told(problem)),
     };
     let status = response.status;
+    if status == 429 {
+        return Err(NoPong::told(super::problem(&ApiError::RateLimited(None))));
+    }
     let version = version(response.header("X-Version-Id").unwrap_or_default());
     let location = response.header("Location").unwrap_or_default().to_owned();
     let is_page = response

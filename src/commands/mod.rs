@@ -40,11 +40,14 @@ impl From<ApiError> for Exit {
 /// What an error of the API means for a person, and what to do.
 fn problem(error: &ApiError) -> Problem {
     match error {
-        ApiError::Unauthorized(denial) if *denial != Denial::Token => denial.problem(),
-        ApiError::Unauthorized(_) => Problem::new(
+        ApiError::Unauthorized(Denial::Token) => Problem::new(
             "the server refuses the token",
             "a system admin makes a new one: Integrations > Bot Accounts > the bot > Create New Token",
         ),
+        ApiError::Unauthorized(denial) => denial.problem(),
+        ApiError::Unreachable(problem) | ApiError::Unclear(problem) if !problem.fix.is_empty() => {
+            problem.clone()
+        }
         ApiError::RateLimited(_) => Problem::new(
             "the server, or a proxy in front of it, asks for fewer requests (429)",
             "wait a minute; if it stays so, raise poll_interval_secs, or have the server's limit raised",

@@ -271,7 +271,7 @@ impl Sender<'_> {
                 Ok(post) if is_it(&post, &self.me.id, &prx) => return Ok(post.id),
                 Ok(post) => {
                     pending = Outbox::nonce();
-                    ApiError::Unclear(format!("the server gave another post, {}", post.id))
+                    ApiError::unclear(format!("the server gave another post, {}", post.id), "")
                 }
                 Err(error @ (ApiError::Refused { .. } | ApiError::Unauthorized(_))) => {
                     return Err(format!("{error}{}", self.hint(&error)));

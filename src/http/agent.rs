@@ -153,8 +153,8 @@ impl Agent {
                 self.checked(response, &target)
             }
             Err(error) if progress.sent => {
-                let reason = reason(&error, call.timeout);
-                Err(Failure::Unclear(format!("{}: {reason}", target.host)))
+                let what = format!("{}: {}", target.host, reason(&error, call.timeout));
+                Err(Failure::Unclear(Problem::new(what, "")))
             }
             Err(error) => Err(Failure::Unreachable(self.unreachable(
                 &error,
@@ -176,8 +176,9 @@ impl Agent {
             }));
         }
         match response.compression() {
-            Some(text) if (200..300).contains(&response.status) && !self.takes_any_encoding => {
-                Err(Failure::Unclear(format!("{}: {text}", target.host)))
+            Some(problem) if (200..300).contains(&response.status) && !self.takes_any_encoding => {
+                let what = format!("{}: {}", target.host, problem.what);
+                Err(Failure::Unclear(Problem::new(what, problem.fix)))
             }
             _ => Ok(response),
         }
@@ -272,6 +273,8 @@ impl Agent {
             (error, None) => {
                 let cause = match error {
                     ureq::Error::HostNotFound => Cause::Name,
+                    // `resolve`'s, in its own words.
+                    ureq::Error::Io(error) if error.kind() == io::ErrorKind::Other => Cause::Name,
                     ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                         Cause::Refused
                     }
@@ -447,6 +450,25 @@ mod tests {
                 agent.call(&call).expect("a response");
             }
             assert_eq!(accepted.load(Ordering::SeqCst) - before, connections);
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_connection_from_coming_about_has_its_cause() {
+        let kind = |kind: io::ErrorKind| ureq::Error::Io(kind.into());
+        let cases = [
+            (ureq::Error::HostNotFound, Cause::Name),
+            // `resolve`'s: no name server is known, or none answers.
+            (io::Error::other("no such host").into(), Cause::Name),
+            (kind(io::ErrorKind::ConnectionRefused), Cause::Refused),
+            (kind(io::ErrorKind::NetworkUnreachable), Cause::Other),
+            (ureq::Error::Timeout(Timeout::Connect), Cause::Other),
+        ];
+        let agent = Agent::with_environment(None, &|_| None).expect("no file to read");
+        let target = Target::of("http://chat.example.com").expect("a target");
+        for (error, cause) in cases {
+            let obstacle = agent.unreachable(&error, &target, CONNECT_TIMEOUT);
+            assert_eq!(obstacle.cause, cause, "{error}");
         }
     }
 

@@ -94,7 +94,7 @@ pub enum Failure {
     /// The request cannot have reached the server: DNS, connecting, TLS.
     Unreachable(Obstacle),
     /// The server may or may not have acted: the connection broke or the time ran out.
-    Unclear(String),
+    Unclear(Problem),
     /// The body is larger than the caller allows.
     TooLarge,
 }
@@ -103,7 +103,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Unreachable(obstacle) => obstacle.fmt(f),
-            Failure::Unclear(text) => f.write_str(text),
+            Failure::Unclear(problem) => problem.fmt(f),
             Failure::TooLarge => f.write_str("the answer is larger than allowed"),
         }
     }
@@ -160,10 +160,10 @@ impl fmt::Debug for Response {
 }
 
 /// What a person reads of an answer that is compressed, and so cannot be read.
-pub(crate) fn compressed(how: &str) -> String {
-    format!(
-        "the answer is compressed ({how}), which was not asked for; switch that off in the server \
-         or the proxy in front of it"
+pub(crate) fn compressed(how: &str) -> Problem {
+    Problem::new(
+        format!("the answer is compressed ({how}), which was not asked for"),
+        "switch that off in the server or the proxy in front of it",
     )
 }
 
@@ -174,7 +174,7 @@ impl Response {
     }
 
     /// What to say of a body that is compressed, and so cannot be read. Nobody asked for that.
-    pub(crate) fn compression(&self) -> Option<String> {
+    pub(crate) fn compression(&self) -> Option<Problem> {
         let encoding = self.header("content-encoding")?.trim();
         let plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
         let shown: String = encoding.chars().take(20).collect();
@@ -220,7 +220,8 @@ impl Read for Incoming {
             io::Error::other(match ureq::Error::from(error) {
                 ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
                 error => {
-                    Failure::Unclear(format!("{}: {}", self.host, reason(&error, self.timeout)))
+                    let what = format!("{}: {}", self.host, reason(&error, self.timeout));
+                    Failure::Unclear(Problem::new(what, ""))
                 }
             })
         })
@@ -231,7 +232,7 @@ impl Read for Incoming {
 pub fn failure(error: io::Error) -> Failure {
     error
         .downcast()
-        .unwrap_or_else(|error| Failure::Unclear(error.to_string()))
+        .unwrap_or_else(|error| Failure::Unclear(Problem::new(error.to_string(), "")))
 }
 
 /// The wait that a response's headers ask for. A date needs the response's own: the local clock is

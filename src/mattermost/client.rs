@@ -259,7 +259,7 @@ impl Client {
     /// `pending_post_id` made, be it somebody else's.
     pub(crate) fn create_post(&self, post: &NewPost) -> Result<Post, ApiError> {
         let body =
-            serde_json::to_vec(post).map_err(|error| ApiError::Unclear(error.to_string()))?;
+            serde_json::to_vec(post).map_err(|error| ApiError::unclear(error.to_string(), ""))?;
         parse(
             self.send("POST", "posts", Some(&body), &[], self.times.call)?,
             BODY_LIMIT,
@@ -269,7 +269,7 @@ impl Client {
     /// `PUT posts/{post}/patch`: edits one of the bot's own posts.
     pub(crate) fn patch_post(&self, post: &PostId, patch: &Patch) -> Result<Post, ApiError> {
         let body =
-            serde_json::to_vec(patch).map_err(|error| ApiError::Unclear(error.to_string()))?;
+            serde_json::to_vec(patch).map_err(|error| ApiError::unclear(error.to_string(), ""))?;
         let path = format!("posts/{}/patch", encode(post.as_str()));
         parse(
             self.send("PUT", &path, Some(&body), &[], self.times.call)?,
@@ -484,7 +484,10 @@ pub(super) fn parse<T: DeserializeOwned>(response: Response, limit: u64) -> Resu
         if error.is_io() {
             http::failure(io::Error::from(error)).into()
         } else {
-            ApiError::Unclear("the server's answer is not Mattermost's JSON; is a proxy in between, or url wrong?".into())
+            ApiError::unclear(
+                "the server's answer is not Mattermost's JSON",
+                "is a proxy in between, or url wrong?",
+            )
         }
     })
 }

@@ -9,14 +9,17 @@ use super::client::parse;
 use crate::http::{Failure, Response};
 use crate::text::Problem;
 
+/// What stands in front of Mattermost gives pages.
+const PAGE: &str = "a page instead of Mattermost's JSON";
+
 /// Why a call gave no value, by what the caller must do about it.
 #[derive(Debug)]
 pub enum ApiError {
     /// The request did not reach the server: try again.
-    Unreachable(String),
+    Unreachable(Problem),
     /// The server may or may not have acted (timeout, 5xx, an answer that is not the API's): try
     /// again, but a post only by the outbox's rules.
-    Unclear(String),
+    Unclear(Problem),
     /// Too many requests; the server did not act. Try again after this long, if it said so.
     RateLimited(Option<Duration>),
     /// The body is over the bound: ask for less.
@@ -84,6 +87,10 @@ impl Denial {
 }
 
 impl ApiError {
+    pub(crate) fn unclear(what: impl Into<String>, fix: impl Into<String>) -> ApiError {
+        ApiError::Unclear(Problem::new(what, fix))
+    }
+
     /// Whether this error can persist for one request on a healthy server.
     pub(crate) fn may_last(&self) -> bool {
         matches!(self, ApiError::Unclear(_) | ApiError::TooLarge)
@@ -104,7 +111,7 @@ impl ApiError {
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ApiError::Unreachable(what) | ApiError::Unclear(what) => f.write_str(what),
+            ApiError::Unreachable(problem) | ApiError::Unclear(problem) => problem.fmt(f),
             ApiError::RateLimited(_) => f.write_str(
                 "the server, or a proxy in front of it, asks for fewer requests (429); raise \
                  poll_interval_secs if that goes on",
@@ -126,8 +133,8 @@ impl fmt::Display for ApiError {
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unreachable(problem) => ApiError::Unreachable(problem.to_string()),
-            Failure::Unclear(what) => ApiError::Unclear(what),
+            Failure::Unreachable(obstacle) => ApiError::Unreachable(obstacle.problem),
+            Failure::Unclear(problem) => ApiError::Unclear(problem),
             Failure::TooLarge => ApiError::TooLarge,
         }
     }
@@ -151,19 +158,15 @@ pub(super) fn refusal(status: u16, method: &str, path: &str, response: Response)
                 message: text("message").unwrap_or_default().to_owned(),
             },
         },
-        (_, Some(id)) => ApiError::Unclear(format!("{method} {path} gave {status} ({id})")),
-        (300..=399, _) => ApiError::Unclear(format!(
-            "{method} {path} was redirected ({status}), which is not followed; set url to where it leads"
-        )),
+        (_, Some(id)) => ApiError::unclear(format!("{method} {path} gave {status} ({id})"), ""),
+        (300..=399, _) => ApiError::unclear(
+            format!("{method} {path} was redirected ({status}), which is not followed"),
+            "set url to where it leads",
+        ),
         _ => {
-            let reason = match compression {
-                Some(compression) => compression,
-                None => format!(
-                    "a page instead of Mattermost's JSON; {}",
-                    by_proxy(status, login)
-                ),
-            };
-            ApiError::Unclear(format!("{method} {path} gave {status} and {reason}"))
+            let page = || Problem::new(PAGE, by_proxy(status, login));
+            let Problem { what, fix } = compression.unwrap_or_else(page);
+            ApiError::unclear(format!("{method} {path} gave {status} and {what}"), fix)
         }
     }
 }

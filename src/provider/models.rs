@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::error::{Asked, Class, ProviderError, is_error};
+use super::error::{Asked, ProviderError, is_error};
 use super::request::headers;
 use super::server::read;
 use super::settings::{Api, ProviderKind, ProviderSettings, is_local, second_base};
@@ -20,8 +20,8 @@ const LIST: u64 = 8 << 20;
 /// Why there is no list of models.
 #[derive(Debug)]
 pub enum NoModels {
-    /// The settings cannot be used.
-    Settings(Problem),
+    /// The settings cannot be used, or the answer cannot be read, and it is known why.
+    Known(Problem),
     /// It cannot be reached.
     Unreachable(Obstacle),
     /// The key may not list models, which says nothing about answers.
@@ -41,7 +41,7 @@ pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
     };
     let server = Server {
         agent: Agent::new(settings.ca_file.as_deref())
-            .map_err(NoModels::Settings)?
+            .map_err(NoModels::Known)?
             .taking_any_encoding(),
         settings,
         api: *api,
@@ -103,9 +103,9 @@ impl Server<'_> {
         let response = response.map_err(|failure| match failure {
             Failure::TooLarge => NoModels::NoList,
             Failure::Unreachable(obstacle) => NoModels::Unreachable(obstacle),
-            Failure::Unclear(what) => NoModels::Unreachable(Obstacle {
+            Failure::Unclear(problem) => NoModels::Unreachable(Obstacle {
                 cause: Cause::Other,
-                problem: Problem::new(what, ""),
+                problem,
             }),
         })?;
         let (status, after) = (response.status, response.retry_after());
@@ -123,8 +123,8 @@ impl Server<'_> {
         };
         let (body, unread) = read(response, LIST);
         if let Some(how) = unread {
-            let line = asked.line(&compressed(&how), "");
-            return Err(NoModels::Refused(ProviderError::new(Class::Never, line)));
+            let Problem { what, fix } = compressed(&how);
+            return Err(NoModels::Known(Problem::new(asked.line(&what, ""), fix)));
         }
         let list: Option<Value> = json::parse_slice(body.as_bytes()).ok();
         let text = body.to_lowercase();

@@ -457,7 +457,10 @@ impl Attempt<'_> {
     }
 
     fn compressed(&self, how: &str) -> ProviderError {
-        ProviderError::new(Class::Never, self.asked().line(&http::compressed(how), ""))
+        ProviderError::new(
+            Class::Never,
+            self.asked().line(&http::compressed(how).to_string(), ""),
+        )
     }
 
     fn timed_out(&self) -> ProviderError {

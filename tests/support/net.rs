@@ -40,6 +40,27 @@ impl Authority {
         server_config(certificate.der().clone(), &key, rustls::ALL_VERSIONS)
     }
 
+    /// A server for `localhost` whose certificate is signed by one in between, which it sends or not.
+    pub fn server_in_between(&self, sends_it: bool) -> ServerConfig {
+        let named = |name: &str, names: Vec<String>| {
+            let mut params = CertificateParams::new(names).expect("valid names");
+            let common = rcgen::DnType::CommonName;
+            params.distinguished_name.push(common, name);
+            params
+        };
+        let key = || KeyPair::generate().expect("a key");
+        let mut params = named("in between", Vec::new());
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let between_key = key();
+        let signed = params.signed_by(&between_key, &self.issuer);
+        let between = signed.expect("a certificate").der().clone();
+        let (issuer, key) = (Issuer::new(params, between_key), key());
+        let signed = named("server", vec!["localhost".into()]).signed_by(&key, &issuer);
+        let mut chain = vec![signed.expect("a certificate").der().clone()];
+        chain.extend(sends_it.then_some(between));
+        server_chain(chain, &key.serialize_der(), rustls::ALL_VERSIONS)
+    }
+
     /// The CA's certificate as a file, made for the test of that name.
     pub fn file(&self, name: &str) -> PathBuf {
         file(name, self.pem.as_bytes())

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{LOCALHOST, is_local};
+use super::{LOCALHOST, authority_fix, is_local};
 use crate::commands::answer::Patience;
 use crate::commands::check::Report;
 use crate::config::Config;
@@ -14,6 +14,7 @@ use crate::nearest::nearest;
 use crate::provider::models::{self, NoModels};
 use crate::provider::{self, Api, Image, Message, ProviderKind, ProviderSettings, Question, Role};
 use crate::sorted::Set;
+use crate::url::authority;
 
 /// A red square of 64 by 64: some models take no smaller picture.
 const SQUARE: Image = Image {
@@ -201,7 +202,7 @@ pub(crate) fn list(
     let base = server_of(settings).1;
     match models::models(settings) {
         Ok(models) => return Listed::Models(models),
-        Err(NoModels::Settings(problem)) => {
+        Err(NoModels::Known(problem)) => {
             report.fail("provider", problem.what, problem.fix);
         }
         Err(NoModels::Unreachable(obstacle)) => {
@@ -245,9 +246,8 @@ fn not_there_fix(settings: &ProviderSettings, place: Place, obstacle: &Obstacle)
     let (name, base) = server_of(settings);
     match (obstacle.cause, name, is_local(base)) {
         (Cause::Authority, ..) if settings.ca_file.is_none() => {
-            "name the CA's certificate at the top of the config file, above the first [table]:\n  \
-             ca_file = \"/etc/ssl/private-ca.pem\""
-                .to_owned()
+            let place = "write at the top of the config file, above the first [table]:";
+            authority_fix(authority(base), place)
         }
         (Cause::Authority | Cause::Tls, ..) if !obstacle.problem.fix.is_empty() => {
             obstacle.problem.fix.clone()
