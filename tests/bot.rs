@@ -1390,8 +1390,11 @@ fn assert_stamped(log: &str) {
 #[test]
 fn the_log_has_a_line_at_the_start_and_one_for_each_answer_and_is_silent_while_idle() {
     let stage = Stage::real();
-    let more = "mention_only = true\nfollow_threads = true";
-    let play = Play::start_with(stage, ECHO, more, |_| {});
+    let more = format!(
+        "mention_only = true\nfollow_threads = true\nchannel_id = {:?}",
+        stage.channel
+    );
+    let play = Play::start_with(stage, ECHO, &more, |_| {});
     let other = play.says("not for it");
     play.replies(&other, "nor this");
     let question = play.says("@prxbot hello");
@@ -1405,6 +1408,7 @@ fn the_log_has_a_line_at_the_start_and_one_for_each_answer_and_is_silent_while_i
         lines[0].contains(" INFO  prx ") && lines[0].contains("@prxbot"),
         "{log}"
     );
+    assert!(lines[0].contains(" in ~talk, to @ann, by "), "{log}");
     let (ann, channel) = (&play.ann.id, &play.channel);
     let answered = format!(" INFO  answered post {question} by {ann} in talk ({channel}) in ");
     assert!(
@@ -1414,6 +1418,34 @@ fn the_log_has_a_line_at_the_start_and_one_for_each_answer_and_is_silent_while_i
     let polls = play.world().request_count;
     play.wait("idle polls", |world| world.request_count > polls + 20);
     assert_eq!(play.bot.log(), log);
+}
+
+#[test]
+fn the_start_line_names_people_and_a_single_round_has_it_only_when_asked() {
+    let stage = Stage::real();
+    let (ann, stranger) = (&stage.ann.id, "s".repeat(26));
+    for (allowed, told) in [
+        ("*".to_owned(), "to everybody".to_owned()),
+        (
+            "@ann".into(),
+            "to nobody: allowed_users holds no user's id".into(),
+        ),
+        (format!("@eve\", \"{ann}"), "to @ann".into()),
+        (
+            format!("{stranger}\", \"{ann}"),
+            format!("to {stranger}, @ann"),
+        ),
+    ] {
+        configure(&stage, ECHO, &format!("allowed_users = [\"{allowed}\"]"));
+        let told = format!(" in every channel it is in, {told}, by echo");
+        let log = |verbose: &[&str]| {
+            stage
+                .run(&[&["run", "--once"], verbose].concat(), "")
+                .stderr
+        };
+        assert!(log(&["-v"]).contains(&told), "{told}: {}", log(&["-v"]));
+        assert!(!log(&[]).contains("answers as"), "{}", log(&[]));
+    }
 }
 
 #[test]

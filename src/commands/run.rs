@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use log::{Level, debug, log, warn};
 
-use super::Exit;
+use super::{Exit, lookup};
 use crate::bot::{Bot, Pace, Work};
 use crate::config::{self, Allowed, Config};
 use crate::desk::{Desk, Processes};
 use crate::http::Agent;
 use crate::mattermost::client::{ApiError, Client};
-use crate::mattermost::{ChannelId, User};
+use crate::mattermost::{ChannelId, User, UserId};
 use crate::outage::Outage;
 use crate::outbox::Trouble;
 use crate::provider;
@@ -21,6 +21,8 @@ use crate::times::Times;
 
 /// What a server that names no limit allows, in characters: the limit of the oldest schemas.
 const OLDEST_POST_LIMIT: usize = 4000;
+/// People named at the start, at most.
+const NAMES: usize = 5;
 /// How long answers at work may go on while the program is about to be started anew.
 const CLOSING: Duration = Duration::from_secs(30);
 
@@ -220,6 +222,7 @@ fn tell_start(config: &Config, client: &Client, me: &User, once: bool) {
     }
     let settings = &config.mattermost;
     let level = if once { Level::Debug } else { Level::Info };
+    // The names in it are asked for only where it is shown.
     log!(
         level,
         "prx {} answers as @{} on {} (Mattermost {}) in {}, {}, by {}",
@@ -227,8 +230,8 @@ fn tell_start(config: &Config, client: &Client, me: &User, once: bool) {
         me.username,
         settings.url,
         client.version(),
-        place(settings.channel_id.as_ref()),
-        people(&settings.defaults.allowed_users),
+        place(client, settings.channel_id.as_ref()),
+        people(client, &settings.defaults.allowed_users),
         config.provider.describe(),
     );
 }
@@ -248,25 +251,38 @@ pub(crate) fn introduce(client: &Client) -> Result<(User, usize), ApiError> {
     ))
 }
 
-fn place(channel: Option<&ChannelId>) -> String {
-    channel.map_or("every channel it is in".to_owned(), |id| {
-        format!("channel {id}")
-    })
+/// Where it answers, for people.
+fn place(client: &Client, channel: Option<&ChannelId>) -> String {
+    let Some(id) = channel else {
+        return "every channel it is in".to_owned();
+    };
+    let title = |channel| {
+        let team = String::new();
+        lookup::Found { channel, team }.title()
+    };
+    let channel = client.channel(id);
+    channel.map_or_else(|_| format!("channel {id}"), title)
 }
 
-fn people(allowed: &Allowed) -> String {
-    match allowed {
-        Allowed::Everybody => "to everybody".to_owned(),
-        Allowed::These(users) if users.is_empty() => "to nobody: allowed_users is empty".to_owned(),
-        Allowed::These(users) => {
-            let ids: Vec<&str> = users.iter().take(5).map(|user| user.as_str()).collect();
-            let more = users.len() - ids.len();
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
-            format!("to {}{more}", ids.join(", "))
-        }
+/// Whom it answers, for people.
+fn people(client: &Client, allowed: &Allowed) -> String {
+    let Allowed::These(users) = allowed else {
+        return "to everybody".to_owned();
+    };
+    // Nobody has any other text as id.
+    let ids: Vec<&UserId> = users.iter().filter(|id| id.is_well_formed()).collect();
+    if ids.is_empty() {
+        return "to nobody: allowed_users holds no user's id".to_owned();
     }
+    let shown = &ids[..ids.len().min(NAMES)];
+    let known = client.users(shown).unwrap_or_default();
+    let names = shown.iter().map(|&id| {
+        let user = known.iter().find(|user| user.id == *id);
+        user.map_or_else(|| id.to_string(), |user| format!("@{}", user.username))
+    });
+    let more = match ids.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("to {}{more}", names.collect::<Vec<_>>().join(", "))
 }
