@@ -101,6 +101,46 @@ fn random_text_is_judged_by_the_servers_rule() {
     );
 }
 
+/// Blocks whose verdict is known by how they are made, in random order: for the reader and the rule
+/// together.
+#[test]
+fn random_blocks_are_judged_by_what_they_are_made_of() {
+    const BLOCKS: [(&str, bool); 18] = [
+        ("NAME", true),
+        ("a NAME: b", true),
+        ("**NAME**", true),
+        ("> NAME", true),
+        ("# a\nNAME", true),
+        ("[NAME](http://a.example/b)", true),
+        ("`a` NAME", true),
+        ("no mention, x@NAMEx", false),
+        ("`NAME`", false),
+        ("a ``b ` NAME`` c", false),
+        ("```\nNAME\n```", false),
+        ("~~~ a\nb\n\nNAME\n~~~", false),
+        ("    NAME", false),
+        ("> ```\n> NAME\n> ```", false),
+        ("[a](http://a.example/NAME)", false),
+        ("[a](b \"NAME\")", false),
+        ("![a](NAME)", false),
+        ("see http://a.example/NAME", false),
+    ];
+    let blocks = proptest::collection::vec(proptest::sample::select(&BLOCKS[..]), 1..6);
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for _ in 0..1_000 {
+        let blocks = blocks.new_tree(&mut runner).unwrap().current();
+        let texts: Vec<&str> = blocks.iter().map(|(text, _)| *text).collect();
+        let expected = blocks.iter().any(|(_, mentions)| *mentions);
+        let text = texts.join("\n\n");
+        let message = text.replace("NAME", "@prxbot");
+        assert_eq!(mentions(&message, "prxbot"), expected, "{message:?}");
+        let answer = text.replace("NAME", "@all");
+        let shown = parts(&answer, 16383, &ReplyOptions::default()).concat();
+        assert!(mass_mentions(&shown).is_empty(), "{answer:?}");
+        assert_eq!(shown == answer, !expected, "{answer:?}: {shown:?}");
+    }
+}
+
 /// Messages beyond the recordings, with what current servers say to them.
 #[test]
 fn markdown_is_read_as_the_server_reads_it() {
