@@ -640,6 +640,19 @@ fn a_token_that_is_refused_for_five_minutes_ends_the_bot() {
 }
 
 #[test]
+fn no_strange_refusal_for_too_many_requests_keeps_an_answer_for_longer_than_a_minute() {
+    let stage = prepared("");
+    let mut session = start(&stage);
+    for (name, fault) in Fault::strange_rate_limits() {
+        stage.run_for(&mut session, 3);
+        stage.mattermost.once("POST", "posts", Act::Instead(fault));
+        let question = ask(&stage, "still there?");
+        stage.run_for(&mut session, 63);
+        assert_eq!(stage.answers(&question).len(), 1, "{name}");
+    }
+}
+
+#[test]
 fn an_hour_out_of_reach_costs_a_request_a_minute_and_two_lines() {
     let faults = [
         // The server does not listen.

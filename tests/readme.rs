@@ -499,10 +499,19 @@ fn its_systemd_unit_is_one_and_stops_at_errors_that_stay() {
     assert_eq!(value("Service", "StateDirectory"), "prx");
     assert!(value("Service", "ExecStart").starts_with("/usr/local/bin/prx --config /etc/prx/"));
     assert_eq!(value("Install", "WantedBy"), "multi-user.target");
+    for (key, expected) in [
+        ("PrivateMounts", "yes"),
+        ("PrivateUsers", "yes"),
+        ("ProcSubset", "pid"),
+    ] {
+        assert_eq!(value("Service", key), expected, "{key}");
+    }
+    let denied = ("Service", "SystemCallFilter", "~@privileged @resources");
+    assert!(lines.contains(&denied));
     judged_by_systemd(unit);
 }
 
-/// systemd's own opinion, where it is: the unit is right, and its exposure level at most 2.0.
+/// systemd's own opinion, where it is: the unit is right, and its exposure level at most 1.2.
 fn judged_by_systemd(unit: &str) {
     let folder = folder();
     let path = folder.path().join("prx.service");
@@ -514,7 +523,7 @@ fn judged_by_systemd(unit: &str) {
     fs::write(&path, unit).expect("a file");
     for words in [
         &["verify"][..],
-        &["security", "--offline=yes", "--threshold=20"],
+        &["security", "--offline=yes", "--threshold=12"],
     ] {
         let mut command = Command::new("systemd-analyze");
         let Ok(output) = command.args(words).arg(&path).output() else {

@@ -483,7 +483,8 @@ fn a_key_comes_from_the_file_or_else_from_the_providers_own_variables() {
     ];
     for (top, variable, key, used) in cases {
         let config = Setup::new(&provider(top))
-            .set(variable, "variable\n")
+            // As an env file of Docker has it.
+            .set(variable, "\"variable\"\n")
             .load()
             .expect(top);
         let found = config.provider.api_key.as_ref().map_or("", Secret::reveal);

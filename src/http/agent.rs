@@ -436,6 +436,8 @@ mod tests {
                 });
             }
         });
+        // A name that leads elsewhere is looked up again within this time.
+        assert_eq!(LIFETIME.as_secs(), 300);
         for (lifetime, connections) in [(LIFETIME, 1), (Duration::ZERO, 3)] {
             let agent = Agent::with_lifetime(None, &|_| None, lifetime).expect("no file to read");
             let before = accepted.load(Ordering::SeqCst);
