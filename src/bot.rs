@@ -141,14 +141,9 @@ impl Bot {
     /// Does the next thing. An error means that there is no use in going on.
     pub(crate) fn step(&mut self) -> Result<Pace, Exit> {
         match self.next_step() {
-            Ok(pace) => {
-                if pace == Pace::Moved {
-                    self.outage.moved();
-                }
-                Ok(pace)
-            }
+            Ok(pace) => Ok(pace),
             Err(trouble) => {
-                let pause = self.outage.failed(&trouble)?;
+                let pause = self.outage.failed(&trouble, self.client.served())?;
                 self.held_until = self.now() + pause;
                 // What was refused goes first: looks could use up all that the server lets through.
                 let refused = matches!(trouble, Trouble::Api(ApiError::RateLimited(_)));

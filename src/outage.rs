@@ -23,6 +23,8 @@ pub(crate) struct Outage {
     well: Option<Duration>,
     failures: u32,
     pause: Duration,
+    /// Requests that had been served by the last failure.
+    served: u32,
     /// Since when the server refuses the token without a pause.
     unauthorized: Option<Duration>,
 }
@@ -30,13 +32,13 @@ pub(crate) struct Outage {
 impl Outage {
     /// No failure so far.
     pub(crate) fn new(times: Times) -> Outage {
-        let pause = times.poll.min(times.backoff_max);
         Outage {
+            pause: times.poll.min(times.backoff_max),
+            served: 0,
             times,
             since: None,
             well: None,
             failures: 0,
-            pause,
             unauthorized: None,
         }
     }
@@ -55,13 +57,12 @@ impl Outage {
                 self.since = None;
             }
         }
-        self.moved();
+        self.pause = self.shortest();
         self.unauthorized = None;
     }
 
-    /// Something got through, so the next pause is a short one again.
-    pub(crate) fn moved(&mut self) {
-        self.pause = self.times.poll.min(self.times.backoff_max);
+    fn shortest(&self) -> Duration {
+        self.times.poll.min(self.times.backoff_max)
     }
 
     /// Something failed that does not hold up the rest.
@@ -76,7 +77,9 @@ impl Outage {
     }
 
     /// The server cannot be asked: how long to wait before the next, or that there is no use in going on.
-    pub(crate) fn failed(&mut self, trouble: &Trouble) -> Result<Duration, Exit> {
+    /// `served`: how many requests got through so far. While a rate limit lets some through, its pauses
+    /// stay short.
+    pub(crate) fn failed(&mut self, trouble: &Trouble, served: u32) -> Result<Duration, Exit> {
         let now = self.times.clock.now();
         match trouble {
             Trouble::Api(error @ ApiError::Unauthorized(_)) => {
@@ -89,6 +92,12 @@ impl Outage {
             _ => self.unauthorized = None,
         }
         self.note(trouble);
+        if let Trouble::Api(ApiError::RateLimited(_)) = trouble
+            && served != self.served
+        {
+            self.pause = self.shortest();
+        }
+        self.served = served;
         let pause = match trouble {
             Trouble::Api(ApiError::RateLimited(Some(wait))) => {
                 self.pause.max((*wait).min(LONGEST_WAIT))

@@ -742,12 +742,15 @@ fn a_server_that_takes_seconds_for_each_request_gets_its_answers_all_the_same() 
 #[test]
 fn a_server_that_takes_one_request_a_second_gets_its_answers_within_a_minute() {
     for (max_burst, silent) in [(0, true), (10, true), (0, false)] {
-        let (stage, mut session) = at_work("");
+        let stage = Stage::simulated();
+        stage.configure(ECHO, "allowed_users = [\"*\"]");
         stage.world().knobs.rate_limit = Some(RateLimit {
             per_sec: 1,
             max_burst,
             silent,
         });
+        let mut session = stage.start();
+        stage.run_for(&mut session, 30);
         let questions: Vec<String> = people(&stage, 8)
             .iter()
             .map(|person| ask_as(&stage, person, "what is new?"))
@@ -758,6 +761,26 @@ fn a_server_that_takes_one_request_a_second_gets_its_answers_within_a_minute() {
             assert!(waited < 60_000, "{max_burst} {silent}: {waited} ms");
         }
     }
+}
+
+#[test]
+fn a_server_that_refuses_all_for_too_many_requests_is_left_alone_while_answers_are_made() {
+    let (stage, mut session) = at_work("");
+    stage.desk.takes(1_200 * SECOND);
+    let question = ask(&stage, "what is new?");
+    stage.run_for(&mut session, 5);
+    let refused = Arc::new(Mutex::new(0));
+    let count = refused.clone();
+    stage.mattermost.on_request(move |_, _| {
+        *count.lock().expect("a lock") += 1;
+        Act::Instead(Fault::RateLimited(5))
+    });
+    stage.run_for(&mut session, 1_800);
+    let refused = *refused.lock().expect("a lock");
+    assert!(refused < 120, "{refused} requests in half an hour");
+    stage.mattermost.serve_all();
+    stage.run_for(&mut session, 90);
+    waited(&stage, &question);
 }
 
 /// What a worker is told is what a job holds: nothing of it is the token.

@@ -803,6 +803,7 @@ fn the_floors_of_a_first_run_are_on_disk_before_anything_else_is_asked() {
         );
         let late = Arc::new(Mutex::new(Vec::new()));
         let (found, mut listed) = (late.clone(), false);
+        let mut session = stage.start();
         stage.mattermost.on_request(move |request, world| {
             let asked = api_path(request).to_owned();
             let is_probe = asked.ends_with("/channels") || asked == format!("channels/{channel}");
@@ -824,7 +825,6 @@ fn the_floors_of_a_first_run_are_on_disk_before_anything_else_is_asked() {
             }
             Act::Serve
         });
-        let mut session = stage.start();
         stage.run_for(&mut session, 5);
         assert_eq!(*late.lock().unwrap(), Vec::<String>::new(), "one: {one}");
     }
@@ -1605,6 +1605,7 @@ fn a_first_refusal_is_looked_at_again_soon() {
         Act::Serve
     });
     let mut session = stage.start();
+    stage.world().log.clear();
     stage.run_for(&mut session, 10);
     let asked = |call: &Logged| path(call).ends_with(&format!("channels/{channel}"));
     assert_eq!(calls(&stage).iter().filter(|call| asked(call)).count(), 2);

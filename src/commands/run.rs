@@ -93,15 +93,16 @@ impl Session {
         let client = Client::new(agent, &settings.url, &settings.token, times.clone());
         provider::check(&config.provider).map_err(Exit::config)?;
         let mut outage = Outage::new(times.clone());
+        let mut known = None;
         let (me, post_limit) = loop {
-            match introduce(&client) {
+            match introduce(&client, &mut known) {
                 Ok(introduced) => break introduced,
                 Err(error @ ApiError::Unauthorized(_)) => {
                     return Err(Exit::Token(error.to_string()));
                 }
                 Err(error) if once => return Err(Exit::failure(error)),
                 Err(error) => {
-                    let pause = outage.failed(&Trouble::Api(error))?;
+                    let pause = outage.failed(&Trouble::Api(error), client.served())?;
                     desk.rest(times.clock.now() + pause);
                 }
             }
@@ -236,12 +237,23 @@ fn tell_start(config: &Config, client: &Client, me: &User, once: bool) {
     );
 }
 
-/// Who the bot is, and the longest post that the server takes, in characters.
-pub(crate) fn introduce(client: &Client) -> Result<(User, usize), ApiError> {
-    let me = client.me()?;
+/// Who the bot is, and the longest post that the server takes, in characters. `known`: what an earlier
+/// try found out, for a server that lets one request through at a time.
+pub(crate) fn introduce(
+    client: &Client,
+    known: &mut Option<User>,
+) -> Result<(User, usize), ApiError> {
+    let me = match known.take() {
+        Some(me) => me,
+        None => client.me()?,
+    };
     let limit = match client.max_post_size() {
+        Ok(limit) => limit,
         Err(ApiError::Refused { .. }) => None,
-        limit => limit?,
+        Err(error) => {
+            *known = Some(me);
+            return Err(error);
+        }
     };
     Ok((
         me,

@@ -62,6 +62,7 @@ pub struct Client {
     authorization: String,
     times: Times,
     date_ms: Cell<Option<u64>>,
+    served: Cell<u32>,
     version: RefCell<String>,
 }
 
@@ -74,6 +75,7 @@ impl Client {
             authorization: format!("Bearer {}", token.reveal()),
             times,
             date_ms: Cell::new(None),
+            served: Cell::new(0),
             version: RefCell::new(String::new()),
         }
     }
@@ -82,6 +84,11 @@ impl Client {
     /// decides nothing but whether a missed post is too old.
     pub(crate) fn date_ms(&self) -> Option<u64> {
         self.date_ms.get()
+    }
+
+    /// How many requests the server has done as asked.
+    pub(crate) fn served(&self) -> u32 {
+        self.served.get()
     }
 
     /// The server's version as the last response told it, such as `11.6.0`; empty if none did.
@@ -446,7 +453,10 @@ impl Client {
         let response = result?;
         self.date_ms.set(response.date_ms());
         match response.status {
-            200 | 201 | 206 | 304 => Ok(response),
+            200 | 201 | 206 | 304 => {
+                self.served.set(self.served.get().wrapping_add(1));
+                Ok(response)
+            }
             429 => Err(ApiError::RateLimited(pause(&response))),
             status => Err(refusal(status, method, path, response)),
         }
