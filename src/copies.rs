@@ -1,15 +1,17 @@
 //! Copies: a thread that was moved or copied from another channel comes as new posts, its questions
 //! with their answers. Which of them need no other answer is decided here.
 
-use crate::mattermost::client::{ApiError, Client, paged};
+use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::sorted::{Map, Set};
 use crate::text::fnv1a;
 
 /// Threads whose answers from elsewhere are remembered.
 const THREADS: usize = 1000;
-/// Replies that are looked at, from the newest on.
-const REPLIES: usize = 200;
+/// Posts that are asked for at once.
+const PAGE: usize = 200;
+/// Posts of a thread that are compared at most, from the newest on.
+const DEPTH: usize = 10_000;
 
 /// By what the answers to `question` know it again in whatever channel: FNV-1a 64 of its author's id
 /// and its text.
@@ -48,6 +50,11 @@ impl Strangers {
         self.0.is_empty()
     }
 
+    /// Whether there is one in the thread of `question`.
+    pub(crate) fn touch(&self, question: &Post) -> bool {
+        self.0.contains_key(root(question))
+    }
+
     /// The newest in the thread of `question`, if it may be an answer to that.
     pub(crate) fn newest(&self, question: &Post) -> Option<ServerTime> {
         let newest = self.0.get(root(question)).copied();
@@ -73,12 +80,6 @@ pub(crate) struct Check {
     look: Option<Look>,
 }
 
-/// A thread, and questions that it shows only the answers to.
-struct Look {
-    thread: Vec<Post>,
-    missing: Vec<PostId>,
-}
-
 impl Check {
     /// Notes that the thread shows something of the moment `at`.
     pub(crate) fn doubt(&mut self, at: Option<ServerTime>) {
@@ -97,67 +98,193 @@ impl Check {
 
     /// Gives up on comparing.
     pub(crate) fn clear(&mut self) {
-        (self.cleared, self.look) = (self.doubt, None);
+        self.clear_to(self.doubt);
     }
 
-    /// Compares, by one request at most: whether `question` is a copy whose answer came along; nothing
-    /// if another step is needed. `is_question`: whether the bot answers such a post.
+    /// Notes that nothing up to the moment `at` is the question's answer.
+    pub(crate) fn clear_to(&mut self, at: ServerTime) {
+        (self.cleared, self.look) = (self.cleared.max(at), None);
+    }
+
+    /// Compares all questions of the thread of `question`, by one request at most; nothing if another
+    /// step is needed. `is_question`: whether the bot answers such a post.
     pub(crate) fn step(
         &mut self,
         client: &Client,
         question: &Post,
         bot: &UserId,
         is_question: &dyn Fn(&Post) -> bool,
-    ) -> Result<Option<bool>, ApiError> {
-        let Some(look) = &self.look else {
-            let mut size = REPLIES;
-            let thread = paged(&mut size, |count| client.thread(root(question), count));
-            let thread = match thread {
-                Err(error) if error.is_closed() => Vec::new(),
-                list => list?.posts,
-            };
-            let missing = missing(&thread, bot);
-            if missing.is_empty() {
-                self.clear();
-                return Ok(Some(false));
-            }
-            self.look = Some(Look { thread, missing });
+    ) -> Result<Option<Compared>, ApiError> {
+        let look = self.look.get_or_insert_with(|| Look::new(self.doubt));
+        let is_over = match look.missing {
+            None => look.read(client, root(question), bot, is_question)?,
+            Some(_) => look.ask(client, &question.channel_id)?,
+        };
+        if !is_over {
             return Ok(None);
+        }
+        let served = served(&look.rows, &look.here);
+        let questions = look.rows.iter().filter(|row| row.asked().is_some());
+        let compared = Compared {
+            doubt: look.doubt,
+            copies: questions
+                .map(|row| (row.id.clone(), served.contains(&row.id)))
+                .collect(),
         };
-        let here = match client.posts_by_ids(&look.missing.iter().collect::<Vec<_>>()) {
-            // Servers before 6.0.
-            Err(ApiError::Refused { .. }) => Set::new(),
-            posts => of_channel(posts?, &question.channel_id),
-        };
-        let served = served(&look.thread, bot, &here, is_question);
-        let is_copy = served.contains(&question.id);
-        self.clear();
-        Ok(Some(is_copy))
+        self.clear_to(compared.doubt);
+        Ok(Some(compared))
     }
 }
 
-/// The questions that `thread` shows the answers to, and not themselves.
-fn missing(thread: &[Post], bot: &UserId) -> Vec<PostId> {
-    let there: Set<&PostId> = thread.iter().map(|post| &post.id).collect();
-    let answers = answers(thread, bot).into_keys();
+/// What comparing the questions of a thread came to.
+pub(crate) struct Compared {
+    /// All that the thread showed up to this moment was looked at.
+    pub doubt: ServerTime,
+    /// By question, whether it is a copy whose answer came along.
+    pub copies: Map<PostId, bool>,
+}
+
+impl Compared {
+    pub(crate) fn is_copy(&self, question: &PostId) -> bool {
+        self.copies.get(question).is_some_and(|is_copy| *is_copy)
+    }
+}
+
+/// A thread on its way, newest first, and then the questions that it shows only the answers to.
+struct Look {
+    doubt: ServerTime,
+    size: usize,
+    rows: Vec<Row>,
+    /// The questions still to be asked for; nothing before the whole thread was read.
+    missing: Option<Vec<PostId>>,
+    /// Those of them that are posts of the channel, deleted or not.
+    here: Set<PostId>,
+}
+
+/// What of a post is needed: a thread may have thousands.
+struct Row {
+    id: PostId,
+    at: ServerTime,
+    what: What,
+}
+
+enum What {
+    /// With what `asked` gives of it.
+    Question(String),
+    /// The bot's, with the question that it answers and what was asked; empty: by version 0.1.
+    Answer(PostId, String),
+    Other,
+}
+
+impl Row {
+    fn new(post: Post, bot: &UserId, is_question: &dyn Fn(&Post) -> bool) -> Row {
+        let what = if is_question(&post) {
+            What::Question(asked(&post))
+        } else {
+            match post.props.prx {
+                Some(prx) if post.user_id == *bot => What::Answer(prx.in_reply_to, prx.asked),
+                _ => What::Other,
+            }
+        };
+        let (id, at) = (post.id, post.create_at);
+        Row { id, at, what }
+    }
+
+    /// What a question asks.
+    fn asked(&self) -> Option<&str> {
+        match &self.what {
+            What::Question(asked) => Some(asked),
+            _ => None,
+        }
+    }
+}
+
+impl Look {
+    fn new(doubt: ServerTime) -> Look {
+        Look {
+            doubt,
+            size: PAGE,
+            rows: Vec::new(),
+            missing: None,
+            here: Set::new(),
+        }
+    }
+
+    /// Reads the next older page: whether there is nothing to compare.
+    fn read(
+        &mut self,
+        client: &Client,
+        root: &PostId,
+        bot: &UserId,
+        is_question: &dyn Fn(&Post) -> bool,
+    ) -> Result<bool, ApiError> {
+        let replies = self.rows.iter().filter(|row| row.id != *root);
+        let oldest = replies.map(|row| (row.at, row.id.clone())).min();
+        let page = match client.thread_before(root, self.size, oldest.as_ref()) {
+            Err(ApiError::TooLarge) if self.size > 1 => {
+                self.size /= 2;
+                return Ok(false);
+            }
+            Err(error) if error.is_closed() => Vec::new(),
+            page => page?.posts,
+        };
+        // The root comes with every page, and all of the thread from servers that know no pages.
+        let is_new = |post: &Post| match &oldest {
+            Some((at, id)) => post.id != *root && (post.create_at, &post.id) < (*at, id),
+            None => true,
+        };
+        let known = self.rows.len();
+        let rows = page.into_iter().filter(is_new);
+        self.rows
+            .extend(rows.map(|post| Row::new(post, bot, is_question)));
+        let found = self.rows.len() - known;
+        if found > 0 && found + 1 >= self.size && self.rows.len() < DEPTH {
+            self.size = (self.size * 2).min(PAGE);
+            return Ok(false);
+        }
+        let missing = missing(&self.rows);
+        let is_over = missing.is_empty();
+        self.missing = Some(missing);
+        Ok(is_over)
+    }
+
+    /// Asks for some of the missing questions: whether those were the last.
+    fn ask(&mut self, client: &Client, channel: &ChannelId) -> Result<bool, ApiError> {
+        let Some(missing) = &mut self.missing else {
+            return Ok(true);
+        };
+        let rest = missing.len().saturating_sub(PAGE);
+        let asked: Vec<&PostId> = missing[rest..].iter().collect();
+        match client.posts_by_ids(&asked) {
+            // Servers before 6.0.
+            Err(ApiError::Refused { .. }) => {}
+            posts => {
+                let mut posts = posts?;
+                posts.retain(|post| post.channel_id == *channel);
+                self.here.extend(posts.into_iter().map(|post| post.id));
+            }
+        }
+        missing.truncate(rest);
+        Ok(missing.is_empty())
+    }
+}
+
+/// The questions that a thread shows the answers to, and not themselves.
+fn missing(thread: &[Row]) -> Vec<PostId> {
+    let there: Set<&PostId> = thread.iter().map(|row| &row.id).collect();
+    let answers = answers(thread).into_keys();
     let missing = answers.filter(|id| id.is_well_formed() && !there.contains(id));
     missing.cloned().collect()
 }
 
-fn of_channel(posts: Vec<Post>, channel: &ChannelId) -> Set<PostId> {
-    let posts = posts.into_iter();
-    let here = posts.filter(|post| post.channel_id == *channel);
-    here.map(|post| post.id).collect()
-}
-
 /// By question, when its answer was posted in `thread`, and what was asked.
-fn answers<'a>(thread: &'a [Post], bot: &UserId) -> Map<&'a PostId, (ServerTime, Option<&'a str>)> {
+fn answers(thread: &[Row]) -> Map<&PostId, (ServerTime, Option<&str>)> {
     let mut answers = Map::new();
-    for post in thread.iter().filter(|post| post.user_id == *bot) {
-        if let Some(prx) = &post.props.prx {
-            let asked = Some(prx.asked.as_str()).filter(|asked| !asked.is_empty());
-            let answer = answers.or_insert(&prx.in_reply_to, (post.create_at, asked));
-            *answer = (answer.0.min(post.create_at), answer.1.or(asked));
+    for row in thread {
+        if let What::Answer(question, asked) = &row.what {
+            let asked = Some(asked.as_str()).filter(|asked| !asked.is_empty());
+            let answer = answers.or_insert(question, (row.at, asked));
+            *answer = (answer.0.min(row.at), answer.1.or(asked));
         }
     }
     answers
@@ -165,16 +292,11 @@ fn answers<'a>(thread: &'a [Post], bot: &UserId) -> Map<&'a PostId, (ServerTime,
 
 /// The posts of `thread` whose answers came along with them. `here`: posts of the same channel, deleted or not,
 /// that are not in the thread: their answers are no copies.
-fn served(
-    thread: &[Post],
-    bot: &UserId,
-    here: &Set<PostId>,
-    is_question: &dyn Fn(&Post) -> bool,
-) -> Set<PostId> {
-    let there: Set<&PostId> = thread.iter().map(|post| &post.id).collect();
+fn served(thread: &[Row], here: &Set<PostId>) -> Set<PostId> {
+    let there: Set<&PostId> = thread.iter().map(|row| &row.id).collect();
     let mut served = Set::new();
     let mut copied = Vec::new();
-    let answers = answers(thread, bot);
+    let answers = answers(thread);
     for (question, answer) in &answers {
         if there.contains(question) {
             served.insert((*question).clone());
@@ -183,21 +305,18 @@ fn served(
         }
     }
     copied.sort();
-    let mut questions: Vec<&Post> = thread.iter().filter(|post| is_question(post)).collect();
-    questions.sort_by_key(|post| (post.create_at, &post.id));
+    let mut questions: Vec<&Row> = thread.iter().filter(|row| row.asked().is_some()).collect();
+    questions.sort_by_key(|row| (row.at, &row.id));
     // An answer that tells what was asked serves the oldest such question.
     copied.retain(|(at, asked)| {
-        let fits = |post: &&&Post| {
-            post.create_at <= *at
-                && !served.contains(&post.id)
-                && *asked == Some(&*self::asked(post))
-        };
+        let fits =
+            |row: &&&Row| row.asked() == *asked && row.at <= *at && !served.contains(&row.id);
         let question = asked.and_then(|_| questions.iter().find(fits));
         question.is_none_or(|question| !served.insert(question.id.clone()))
     });
     // One of version 0.1, or to a question that was edited since, serves the last one before it.
     for (at, _) in copied {
-        let fits = |post: &&&Post| post.create_at <= at && !served.contains(&post.id);
+        let fits = |row: &&&Row| row.at <= at && !served.contains(&row.id);
         if let Some(question) = questions.iter().rev().find(fits) {
             served.insert(question.id.clone());
         }
@@ -248,6 +367,13 @@ mod tests {
             },
             ..Post::default()
         }
+    }
+
+    fn rows(thread: &[Post]) -> Vec<Row> {
+        let is_question = |post: &Post| post.user_id.as_str() != BOT;
+        let rows = thread.iter().cloned();
+        rows.map(|post| Row::new(post, &BOT.into(), &is_question))
+            .collect()
     }
 
     #[test]
@@ -360,8 +486,7 @@ mod tests {
         ];
         let here = Set::from_iter([id("here")]);
         for (name, thread, expected) in cases {
-            let is_question = |post: &Post| post.user_id.as_str() != BOT;
-            let served = served(&thread, &BOT.into(), &here, &is_question);
+            let served = served(&rows(&thread), &here);
             let expected: Set<PostId> = expected.iter().map(|name| id(name)).collect();
             assert_eq!(served, expected, "{name}");
         }
@@ -373,9 +498,9 @@ mod tests {
         if let Some(prx) = &mut sent.props.prx {
             prx.in_reply_to = "send-0123456789".into();
         }
-        let thread = [person("p1", 10, "why?"), sent];
-        assert!(missing(&thread, &BOT.into()).is_empty());
-        let served = served(&thread, &BOT.into(), &Set::new(), &|_| true);
+        let thread = rows(&[person("p1", 10, "why?"), sent]);
+        assert!(missing(&thread).is_empty());
+        let served = served(&thread, &Set::new());
         assert!(!served.contains(&id("p1")));
     }
 

@@ -155,6 +155,11 @@ impl Inbox {
         self.waiting.values()
     }
 
+    /// When the bot was last in touch with the server.
+    pub(crate) fn looked_at(&self) -> Duration {
+        self.looked_at
+    }
+
     /// Answers of the bot's to posts that no read has shown.
     pub(crate) fn strangers(&self) -> &Strangers {
         &self.strangers

@@ -46,6 +46,23 @@ fn move_to(stage: &Stage, root: &str, other: &str, apart_ms: u64) -> Vec<String>
     world.move_thread(root, other, &stage.ann.id, apart_ms)
 }
 
+/// A thread of questions that were answered before this run, by version 0.1: their ids.
+fn answered_thread(stage: &Stage, texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut questions: Vec<String> = Vec::new();
+    for text in texts {
+        let root = questions.first().cloned().unwrap_or_default();
+        let question = ask(stage, &stage.channel, &root, &text);
+        questions.push(question.clone());
+        stage.clock.advance(SECOND);
+        let props = json!({ "prx": { "in_reply_to": question, "part": 0, "of": 1 } });
+        let mut world = stage.world();
+        let draft = world.draft(&stage.bot.id, &stage.channel, "because");
+        draft.root(&questions[0]).props(props).post();
+    }
+    stage.clock.advance(5 * SECOND);
+    questions
+}
+
 /// The bot's posts in a channel.
 fn own_posts(stage: &Stage, channel: &str) -> usize {
     let posts = stage.world().posts_in(channel);
@@ -134,17 +151,7 @@ fn answers_of_an_older_version_are_known_by_their_place() {
     let stage = Stage::simulated();
     stage.configure(ECHO, "");
     let other = another_channel(&stage);
-    let mut questions: Vec<String> = Vec::new();
-    for text in ["why?", "how?"] {
-        let root = questions.first().cloned().unwrap_or_default();
-        let question = ask(&stage, &stage.channel, &root, text);
-        questions.push(question.clone());
-        stage.clock.advance(SECOND);
-        let props = json!({ "prx": { "in_reply_to": question, "part": 0, "of": 1 } });
-        let mut world = stage.world();
-        let draft = world.draft(&stage.bot.id, &stage.channel, "because");
-        draft.root(&questions[0]).props(props).post();
-    }
+    let questions = answered_thread(&stage, ["why?", "how?"].map(str::to_owned).into_iter());
     ask(&stage, &stage.channel, &questions[0], "and now?");
     stage.clock.advance(5 * SECOND);
     let mut session = stage.start();
@@ -154,6 +161,39 @@ fn answers_of_an_older_version_are_known_by_their_place() {
     stage.run_for(&mut session, 90);
     let answered = copies.iter().filter(|copy| !stage.answers(copy).is_empty());
     assert_eq!(answered.collect::<Vec<_>>(), [&copies[4]]);
+}
+
+#[test]
+fn a_long_thread_is_compared_as_a_whole_once() {
+    // How many questions, how far apart the posts come, and whether the bot is there to see.
+    for (many, apart_ms, there, requests) in
+        [(120, 0, true, 4), (120, 30, true, 60), (502, 1, false, 80)]
+    {
+        let stage = Stage::simulated();
+        stage.configure(ECHO, "");
+        let other = another_channel(&stage);
+        let texts = (0..many).map(|number| format!("why {number}?"));
+        let questions = answered_thread(&stage, texts);
+        let mut session = stage.start();
+        stage.run_for(&mut session, 10);
+        stage.world().log.clear();
+        // The next poll comes a second later, and finds more than the root.
+        session.step().expect("no reason to exit");
+        let copies = move_to(&stage, &questions[0], &other, apart_ms);
+        if !there {
+            drop(session);
+            stage.clock.advance(5 * SECOND);
+            session = stage.start();
+        }
+        stage.run_for(&mut session, 20);
+        assert_eq!(own_posts(&stage, &other), many, "{many} {apart_ms}");
+        let asked = count(&stage, "/thread") + count(&stage, "posts/ids");
+        assert!(asked <= requests, "{many} {apart_ms}: {asked}");
+        // The thread goes on.
+        let again = ask(&stage, &other, &copies[0], "and now?");
+        stage.run_for(&mut session, 3);
+        assert_eq!(stage.answers(&again).len(), 1);
+    }
 }
 
 #[test]

@@ -49,10 +49,6 @@ impl Bot {
             waiting.check = check;
         }
         match compared {
-            Ok(Some(true)) => {
-                info!("post {} gets no answer: {COPY}", post.id);
-                self.drop_waiting(&post);
-            }
             Ok(_) => {}
             Err(error) if error.may_last() => self.outage.note(&error.into()),
             Err(error) => return Err(error.into()),
@@ -98,9 +94,25 @@ impl Bot {
         Ok(true)
     }
 
-    fn compare(&self, check: &mut Check, question: &Post) -> Result<Option<bool>, ApiError> {
+    /// Goes on comparing the thread of a question: whether that is a copy, if it is known now. So is
+    /// what waits in the thread.
+    fn compare(&mut self, check: &mut Check, question: &Post) -> Result<Option<bool>, ApiError> {
         let is_question = |post: &Post| !matches!(self.verdict(post), Verdict::Ignore(_));
-        check.step(&self.client, question, &self.me.id, &is_question)
+        let compared = check.step(&self.client, question, &self.me.id, &is_question)?;
+        let Some(compared) = compared else {
+            return Ok(None);
+        };
+        let waiting = self.inbox.waiting().map(|waiting| &waiting.post);
+        let there = waiting.filter(|post| compared.copies.contains_key(&post.id));
+        for post in there.cloned().collect::<Vec<_>>() {
+            if compared.is_copy(&post.id) {
+                info!("post {} gets no answer: {COPY}", post.id);
+                self.drop_waiting(&post);
+            } else if let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) {
+                waiting.check.clear_to(compared.doubt);
+            }
+        }
+        Ok(Some(compared.is_copy(&question.id)))
     }
 
     /// A question as it was read by itself: replies to it may be its answer, come along with it.
@@ -114,10 +126,13 @@ impl Bot {
     }
 
     /// Whether what belongs to a fresh answer's question may yet be read: a copy's answer comes after
-    /// it.
+    /// it. In a thread that has copies already, the next look may show it.
     pub(super) fn is_unread(&self, answer: &Answer) -> bool {
         let began = answer.live.began.unwrap_or_default();
-        self.now().saturating_sub(began) <= self.times.stale
-            && self.inbox.has_news(&self.store.state, &answer.channel)
+        let question = answer.live.question.as_ref();
+        let has_copies = question.is_some_and(|question| self.inbox.strangers().touch(question));
+        (has_copies && self.inbox.looked_at() <= began)
+            || self.now().saturating_sub(began) <= self.times.stale
+                && self.inbox.has_news(&self.store.state, &answer.channel)
     }
 }

@@ -220,12 +220,12 @@ impl Why<'_> {
             !matches!(verdict, Verdict::Ignore(_))
         };
         let mut check = Check::default();
-        let is_copy = loop {
-            if let Some(is_copy) = check.step(self.client, post, &me.id, &is_question)? {
-                break is_copy;
+        let compared = loop {
+            if let Some(compared) = check.step(self.client, post, &me.id, &is_question)? {
+                break compared;
             }
         };
-        if !is_copy {
+        if !compared.is_copy(&post.id) {
             return Ok(None);
         }
         self.report.fail(

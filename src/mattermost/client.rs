@@ -255,10 +255,22 @@ impl Client {
 
     /// `GET posts/{root}/thread`: the root and its newest `count` replies; an old server may send all.
     pub(crate) fn thread(&self, root: &PostId, count: usize) -> Result<PostList, ApiError> {
-        let path = format!(
-            "posts/{}/thread?perPage={count}&direction=up",
-            encode(root.as_str())
-        );
+        self.thread_before(root, count, None)
+    }
+
+    /// The same, of the replies older than the one of that time and id: those of one millisecond are
+    /// in the order of their ids. An old server sends what `thread` gives.
+    pub(crate) fn thread_before(
+        &self,
+        root: &PostId,
+        count: usize,
+        before: Option<&(ServerTime, PostId)>,
+    ) -> Result<PostList, ApiError> {
+        let root = encode(root.as_str());
+        let mut path = format!("posts/{root}/thread?perPage={count}&direction=up");
+        if let Some((at, id)) = before {
+            path += &format!("&fromCreateAt={}&fromPost={}", at.0, encode(id.as_str()));
+        }
         self.get(&path, POSTS_LIMIT)
     }
 

@@ -885,10 +885,12 @@ impl Call<'_> {
             .get(&posts[asked].root_id)
             .unwrap_or(&asked);
         let replies = posts[root].replies.iter().copied();
-        let mut replies: Vec<usize> = replies
+        let mut thread: Vec<usize> = replies
+            .chain([root])
             .filter(|&index| posts[index].delete_at == 0)
             .collect();
-        replies.sort_by_key(|&index| (posts[index].create_at, index));
+        let key = |&index: &usize| (posts[index].create_at, posts[index].id.as_str());
+        thread.sort_by_key(key);
         let per_page = match self.world.version {
             // Not known there: everything comes, and what was asked for comes twice.
             Version::V5_37 => 0,
@@ -897,24 +899,28 @@ impl Call<'_> {
         let mut has_next = false;
         let mut order = vec![asked];
         if per_page > 0 {
-            // The root counts too, and is then sent in any case.
-            has_next = replies.len() + 1 > per_page;
-            let mut most = per_page;
+            let from = self.number("fromCreateAt", 0) as u64;
+            let from = (from, self.parameter("fromPost").unwrap_or_default());
             match self.parameter("direction") {
-                Some("up") => replies.reverse(),
-                Some("down") => most = per_page - 1,
-                _ => self.world.random.shuffle(&mut replies),
+                Some("up") => {
+                    thread.retain(|index| from.0 == 0 || key(index) < from);
+                    thread.reverse();
+                }
+                Some("down") => thread.retain(|index| from.0 == 0 || key(index) > from),
+                _ => self.world.random.shuffle(&mut thread),
             }
-            replies.retain(|&index| index != asked);
-            replies.truncate(most);
-            self.world.random.shuffle(&mut replies);
-            order.extend(replies);
+            // The root counts too, and is sent in any case if it was asked for.
+            has_next = thread.len() > per_page;
+            thread.truncate(per_page);
+            thread.retain(|&index| index != asked);
+            self.world.random.shuffle(&mut thread);
+            order.extend(thread);
         } else if self.world.version == Version::V5_37 {
-            order.extend(replies);
+            order.extend(thread.into_iter().filter(|&index| index != root));
             order.push(root);
         } else {
-            let thread = replies.into_iter().rev().chain([root]);
-            order.extend(thread.filter(|&index| index != asked));
+            thread.reverse();
+            order.extend(thread.into_iter().filter(|&index| index != asked));
         }
         let posts = &self.world.posts;
         let newest = order.iter().rev();
