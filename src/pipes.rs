@@ -175,9 +175,9 @@ fn output_pipe() -> io::Result<(PipeWriter, File)> {
 /// stays as programs expect theirs. (A socket pair would be simpler, but `/dev/stdin` and
 /// `/dev/stderr` cannot be opened when they are sockets.)
 fn without_blocking(end: &impl AsRawFd, options: &mut OpenOptions) -> io::Result<File> {
-    options
-        .custom_flags(O_NONBLOCK)
-        .open(format!("/proc/self/fd/{}", end.as_raw_fd()))
+    let path = format!("/proc/self/fd/{}", end.as_raw_fd());
+    let file = options.custom_flags(O_NONBLOCK).open(&path);
+    file.map_err(|error| io::Error::other(format!("{path}: {error}; is /proc mounted?")))
 }
 
 /// Writes what the pipe takes; true: there is no more to write, or nobody who reads it.

@@ -39,7 +39,12 @@ type Stamp = Option<(u64, u64, u64, i64, i64)>;
 impl Reload {
     /// Takes note of the files as they are.
     pub(crate) fn new(config: &Config, clock: Rc<dyn Clock>) -> Reload {
-        let program = std::env::current_exe().ok();
+        let program = std::env::current_exe();
+        let program = program
+            .inspect_err(|error| {
+                warn!("the watch for changes of the config and the program is off without /proc: {error}");
+            })
+            .ok();
         let folder = config
             .path
             .parent()
@@ -60,17 +65,20 @@ impl Reload {
         }
     }
 
-    /// Whether there is something new that works. Looks at the files every few seconds.
+    /// Whether there is something new that works. Looks at the files every few seconds, if there is a
+    /// program to start.
     pub(crate) fn is_due(&mut self) -> bool {
         let now = self.clock.now();
+        let Some(program) = &self.program else {
+            return false;
+        };
         if self.due || now.saturating_sub(self.last) < PERIOD {
             return self.due;
         }
         self.last = now;
         let seen = stamps(&self.files);
         // It may be missing for a while, until its next version is there.
-        let is_gone = |program: &PathBuf| !program.exists();
-        if seen == self.running || self.program.as_ref().is_some_and(is_gone) {
+        if seen == self.running || !program.exists() {
             self.changed = None;
         } else if self.changed.as_ref() != Some(&seen) {
             self.changed = Some(seen);

@@ -245,3 +245,75 @@ fn a_state_file_that_cannot_be_read_ends_the_bot_before_any_answer() {
     let own = posts.iter().filter(|post| post.user_id == stage.bot.id);
     assert_eq!(own.filter(|post| post.kind.is_empty()).count(), 0);
 }
+
+/// The program in a root of its own that has its libraries and `/dev/null`, and nothing else but its
+/// config and its state.
+struct Bare {
+    stage: Stage,
+    root: PathBuf,
+}
+
+impl Bare {
+    /// Makes one, where that is allowed.
+    fn make() -> Option<Bare> {
+        let stage = Stage::real();
+        let root = stage.folder.path().join("root");
+        fs::create_dir_all(root.join("state")).expect("a folder");
+        let bare = Bare { stage, root };
+        if !bare.run(&["--version"]).stdout.starts_with("prx ") {
+            skipped("no root can be changed here, so nothing runs without /proc");
+            return None;
+        }
+        Some(bare)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let script = "for it in /lib /lib64 /usr/lib; do
+                [ ! -d $it ] || { mkdir -p \"$0$it\" && mount --bind $it \"$0$it\"; } || exit 9
+            done
+            mkdir -p \"$0/dev\" && touch \"$0/prx\" \"$0/dev/null\" &&
+            mount --bind /dev/null \"$0/dev/null\" && mount --bind \"$1\" \"$0/prx\" || exit 9
+            shift; exec chroot \"$0\" /prx \"$@\"";
+        let mut command = binary_at(Path::new("unshare"));
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+        command.arg(&self.root).arg(binary_path()).args(arguments);
+        run(&mut command, "")
+    }
+
+    /// One round with this at the top of the config.
+    fn round(&self, top: &str) -> Ran {
+        self.stage.configure(top, "state_dir = \"/state\"");
+        let config = self.root.join("config.toml");
+        fs::copy(self.stage.config_path(), config).expect("a config");
+        self.run(&["--once", "--config", "/config.toml"])
+    }
+}
+
+#[test]
+fn in_an_empty_root_it_answers_and_names_what_it_lacks() {
+    let Some(bare) = Bare::make() else {
+        return;
+    };
+    let (stage, echo) = (&bare.stage, "default_provider = \"echo\"");
+    for text in ["before its time", "why?"] {
+        let question = ask(stage, text);
+        let ran = bare.round(echo);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        // The watch for changes is off.
+        let told = ran.stderr.lines().filter(|line| line.contains("/proc"));
+        assert_eq!(told.count(), 1, "{ran:?}");
+        let answered = usize::from(text == "why?");
+        assert_eq!(stage.answers(&question).len(), answered, "{ran:?}");
+    }
+    let question = ask(stage, "and by a program?");
+    let command = "default_provider = \"command\"\nprovider_command = [\"/prx\", \"--version\"]";
+    let ran = bare.round(command);
+    assert!(ran.stderr.contains("is /proc mounted?)"), "{ran:?}");
+    assert_eq!(stage.answers(&question).len(), 1, "{ran:?}");
+    let url = stage.mattermost.url().replace("127.0.0.1", "chat.example");
+    let config = fs::read_to_string(bare.root.join("config.toml")).expect("a config");
+    let config = config.replace(&stage.mattermost.url(), &url);
+    fs::write(bare.root.join("config.toml"), config).expect("a config");
+    let ran = bare.run(&["--once", "--config", "/config.toml"]);
+    assert!(ran.stderr.contains("/etc/resolv.conf"), "{ran:?}");
+}
