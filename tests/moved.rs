@@ -6,7 +6,8 @@ mod support;
 use prx::commands::run::Session;
 use serde_json::json;
 
-use support::bot::{Stage, binary};
+use support::bot::Stage;
+use support::desk::{Play, question};
 use support::mattermost::{Joining, Kind};
 
 const ECHO: &str = "default_provider = \"echo\"";
@@ -78,15 +79,19 @@ fn count(stage: &Stage, part: &str) -> usize {
 
 #[test]
 fn a_moved_thread_that_holds_its_answers_is_not_answered_again() {
-    // How far apart its posts come, how long an answer takes, and the longest post.
-    for (apart_ms, takes_ms, max_post_size) in [
-        (0, 0, 16383),
-        (20, 1_500, 16383),
-        (20, 5_000, 400),
-        (300, 5_000, 16383),
-        (1_500, 9_000, 16383),
+    let grows = "stream_mode = \"partial\"";
+    // How far apart its posts come, how long an answer takes, the longest post, and a setting.
+    for (apart_ms, takes_ms, max_post_size, more) in [
+        (0, 0, 16383, ""),
+        (20, 1_500, 16383, ""),
+        (20, 5_000, 400, ""),
+        (300, 5_000, 16383, ""),
+        (1_500, 9_000, 16383, ""),
+        (300, 5_000, 16383, grows),
+        (1_500, 9_000, 16383, grows),
     ] {
-        let (stage, mut session, other) = at_work("");
+        let case = format!("{apart_ms} {takes_ms} {more}");
+        let (stage, mut session, other) = at_work(more);
         stage.world().knobs.max_post_size = max_post_size;
         drop(session);
         session = stage.start();
@@ -97,16 +102,23 @@ fn a_moved_thread_that_holds_its_answers_is_not_answered_again() {
         ask(&stage, &stage.channel, &root, "and why else?");
         stage.run_for(&mut session, 60);
         let own = own_posts(&stage, &stage.channel);
-        stage.desk.takes(takes_ms);
+        stage.desk.script(move |job| {
+            let text = Play::Text(format!("You said: {}", question(job)));
+            Some(vec![(takes_ms * 4 / 5, text), (takes_ms, Play::Done)])
+        });
+        let starts = stage.desk.starts().len();
         // Between two polls, so that the whole of a fast move is read at once.
         stage.clock.advance(200);
         let copies = move_to(&stage, &root, &other, apart_ms);
         stage.run_for(&mut session, 120);
-        assert_eq!(own_posts(&stage, &other), own, "{apart_ms} {takes_ms}");
+        assert_eq!(own_posts(&stage, &other), own, "{case}");
+        // A poll fell in between where there is time for one.
+        let begun = stage.desk.starts().len() > starts;
+        assert_eq!(begun, apart_ms > 0, "{case}");
         let again = ask(&stage, &other, &copies[0], "and why else?");
         stage.run_for(&mut session, 30);
-        assert_eq!(stage.answers(&again).len(), 1, "{apart_ms} {takes_ms}");
-        assert!(stage.answers(&copies[0]).is_empty());
+        assert_eq!(stage.answers(&again).len(), 1, "{case}");
+        assert!(stage.answers(&copies[0]).is_empty(), "{case}");
     }
 }
 
@@ -198,9 +210,11 @@ fn a_long_thread_is_compared_as_a_whole_once() {
 
 #[test]
 fn a_bot_that_is_started_anew_in_the_middle_of_a_move_answers_nothing_again() {
-    for killed_after_ms in [1_200, 2_500, 4_500] {
+    for killed_after_ms in [1_200, 2_500, 4_500, 7_200, 8_500, 10_000] {
         let (stage, mut session, other) = at_work("");
         let root = ask(&stage, &stage.channel, "", "why?");
+        stage.run_for(&mut session, 5);
+        ask(&stage, &stage.channel, &root, "and how?");
         stage.run_for(&mut session, 90);
         stage.desk.takes(20_000);
         move_to(&stage, &root, &other, 3_000);
@@ -211,7 +225,7 @@ fn a_bot_that_is_started_anew_in_the_middle_of_a_move_answers_nothing_again() {
         drop(session);
         session = stage.start();
         stage.run_for(&mut session, 120);
-        assert_eq!(own_posts(&stage, &other), 1, "{killed_after_ms}");
+        assert_eq!(own_posts(&stage, &other), 2, "{killed_after_ms}");
     }
 }
 
@@ -238,20 +252,30 @@ fn why_tells_that_a_post_is_a_copy_whose_answer_came_along() {
     let stage = Stage::real();
     stage.configure(ECHO, "");
     let other = another_channel(&stage);
+    let ran = stage.run(&["--once"], "");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let answer = |root: &str, question: &str| {
+        let props = json!({ "prx": { "in_reply_to": question, "part": 0, "of": 1 } });
+        let mut world = stage.world();
+        let draft = world.draft(&stage.bot.id, &stage.channel, "because");
+        draft.root(root).props(props).post();
+    };
     let root = ask(&stage, &stage.channel, "", "why?");
-    let props = json!({ "prx": { "in_reply_to": root, "part": 0, "of": 1 } });
-    let mut world = stage.world();
-    let draft = world.draft(&stage.bot.id, &stage.channel, "because");
-    draft.root(&root).props(props).post();
-    let copies = world.move_thread(&root, &other, &stage.ann.id, 0);
-    drop(world);
-    let mut command = binary();
-    command.arg("--config").arg(stage.config_path());
-    let output = command.args(["why", &copies[0]]).output().expect("output");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        said.contains("Not answered: it is a copy of a thread that was moved here"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    answer(&root, &root);
+    ask(&stage, &stage.channel, &root, "and how?");
+    let copies = stage.world().move_thread(&root, &other, &stage.ann.id, 0);
+    // Here the answer is one to a post that was deleted.
+    let open = ask(&stage, &stage.channel, "", "why?");
+    let deleted = ask(&stage, &stage.channel, &open, "why?");
+    answer(&open, &deleted);
+    stage.world().delete(&deleted);
+    let copy = "Not answered: it is a copy of a thread that was moved here";
+    for (post, expected) in [
+        (&copies[0], copy),
+        (&copies[2], "Would be answered"),
+        (&open, "Would be answered"),
+    ] {
+        let ran = stage.run(&["why", post], "");
+        assert!(ran.stdout.contains(expected), "{ran:?}");
+    }
 }

@@ -6,6 +6,7 @@ mod support;
 use prx::commands::run::Session;
 
 use support::bot::Stage;
+use support::lines;
 use support::mattermost::{Account, Joining};
 
 const ECHO: &str = "default_provider = \"echo\"";
@@ -65,26 +66,66 @@ fn a_post_that_comes_late_from_a_connected_server_is_answered_once() {
         drop(world);
         stage.run_for(&mut session, 70);
         assert_eq!(stage.answers(&reply).len(), 1, "{more}");
+        // One while the bot is down, and one just after it.
         drop(session);
-        let mut session = stage.start();
         let third = late(&stage, &bea, "@prxbot how many?", 1200 * SECOND);
-        stage.run_for(&mut session, 130);
-        for question in [&question, &reply, &third] {
+        let mut session = stage.start();
+        stage.run_for(&mut session, 70);
+        let fourth = late(&stage, &bea, "@prxbot how much?", 1300 * SECOND);
+        stage.run_for(&mut session, 70);
+        for question in [&question, &reply, &third, &fourth] {
             assert_eq!(stage.answers(question).len(), 1, "{more}");
         }
     }
 }
 
 #[test]
-fn a_late_post_is_found_behind_hundreds_of_newer_ones() {
+fn a_late_post_is_found_among_the_newest_2000_or_said_to_be_missing() {
+    lines::keep();
+    for (newer, found) in [(1900, true), (2100, false)] {
+        let (stage, mut session, bea) = connected("mention_only = true");
+        let eve = stage.eve.id.clone();
+        stage.world().post_many(&eve, &stage.channel, newer, 10);
+        stage.run_for(&mut session, 90);
+        stage.clock.advance(60 * SECOND);
+        let question = late(&stage, &bea, "@prxbot why?", 1800 * SECOND);
+        lines::taken();
+        stage.run_for(&mut session, 90);
+        assert_eq!(stage.answers(&question).len(), usize::from(found));
+        let told = lines::taken();
+        let told = told.iter().filter(|line| line.contains("cannot be found"));
+        assert_eq!(told.count(), usize::from(!found), "{newer}");
+    }
+}
+
+#[test]
+fn a_late_post_that_was_not_for_the_bot_is_known_for_long() {
     let (stage, mut session, bea) = connected("mention_only = true");
-    let eve = stage.eve.id.clone();
-    stage.world().post_many(&eve, &stage.channel, 500, 10);
+    late(&stage, &bea, "hello", 600 * SECOND);
     stage.run_for(&mut session, 90);
-    stage.clock.advance(60 * SECOND);
-    let question = late(&stage, &bea, "@prxbot why?", 1800 * SECOND);
+    stage.clock.advance(HOUR);
+    stage.world().post(&stage.ann.id, &stage.channel, "newest");
+    stage.run_for(&mut session, 90);
+    // Found again, the other would be taken for this one.
+    let question = late(&stage, &bea, "@prxbot why?", HOUR + 900 * SECOND);
     stage.run_for(&mut session, 90);
     assert_eq!(stage.answers(&question).len(), 1);
+}
+
+#[test]
+fn people_of_both_servers_are_told_apart_in_a_thread() {
+    let (stage, mut session, bea) = connected("");
+    let root = stage.world().post(&stage.ann.id, &stage.channel, "why?");
+    stage.run_for(&mut session, 5);
+    let mut world = stage.world();
+    world
+        .draft(&bea.id, &stage.channel, "and how?")
+        .root(&root)
+        .post();
+    drop(world);
+    stage.run_for(&mut session, 70);
+    let asked = stage.desk.starts().pop().map(|start| start.asked);
+    assert_eq!(asked.as_deref(), Some("bea:north: and how?"));
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use support::bot::Stage;
+use support::mattermost::{Act, Fault};
 
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;
@@ -61,4 +65,31 @@ fn an_answer_that_was_being_made_when_the_machine_fell_asleep_is_posted_when_it_
     stage.run_for(&mut session, 90);
     assert_eq!(stage.answers(&question).len(), 1);
     assert_eq!(stage.desk.starts().len(), 1);
+}
+
+#[test]
+fn an_answer_that_may_have_been_posted_before_the_sleep_is_posted_once() {
+    for act in [Act::ServeThen(Fault::Close), Act::Instead(Fault::Close)] {
+        let stage = Stage::simulated();
+        stage.configure("default_provider = \"echo\"", "");
+        let mut session = stage.start();
+        stage.run_for(&mut session, 90);
+        let posted = Arc::new(AtomicUsize::new(0));
+        let (count, first) = (posted.clone(), act.clone());
+        stage.mattermost.on_request(move |request, _| {
+            let is_post = request.method == "POST" && request.target.ends_with("/posts");
+            if is_post && count.fetch_add(1, Ordering::SeqCst) == 0 {
+                first.clone()
+            } else {
+                Act::Serve
+            }
+        });
+        let question = stage.world().post(&stage.ann.id, &stage.channel, "why?");
+        while posted.load(Ordering::SeqCst) == 0 {
+            session.step().expect("no reason to exit");
+        }
+        stage.clock.suspend(48 * HOUR);
+        stage.run_for(&mut session, 200);
+        assert_eq!(stage.answers(&question).len(), 1);
+    }
 }
