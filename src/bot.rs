@@ -25,8 +25,9 @@ mod tend;
 mod turn;
 mod words;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::answers::Stage;
 use crate::config::Config;
 use crate::conversation::Names;
 use crate::desk::Desk;
@@ -66,6 +67,8 @@ pub(crate) struct Bot {
     /// After a failure: no request before this.
     held_until: Duration,
     name_checked: Duration,
+    /// How far the calendar is ahead of the clock.
+    calendar: Duration,
     /// The state was changed: by something that has to be on disk before the next step, or by
     /// something that the server shows as well.
     unsaved: Unsaved,
@@ -125,6 +128,7 @@ impl Bot {
             edit_due: Duration::ZERO,
             held_until: Duration::ZERO,
             name_checked: now,
+            calendar: Duration::MAX,
             closing: false,
             polled: false,
             desk,
@@ -166,6 +170,7 @@ impl Bot {
 
     /// What workers report is taken in at once; of all else one thing is done, mostly by one request.
     fn next_step(&mut self) -> Result<Pace, Trouble> {
+        self.notice_sleep();
         self.settle();
         if self.now() < self.held_until {
             return Ok(Pace::Rest(self.held_until));
@@ -183,6 +188,28 @@ impl Bot {
         }
         self.save(Unsaved::BeforeRest)?;
         Ok(Pace::Rest(self.next_due()))
+    }
+
+    /// While the machine slept the clock stood still, and the server forgot what it would know a repeat
+    /// by.
+    fn notice_sleep(&mut self) {
+        let today = self.times.clock.today();
+        let today = today.duration_since(SystemTime::UNIX_EPOCH);
+        let calendar = today.unwrap_or_default().saturating_sub(self.now());
+        let known = std::mem::replace(&mut self.calendar, calendar);
+        if calendar.saturating_sub(known) < Duration::from_secs(1) {
+            return;
+        }
+        for answer in self.store.state.answers.values_mut() {
+            let opening = answer.live.opening.unclear.as_mut();
+            let part = match &mut answer.live.stage {
+                Stage::Deliver(progress) => progress.unclear.as_mut(),
+                _ => None,
+            };
+            for unclear in opening.into_iter().chain(part) {
+                unclear.repeat_until = Duration::ZERO;
+            }
+        }
     }
 
     /// Sleeps until a worker reports, or until the time has come.

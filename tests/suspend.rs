@@ -69,8 +69,18 @@ fn an_answer_that_was_being_made_when_the_machine_fell_asleep_is_posted_when_it_
 
 #[test]
 fn an_answer_that_may_have_been_posted_before_the_sleep_is_posted_once() {
-    for act in [Act::ServeThen(Fault::Close), Act::Instead(Fault::Close)] {
+    // The server takes it at once, later or not at all; and so many steps before the sleep.
+    let acts = [
+        (Act::ServeThen(Fault::Close), 0),
+        (Act::ServeThen(Fault::Close), 9_000),
+        (Act::Instead(Fault::Close), 0),
+    ];
+    for ((act, late_ms), steps) in acts
+        .iter()
+        .flat_map(|act| (1..6).map(move |steps| (act, steps)))
+    {
         let stage = Stage::simulated();
+        stage.world().knobs.commit_delay_ms = *late_ms;
         stage.configure("default_provider = \"echo\"", "");
         let mut session = stage.start();
         stage.run_for(&mut session, 90);
@@ -88,8 +98,15 @@ fn an_answer_that_may_have_been_posted_before_the_sleep_is_posted_once() {
         while posted.load(Ordering::SeqCst) == 0 {
             session.step().expect("no reason to exit");
         }
+        for _ in 0..steps {
+            session.step().expect("no reason to exit");
+        }
         stage.clock.suspend(48 * HOUR);
         stage.run_for(&mut session, 200);
-        assert_eq!(stage.answers(&question).len(), 1);
+        assert_eq!(
+            stage.answers(&question).len(),
+            1,
+            "{act:?} {late_ms} {steps}"
+        );
     }
 }
