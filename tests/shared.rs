@@ -99,20 +99,6 @@ fn a_late_post_is_found_among_the_newest_2000_or_said_to_be_missing() {
 }
 
 #[test]
-fn a_late_post_that_was_not_for_the_bot_is_known_for_long() {
-    let (stage, mut session, bea) = connected("mention_only = true");
-    late(&stage, &bea, "hello", 600 * SECOND);
-    stage.run_for(&mut session, 90);
-    stage.clock.advance(HOUR);
-    stage.world().post(&stage.ann.id, &stage.channel, "newest");
-    stage.run_for(&mut session, 90);
-    // Found again, the other would be taken for this one.
-    let question = late(&stage, &bea, "@prxbot why?", HOUR + 900 * SECOND);
-    stage.run_for(&mut session, 90);
-    assert_eq!(stage.answers(&question).len(), 1);
-}
-
-#[test]
 fn people_of_both_servers_are_told_apart_in_a_thread() {
     let (stage, mut session, bea) = connected("");
     let root = stage.world().post(&stage.ann.id, &stage.channel, "why?");
