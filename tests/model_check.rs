@@ -347,15 +347,22 @@ fn a_moved_thread_and_a_late_post_of_a_connected_server_are_known_to_the_model()
         shared: true,
         ..Knobs::default()
     };
-    let moves = Move {
-        post: 0,
-        channel: 1,
-        in_ms: 0,
-    };
-    check(
-        Knobs::default(),
-        &[Run { secs: 5 }, ask(0), Run { secs: 5 }, moves, Calm],
-    );
+    for (apart_ms, takes_ms) in [(0, 0), (20, 8_000), (300, 8_000), (1_500, 8_000)] {
+        let slow = Knobs {
+            takes_ms,
+            ..Knobs::default()
+        };
+        let moves = Move {
+            post: 0,
+            channel: 1,
+            in_ms: 0,
+            apart_ms,
+        };
+        check(
+            slow,
+            &[Run { secs: 5 }, ask(0), Run { secs: 20 }, moves, Calm],
+        );
+    }
     let remote = Remote {
         ago_ms: 200_000,
         in_ms: 0,

@@ -23,6 +23,8 @@ const ON_THE_WAY_MS: u64 = 30_000;
 /// Long enough for everything that the bot puts off: closed channels, back-off, doubtful posts.
 const CALM_SECS: u64 = 130;
 const PATIENCE_SECS: u64 = 600;
+/// A worker that takes this long ends after the next copy was read.
+const SLOW_MS: u64 = 8_000;
 
 /// What does not change during a history.
 #[derive(Clone, Debug)]
@@ -42,8 +44,10 @@ pub struct Knobs {
     pub at_once: u64,
     /// Answers grow in their post.
     pub grows: bool,
-    /// Workers take their time, and die; else each answers at once.
+    /// Workers take their time, and die.
     pub slow_workers: bool,
+    /// Else how long each takes.
+    pub takes_ms: u64,
 }
 
 impl Default for Knobs {
@@ -61,6 +65,7 @@ impl Default for Knobs {
             at_once: 4,
             grows: false,
             slow_workers: false,
+            takes_ms: 0,
         }
     }
 }
@@ -123,11 +128,12 @@ pub enum Event {
         in_ms: u64,
         stops: bool,
     },
-    /// A post's thread is moved to another channel.
+    /// A post's thread is moved to another channel, its posts so far apart.
     Move {
         post: usize,
         channel: usize,
         in_ms: u64,
+        apart_ms: u64,
     },
     /// A post that comes late from the connected server.
     Remote {
@@ -656,6 +662,8 @@ impl Play<'_> {
         ];
         if knobs.slow_workers {
             stage.desk.script(workers(knobs.seed));
+        } else if knobs.takes_ms > 0 {
+            stage.desk.takes(knobs.takes_ms);
         }
         // History that must stay history.
         world.post(&ann, &stage.channel, "@prxbot before everything");
@@ -799,9 +807,14 @@ impl Play<'_> {
                 post,
                 channel,
                 in_ms,
-            } => self.on_post(in_ms, post, move |world, truth, number| {
-                move_thread(world, truth, number, channel % DIRECT);
-            }),
+                apart_ms,
+            } => {
+                // An answer of a moment may be posted before the copied one is there.
+                let is_seen = apart_ms == 0 || (!self.restless && self.knobs.takes_ms >= SLOW_MS);
+                self.on_post(in_ms, post, move |world, truth, number| {
+                    move_thread(world, truth, number, channel % DIRECT, (apart_ms, is_seen));
+                });
+            }
             Remote { ago_ms, in_ms } if self.knobs.shared => {
                 self.later(in_ms, move |world, truth| {
                     remote(world, truth, ago_ms);
@@ -969,7 +982,7 @@ impl Play<'_> {
         self.later(in_ms, move |world, truth| {
             let there = truth.posts.iter().enumerate();
             let there: Vec<usize> = there
-                .filter(|(_, post)| post.deleted.is_none())
+                .filter(|(_, post)| post.deleted.is_none() && post.created <= world.now())
                 .map(|(at, _)| at)
                 .collect();
             // The newest ones are the most interesting.
@@ -1392,7 +1405,14 @@ fn post(
 }
 
 /// Moves the thread of a post: what was answered in it needs nothing more, what was not is asked anew.
-fn move_thread(world: &mut World, truth: &mut Truth, number: usize, to: usize) {
+/// `is_seen`: whether what was answered is sure to be seen as that.
+fn move_thread(
+    world: &mut World,
+    truth: &mut Truth,
+    number: usize,
+    to: usize,
+    (apart_ms, is_seen): (u64, bool),
+) {
     let now = world.now();
     let root = truth.posts[number].root.unwrap_or(number);
     let (from, target) = (truth.posts[root].place, &truth.places[to]);
@@ -1422,25 +1442,36 @@ fn move_thread(world: &mut World, truth: &mut Truth, number: usize, to: usize) {
                 May(why) => May(why),
                 _ if edited => May("a post of its thread was edited"),
                 _ if answers.is_empty() => truth.judge(true, to, now),
-                _ if in_thread && is_answered(world, &truth.bot, &post.id) => Not(CAME_ALONG),
+                _ if in_thread && is_seen && is_answered(world, &truth.bot, &post.id) => {
+                    Not(CAME_ALONG)
+                }
                 _ => May("its answer was on the way, or elsewhere"),
             }
         })
         .collect();
     truth.delete(world, now, root);
-    let copies = world.move_thread(&root_id, &target, &truth.people[0].id, 0);
+    let copies = world.move_thread(&root_id, &target, &truth.people[0].id, apart_ms);
+    let gone = now + (copies.len() as u64 + 1) * apart_ms;
     let new_root = truth.posts.len();
-    let there = numbers.iter().zip(&copies);
-    let there = there.filter_map(|(number, copy)| number.map(|number| (number, copy)));
-    for ((number, copy), verdict) in there.zip(verdicts) {
+    let there = numbers
+        .iter()
+        .zip(&copies)
+        .zip((0..).map(|step| now + step * apart_ms));
+    let there = there.filter_map(|((number, copy), at)| number.map(|number| (number, copy, at)));
+    for ((number, copy, created), verdict) in there.zip(verdicts) {
+        let old = &mut truth.posts[number];
+        old.deleted = Some(gone);
+        if apart_ms > 0 && matches!(old.verdict, Not(why) if why != UNWANTED) {
+            old.verdict = May("its thread is being moved");
+        }
         truth.posts[number].moved = true;
         let asked = Asked {
             id: copy.clone(),
             place: to,
             root: (number != root).then_some(new_root),
             text: truth.posts[number].text.clone(),
-            created: now,
-            visible: now,
+            created,
+            visible: created,
             deleted: None,
             verdict,
             moved: false,
@@ -1505,6 +1536,7 @@ pub fn generate(seed: u64, count: usize) -> (Knobs, Vec<Event>) {
         at_once: r.pick(&[1, 2, 4, 8]),
         grows: r.one_in(3),
         slow_workers: r.one_in(2),
+        takes_ms: r.pick(&[0, 0, SLOW_MS]),
     };
     let mut events = Vec::new();
     if !r.one_in(4) {
@@ -1563,6 +1595,7 @@ pub fn generate(seed: u64, count: usize) -> (Knobs, Vec<Event>) {
                 post: r.below(8) as usize,
                 channel,
                 in_ms,
+                apart_ms: r.pick(&[0, 20, 300, 1_500]),
             },
             44 if r.one_in(3) => Burst {
                 channel,
