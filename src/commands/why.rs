@@ -440,10 +440,10 @@ impl Why<'_> {
         if self.post.edit_at.0 > 0 {
             self.report.fail(
                 "in time",
-                "it was edited after the bot had passed it: what it said before was not for the bot, and an edited message is not a new one",
+                "it was edited, it seems after the bot had passed it: what it said before was not for the bot, and an edited message is not a new one",
                 "write a new message",
             );
-            return "it was edited after the bot had passed it".into();
+            return "it was edited, it seems after the bot had passed it".into();
         }
         self.report.fail(
             "in time",
