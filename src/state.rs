@@ -320,11 +320,11 @@ mod tests {
     use super::*;
     use crate::times::SystemClock;
 
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("prx-state-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        folder
+    /// A state file's path in a folder that goes with the first of the two.
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.state.json");
+        (folder, path)
     }
 
     fn open(path: &Path, bot: &str, scope: &str) -> Store {
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_was_saved_is_read_again() {
-        let path = folder("again").join("config.state.json");
+        let (_folder, path) = place();
         with_channels(&path, "bot", "", &["a", "b"]);
         let store = open(&path, "bot", "");
         assert!(store.state.begun);
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_state_is_not_written() {
-        let path = folder("unchanged").join("config.state.json");
+        let (_folder, path) = place();
         let mut store = open(&path, "bot", "");
         store.save().unwrap();
         fs::remove_file(&path).unwrap();
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn only_the_owner_can_read_the_file() {
         use std::os::unix::fs::PermissionsExt;
-        let path = folder("mode").join("config.state.json");
+        let (_folder, path) = place();
         open(&path, "bot", "").save().unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
@@ -385,8 +385,8 @@ mod tests {
     #[test]
     fn what_lies_in_the_temporary_files_place_is_neither_kept_nor_followed() {
         use std::os::unix::fs::{PermissionsExt, symlink};
-        let folder = folder("temporary");
-        let (path, other) = (folder.join("config.state.json"), folder.join("other"));
+        let (folder, path) = place();
+        let other = folder.path().join("other");
         let temporary = sibling(&path, "new");
         fs::write(&temporary, "left by a crash").unwrap();
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).unwrap();
@@ -416,7 +416,7 @@ mod tests {
             ),
         ];
         for (name, text, aside) in cases {
-            let path = folder(name).join("config.state.json");
+            let (_folder, path) = place();
             fs::write(&path, text).unwrap();
             let store = open(&path, "bot", "");
             assert!(!store.state.begun, "{name}");
@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_changed_scope_begins_anew_for_what_it_adds() {
-        let path = folder("scope").join("config.state.json");
+        let (_folder, path) = place();
         with_channels(&path, "bot", "", &["a", "b"]);
         let mut narrow = open(&path, "bot", "a");
         assert!(!narrow.state.begun);
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn the_lock_is_taken_once_and_free_again_when_dropped() {
-        let path = folder("lock").join("config.state.json");
+        let (_folder, path) = place();
         let lock = Lock::take(&path).ok().unwrap();
         let holder = match Lock::take(&path) {
             Err(LockError::Taken(holder)) => holder,
