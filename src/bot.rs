@@ -25,7 +25,7 @@ mod tend;
 mod turn;
 mod words;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::answers::Stage;
 use crate::config::Config;
@@ -38,7 +38,7 @@ use crate::mattermost::client::{ApiError, Client};
 use crate::outage::Outage;
 use crate::outbox::{Outbox, Trouble};
 use crate::state::Store;
-use crate::times::Times;
+use crate::times::{Calendar, Times};
 pub(crate) use end::Work;
 use start::Starts;
 use tend::Tender;
@@ -67,8 +67,9 @@ pub(crate) struct Bot {
     /// After a failure: no request before this.
     held_until: Duration,
     name_checked: Duration,
-    /// How far the calendar is ahead of the clock.
-    calendar: Duration,
+    calendar: Calendar,
+    /// What a rate limit refused goes before the next look. Not twice: looks must go on as well.
+    look_put_off: bool,
     /// The state was changed: by something that has to be on disk before the next step, or by
     /// something that the server shows as well.
     unsaved: Unsaved,
@@ -128,7 +129,8 @@ impl Bot {
             edit_due: Duration::ZERO,
             held_until: Duration::ZERO,
             name_checked: now,
-            calendar: Duration::MAX,
+            calendar: Calendar::default(),
+            look_put_off: false,
             closing: false,
             polled: false,
             desk,
@@ -151,11 +153,8 @@ impl Bot {
                 self.held_until = self.now() + pause;
                 // What was refused goes first: looks could use up all that the server lets through.
                 let refused = matches!(trouble, Trouble::Api(ApiError::RateLimited(_)));
-                let apart = if refused {
-                    self.times.poll
-                } else {
-                    Duration::ZERO
-                };
+                let put_off = refused && !std::mem::replace(&mut self.look_put_off, refused);
+                let apart = self.times.poll.min(Duration::from_secs(put_off.into()));
                 self.poll_due = self.poll_due.max(self.held_until + apart);
                 Ok(Pace::Rest(self.held_until))
             }
@@ -190,14 +189,10 @@ impl Bot {
         Ok(Pace::Rest(self.next_due()))
     }
 
-    /// While the machine slept the clock stood still, and the server forgot what it would know a repeat
-    /// by.
+    /// After a sleep of the machine, or when its calendar was set forward, no post is repeated under its
+    /// old id: the server may have forgotten that.
     fn notice_sleep(&mut self) {
-        let today = self.times.clock.today();
-        let today = today.duration_since(SystemTime::UNIX_EPOCH);
-        let calendar = today.unwrap_or_default().saturating_sub(self.now());
-        let known = std::mem::replace(&mut self.calendar, calendar);
-        if calendar.saturating_sub(known) < Duration::from_secs(1) {
+        if self.calendar.ran_ahead(&*self.times.clock) < Duration::from_secs(1) {
             return;
         }
         for answer in self.store.state.answers.values_mut() {

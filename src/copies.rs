@@ -150,7 +150,8 @@ impl Compared {
     }
 }
 
-/// A thread on its way, newest first, and then the questions that it shows only the answers to.
+/// A thread while it is read page by page, newest first, and then the questions that it shows only the
+/// answers to.
 struct Look {
     doubt: ServerTime,
     size: usize,
@@ -239,7 +240,6 @@ impl Look {
             .extend(rows.map(|post| Row::new(post, bot, is_question)));
         let found = self.rows.len() - known;
         if found > 0 && found + 1 >= self.size && self.rows.len() < DEPTH {
-            self.size = (self.size * 2).min(PAGE);
             return Ok(false);
         }
         let missing = missing(&self.rows);

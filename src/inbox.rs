@@ -9,7 +9,7 @@ mod record;
 pub(crate) mod shared;
 mod walk;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use log::{info, warn};
 
@@ -20,7 +20,7 @@ use crate::cursor::watch::Watch;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::sorted::Map;
 use crate::state::State;
-use crate::times::Times;
+use crate::times::{Calendar, Times};
 use crate::words::Word;
 use look::Lists;
 pub(crate) use record::{answered, growing_post, is_answered, parts_of};
@@ -115,8 +115,7 @@ pub(crate) struct Inbox {
     lists: Lists,
     /// When the bot was last in touch with the server.
     looked_at: Duration,
-    /// How far the calendar was ahead of the clock at the last look: it grows while the machine sleeps.
-    calendar: Option<Duration>,
+    calendar: Calendar,
     /// Whether looking changed the state.
     changed: bool,
     /// The newest moment that a list showed since all of them were seen together.
@@ -137,7 +136,7 @@ impl Inbox {
         Inbox {
             lists: Lists::default(),
             looked_at: Duration::ZERO,
-            calendar: None,
+            calendar: Calendar::default(),
             changed: false,
             listing: ServerTime(0),
             quiet: false,
@@ -339,18 +338,11 @@ impl Inbox {
         self.scope.times.clock.now()
     }
 
-    /// Notes an absence: what was written meanwhile was missed. A machine that sleeps stops its clock,
-    /// not its calendar.
+    /// Notes an absence: what was written meanwhile was missed.
     fn notice_absence(&mut self, state: &mut State) {
         let now = self.now();
-        let today = self.scope.times.clock.today();
-        let today = today.duration_since(SystemTime::UNIX_EPOCH);
-        let ahead = today.unwrap_or_default().saturating_sub(now);
         let recheck = self.scope.times.recheck;
-        let slept = self
-            .calendar
-            .is_some_and(|known| ahead.saturating_sub(known) > recheck);
-        self.calendar = Some(ahead);
+        let slept = self.calendar.ran_ahead(&*self.scope.times.clock) > recheck;
         if slept || now.saturating_sub(self.looked_at) > recheck {
             for cursor in state.channels.values_mut() {
                 cursor.progress.live = false;

@@ -66,6 +66,8 @@
 //! | part | as much of an answer as fits a post |
 //! | nonce | makes the `pending_post_id` of a draft's parts, by which the server knows a repeat |
 //! | copy | a post of a thread that was moved or copied from another channel |
+//! | stranger | an answer of the bot's in a thread, to a question that is not there: it tells of copies |
+//! | doubt | a stranger that may be the answer to a question, until their thread was compared |
 //! | unclear | a request of which nobody knows whether the server acted on it |
 //! | growing | an answer whose post is edited while it is written; its first post is the opening |
 //! | worker | the process that makes one answer |
@@ -103,9 +105,10 @@
 //! | how a part is posted exactly once | [`outbox`]; what follows: `bot/deliver.rs` |
 //! | how an answer grows | [`growing`], `bot/grow.rs` |
 //! | what is on disk | [`state`], [`answers`], [`cursor`] |
-//! | pauses and back-off | [`times`], [`outage`] |
+//! | pauses and back-off | [`times`], [`outage`], `pause` in [`mattermost::client`] |
 //! | which providers there are | `provider/settings.rs` |
 //! | tries, fallbacks, too long conversations | `provider/ask.rs` |
+//! | what is asked again, and without what | `provider/server.rs`, `provider/learned.rs` |
 //! | how a model server's answer is read | `provider/stream.rs`, `provider/shown.rs`, `provider/lenient.rs` |
 //! | what is sent to a model | `provider/request.rs` |
 //! | what an error of a model server means | `provider/error.rs`, `provider/wait.rs` |

@@ -23,7 +23,7 @@ pub(crate) struct Outage {
     well: Option<Duration>,
     failures: u32,
     pause: Duration,
-    /// Requests that had been served by the last failure.
+    /// How many requests had been served when the last failure came.
     served: u32,
     /// Since when the server refuses the token without a pause.
     unauthorized: Option<Duration>,

@@ -177,7 +177,10 @@ fn output_pipe() -> io::Result<(PipeWriter, File)> {
 fn without_blocking(end: &impl AsRawFd, options: &mut OpenOptions) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", end.as_raw_fd());
     let file = options.custom_flags(O_NONBLOCK).open(&path);
-    file.map_err(|error| io::Error::other(format!("{path}: {error}; is /proc mounted?")))
+    file.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => io::Error::other(format!("{path}: {error}; is /proc mounted?")),
+        _ => error,
+    })
 }
 
 /// Writes what the pipe takes; true: there is no more to write, or nobody who reads it.

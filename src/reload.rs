@@ -42,7 +42,7 @@ impl Reload {
         let program = std::env::current_exe();
         let program = program
             .inspect_err(|error| {
-                warn!("the watch for changes of the config and the program is off without /proc: {error}");
+                warn!("changes of the config and the program are not noticed, since the program's own path is not known: {error}; is /proc mounted?");
             })
             .ok();
         let folder = config

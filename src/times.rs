@@ -60,6 +60,21 @@ impl Sleep for SystemClock {
     }
 }
 
+/// Notices that the machine slept: its clock stands still meanwhile, and its calendar goes on.
+#[derive(Default)]
+pub(crate) struct Calendar(Option<Duration>);
+
+impl Calendar {
+    /// How far the calendar ran ahead of the clock since the last call: how long the machine slept, or
+    /// by how much its calendar was set forward. Zero at the first call.
+    pub(crate) fn ran_ahead(&mut self, clock: &dyn Clock) -> Duration {
+        let today = clock.today().duration_since(SystemTime::UNIX_EPOCH);
+        let ahead = today.unwrap_or_default().saturating_sub(clock.now());
+        let known = self.0.replace(ahead).unwrap_or(ahead);
+        ahead.saturating_sub(known)
+    }
+}
+
 /// The day of `time` in UTC, as `2026-11-22`.
 pub fn date(time: SystemTime) -> String {
     let since = time

@@ -245,7 +245,7 @@ fn each_situation_has_the_line_that_decides() {
                 s.world().edit(&post, "@prxbot is it up?");
                 post
             },
-            "Not answered: it was edited, it seems after the bot had passed it.",
+            "Not answered: it seems that it was edited after the bot had passed it.",
             "an edited message is not a new one",
         ),
         (

@@ -94,8 +94,8 @@ impl Bot {
         Ok(true)
     }
 
-    /// Goes on comparing the thread of a question: whether that is a copy, if it is known now. So is
-    /// what waits in the thread.
+    /// Goes on comparing the thread of `question`: whether that is a copy; nothing if another step is
+    /// needed. Posts that wait in the same thread are decided along with it.
     fn compare(&mut self, check: &mut Check, question: &Post) -> Result<Option<bool>, ApiError> {
         let is_question = |post: &Post| !matches!(self.verdict(post), Verdict::Ignore(_));
         let compared = check.step(&self.client, question, &self.me.id, &is_question)?;
@@ -125,14 +125,17 @@ impl Bot {
         }
     }
 
-    /// Whether what belongs to a fresh answer's question may yet be read: a copy's answer comes after
-    /// it. In a thread that has copies already, the next look may show it.
+    /// Whether posts that came along with a fresh answer's question may still be unread, so that
+    /// nothing may be posted yet: a copy's answer comes after it. In a thread that has copies already,
+    /// the next look may show it.
     pub(super) fn is_unread(&self, answer: &Answer) -> bool {
         let began = answer.live.began.unwrap_or_default();
         let question = answer.live.question.as_ref();
         let has_copies = question.is_some_and(|question| self.inbox.strangers().touch(question));
-        (has_copies && self.inbox.looked_at() <= began)
-            || self.now().saturating_sub(began) <= self.times.stale
-                && self.inbox.has_news(&self.store.state, &answer.channel)
+        let has_news = || self.inbox.has_news(&self.store.state, &answer.channel);
+        if has_copies {
+            return self.inbox.looked_at() <= began || has_news();
+        }
+        self.now().saturating_sub(began) <= self.times.stale && has_news()
     }
 }

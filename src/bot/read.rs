@@ -17,6 +17,7 @@ impl Bot {
         }
         let changed = self.inbox.look(&self.client, &mut self.store.state)?;
         self.polled = true;
+        self.look_put_off = false;
         self.poll_due = self.now() + self.times.poll;
         self.outage.went_well();
         if changed {

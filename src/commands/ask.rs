@@ -70,7 +70,7 @@ pub fn deliver(
     let (channel, thread) = (query.channel.as_deref(), query.thread.as_deref());
     let target = Target::new(settings, channel, thread)?;
     provider::check(&config.provider).map_err(Exit::config)?;
-    let (me, limit) = introduce(client, &mut None)?;
+    let (me, limit) = introduce(client)?;
     let asker = Asker {
         config,
         client,

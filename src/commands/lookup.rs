@@ -47,7 +47,7 @@ pub(crate) enum Leads {
 }
 
 impl NoPong {
-    fn told(problem: Problem) -> NoPong {
+    fn unreachable(problem: Problem) -> NoPong {
         let cause = Cause::Other;
         NoPong::Unreachable(Obstacle { cause, problem })
     }
@@ -71,8 +71,8 @@ pub(crate) fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
     match answer {
         Ok(pong) => Ok(pong),
         Err(NoPong::Unreachable(obstacle)) => {
-            // Without TLS on that port the plain URL may work. What is told with a way out is another
-            // thing, such as a certificate.
+            // Without TLS on that port the plain URL may work. A problem whose fix is known has another
+            // cause, such as a certificate.
             let plain = url
                 .strip_prefix("https")
                 .filter(|_| obstacle.problem.fix.is_empty());
@@ -112,11 +112,13 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
         Ok(response) => response,
         Err(Failure::TooLarge) => return Err(NoPong::other("too much")),
         Err(Failure::Unreachable(obstacle)) => return Err(NoPong::Unreachable(obstacle)),
-        Err(Failure::Unclear(problem)) => return Err(NoPong::told(problem)),
+        Err(Failure::Unclear(problem)) => return Err(NoPong::unreachable(problem)),
     };
     let status = response.status;
     if status == 429 {
-        return Err(NoPong::told(super::problem(&ApiError::RateLimited(None))));
+        return Err(NoPong::unreachable(super::problem(&ApiError::RateLimited(
+            None,
+        ))));
     }
     let version = version(response.header("X-Version-Id").unwrap_or_default());
     let location = response.header("Location").unwrap_or_default().to_owned();

@@ -95,7 +95,7 @@ impl Session {
         let mut outage = Outage::new(times.clone());
         let mut known = None;
         let (me, post_limit) = loop {
-            match introduce(&client, &mut known) {
+            match introduce_again(&client, &mut known) {
                 Ok(introduced) => break introduced,
                 Err(error @ ApiError::Unauthorized(_)) => {
                     return Err(Exit::Token(error.to_string()));
@@ -237,12 +237,14 @@ fn tell_start(config: &Config, client: &Client, me: &User, once: bool) {
     );
 }
 
-/// Who the bot is, and the longest post that the server takes, in characters. `known`: what an earlier
-/// try found out, for a server that lets one request through at a time.
-pub(crate) fn introduce(
-    client: &Client,
-    known: &mut Option<User>,
-) -> Result<(User, usize), ApiError> {
+/// Who the bot is, and the longest post that the server takes, in characters.
+pub(crate) fn introduce(client: &Client) -> Result<(User, usize), ApiError> {
+    introduce_again(client, &mut None)
+}
+
+/// The same. `known`: what an earlier try found out, for a server that lets one request through at a
+/// time.
+fn introduce_again(client: &Client, known: &mut Option<User>) -> Result<(User, usize), ApiError> {
     let me = match known.take() {
         Some(me) => me,
         None => client.me()?,
@@ -281,7 +283,7 @@ fn people(client: &Client, allowed: &Allowed) -> String {
     let Allowed::These(users) = allowed else {
         return "to everybody".to_owned();
     };
-    // Nobody has any other text as id.
+    // A text that is no well-formed id matches nobody.
     let ids: Vec<&UserId> = users.iter().filter(|id| id.is_well_formed()).collect();
     if ids.is_empty() {
         return "to nobody: allowed_users holds no user's id".to_owned();

@@ -13,7 +13,7 @@ use crate::mattermost::client::{ApiError, Client, Mark, NewPost, NewProps};
 use crate::mattermost::{ChannelId, Post, PostId, PrxProps, User, UserId};
 use crate::outbox::{Outbox, is_it};
 use crate::reply::{self, ReplyOptions};
-use crate::times::{Sleep, SystemClock, Times};
+use crate::times::{Calendar, Sleep, SystemClock, Times};
 
 /// The longest text, in bytes: a hundred posts or so.
 const TEXT_LIMIT: u64 = 1 << 20;
@@ -63,7 +63,7 @@ pub fn deliver(
         Some(text) => text.clone(),
         None => read_input()?,
     };
-    let (me, limit) = introduce(client, &mut None)?;
+    let (me, limit) = introduce(client)?;
     let options = ReplyOptions {
         allow_unsafe_links: settings.allow_unsafe_links,
     };
@@ -253,6 +253,8 @@ impl Sender<'_> {
             asked: String::new(),
         };
         let (mut pending, first) = (Outbox::nonce(), clock.now());
+        let mut calendar = Calendar::default();
+        calendar.ran_ahead(clock);
         let (mut pause, mut unclear) = (FIRST_PAUSE, false);
         loop {
             let result = self.client.create_post(&NewPost {
@@ -283,7 +285,10 @@ impl Sender<'_> {
                 ApiError::Unclear(_) | ApiError::TooLarge => unclear = true,
                 _ => {}
             }
-            if clock.now().saturating_add(wait) >= first + self.repeat_within {
+            // The server forgets what it knows a repeat by, also while this machine sleeps.
+            let slept = calendar.ran_ahead(clock) >= Duration::from_secs(1);
+            let late = clock.now().saturating_add(wait) >= first + self.repeat_within;
+            if late || (unclear && slept) {
                 return Err(match unclear {
                     true => {
                         format!("{error}; it may be there all the same: look before you repeat it")

@@ -19,6 +19,8 @@ use crate::state::{self, Lock};
 use crate::times::Times;
 use crate::words::Word;
 
+const EDITED: &str = "it seems that it was edited after the bot had passed it";
+
 /// Explains what becomes of the post that `text` names, by id or link.
 pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
     let (config, client) = connect(config_path)?;
@@ -440,10 +442,10 @@ impl Why<'_> {
         if self.post.edit_at.0 > 0 {
             self.report.fail(
                 "in time",
-                "it was edited, it seems after the bot had passed it: what it said before was not for the bot, and an edited message is not a new one",
+                format!("{EDITED}: what it said before was not for the bot, and an edited message is not a new one"),
                 "write a new message",
             );
-            return "it was edited, it seems after the bot had passed it".into();
+            return EDITED.into();
         }
         self.report.fail(
             "in time",

@@ -258,8 +258,8 @@ impl Client {
         self.thread_before(root, count, None)
     }
 
-    /// The same, of the replies older than the one of that time and id: those of one millisecond are
-    /// in the order of their ids. An old server sends what `thread` gives.
+    /// As `thread`, with only the replies before `before`, in the order of time and then of id. An old
+    /// server sends what `thread` gives.
     pub(crate) fn thread_before(
         &self,
         root: &PostId,
