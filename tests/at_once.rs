@@ -783,6 +783,26 @@ fn a_server_that_refuses_all_for_too_many_requests_is_left_alone_while_answers_a
     waited(&stage, &question);
 }
 
+#[test]
+fn while_posts_are_refused_for_too_many_requests_others_are_seen_all_the_same() {
+    let (stage, mut session) = at_work("poll_interval_secs = 3600");
+    ask(&stage, "what is new?");
+    stage.run_for(&mut session, 3_700);
+    let looks = Arc::new(Mutex::new(0));
+    let count = looks.clone();
+    stage.mattermost.on_request(move |request, _| {
+        *count.lock().expect("a lock") += i32::from(request.target.ends_with("/channels"));
+        match (request.method.as_str(), request.target.ends_with("/posts")) {
+            ("POST", true) => Act::Instead(Fault::RateLimited(5)),
+            _ => Act::Serve,
+        }
+    });
+    ask(&stage, "and now?");
+    stage.run_for(&mut session, 4 * 3_600);
+    let looks = *looks.lock().expect("a lock");
+    assert!(looks >= 3, "{looks} looks in four hours");
+}
+
 /// What a worker is told is what a job holds: nothing of it is the token.
 #[test]
 fn no_worker_is_told_the_bots_token() {
