@@ -4,7 +4,14 @@
 #   ./install.sh [FOLDER]      such as ~/.local
 set -eu
 to=${1:-/usr/local}
-case $to in /*) ;; *) to=$PWD/$to ;; esac
+case $to in
+-*)
+    echo "./install.sh [FOLDER]    installs below /usr/local, or below FOLDER such as ~/.local" >&2
+    exit 2
+    ;;
+/*) ;;
+*) to=$PWD/$to ;;
+esac
 cd "$(dirname "$0")"
 if ! version=$(./prx --version 2>/dev/null); then
     echo "This prx does not run here: it is for another machine than $(uname -m)." >&2

@@ -150,7 +150,7 @@ impl Bot {
              Commands, as the whole message:\n\
              - `{opening}help`: this text\n\
              - `{opening}new`, in a thread or direct channel: I forget what was said there before\n\
-             - `{opening}stop`: I stop answering you in this conversation\n\
+             - `{opening}stop`: I stop what I am writing for you here\n\
              - `{opening}model`: which model answers here{choice}",
             self.describe_model(question),
             self.readable(),

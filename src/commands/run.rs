@@ -1,9 +1,10 @@
 //! `prx run`: from the configuration to a bot that answers.
 
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use log::{Level, debug, log, warn};
+use log::{Level, log, warn};
 
 use super::{Exit, lookup};
 use crate::bot::{Bot, Pace, Work};
@@ -200,10 +201,15 @@ fn take_lock(config: &Config) -> Result<Option<Lock>, Exit> {
         Ok(lock) => Ok(Some(lock)),
         Err(LockError::Taken(holder)) => {
             let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
-            debug!(
-                "another instance{holder} runs with {}",
-                config.state_path.display()
-            );
+            // Cron starts one each minute, and wants no mail of it.
+            let at_terminal = io::stderr().is_terminal();
+            let level = if at_terminal {
+                Level::Warn
+            } else {
+                Level::Debug
+            };
+            let state = config.state_path.display();
+            log!(level, "another instance{holder} runs with {state}");
             Ok(None)
         }
         Err(LockError::Io(path, error)) => Err(Exit::Failure(format!(

@@ -31,6 +31,12 @@ pub(super) fn ask(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit>
         if name == "none" {
             return Ok(Model::default());
         }
+        if let "echo" | "command" = name.as_str() {
+            print(&format!(
+                "{name} is written into the file by hand: see `prx man`; none for the moment\n"
+            ))?;
+            continue;
+        }
         if let Some((model, models)) = ask_provider(asker, report, name)? {
             return ask_name(asker, model, &models);
         }
