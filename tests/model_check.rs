@@ -372,3 +372,25 @@ fn a_moved_thread_and_a_late_post_of_a_connected_server_are_known_to_the_model()
         &[Run { secs: 400 }, ask(0), Run { secs: 5 }, remote, Calm],
     );
 }
+
+#[test]
+fn seed_298_a_backlog_behind_late_commits_is_answered_post_by_post() {
+    // The model's patience was over while the bot went on answering: three posts of 20 s each.
+    let slow = Knobs {
+        commit_delay_ms: 20_000,
+        max_post_size: 200,
+        ..Knobs::default()
+    };
+    let long = |channel| Post {
+        who: Who::Ann,
+        channel,
+        reply: None,
+        late_ms: 0,
+        in_ms: 0,
+        addressed: true,
+        long: true,
+    };
+    let mut events = vec![Run { secs: 2 }];
+    events.extend((0..16).map(long));
+    check(slow, &events);
+}

@@ -22,6 +22,8 @@ const OLD_MS: u64 = 23 * 3_600_000;
 const ON_THE_WAY_MS: u64 = 30_000;
 /// Long enough for everything that the bot puts off: closed channels, back-off, doubtful posts.
 const CALM_SECS: u64 = 130;
+/// From one post answered to the next: a server that commits late holds everything up, and a backlog
+/// takes as long as its posts are many.
 const PATIENCE_SECS: u64 = 600;
 /// A worker that takes this long ends after the next copy was read.
 const SLOW_MS: u64 = 8_000;
@@ -1184,24 +1186,31 @@ impl Play<'_> {
         self.calm();
         // All that is still to happen, and all that became visible.
         self.run(20_000);
-        let end = self.now() + PATIENCE_SECS * 1000;
-        while self.now() < end && self.missing().is_some() {
+        let mut end = self.now() + PATIENCE_SECS * 1000;
+        let mut left = self.missing().len();
+        while self.now() < end && left > 0 {
             self.run(10_000);
+            let now_left = self.missing().len();
+            if now_left < left {
+                end = self.now() + PATIENCE_SECS * 1000;
+            }
+            left = now_left;
         }
         self.run(70_000);
         self.verdict()
     }
 
-    fn missing(&self) -> Option<String> {
+    fn missing(&self) -> Vec<String> {
         let (world, truth) = (self.stage.world(), lock(&self.truth));
-        let mut posts = truth.posts.iter();
-        let post = posts
-            .find(|post| post.verdict == Must && !is_answered(&world, &truth.bot, &post.id))?;
-        Some(describe(post))
+        let missing = truth
+            .posts
+            .iter()
+            .filter(|post| post.verdict == Must && !is_answered(&world, &truth.bot, &post.id));
+        missing.map(describe).collect()
     }
 
     fn verdict(&self) -> Result<Score, String> {
-        if let Some(post) = self.missing() {
+        if let Some(post) = self.missing().first() {
             return Err(format!("unanswered: {post}"));
         }
         let (world, truth) = (self.stage.world(), lock(&self.truth));
