@@ -85,6 +85,8 @@ pub(crate) struct Live {
     pub growth: Growth,
     /// What is known of the opening on the server.
     pub opening: Progress,
+    /// How many parts of it are there, from a run that this state knows nothing of.
+    pub half: Option<u32>,
     /// The worker wrote more than was shown.
     pub grew: bool,
     /// How often it was asked anew because its question was edited.

@@ -23,7 +23,7 @@ use crate::state::State;
 use crate::times::{Calendar, Times};
 use crate::words::Word;
 use look::Lists;
-pub(crate) use record::{answered, growing_post, is_answered, parts_of};
+pub(crate) use record::{answered, growing_post, parts_of, record_since};
 use shared::Shared;
 use walk::Behind;
 
@@ -63,6 +63,8 @@ pub(crate) struct Waiting {
     pub decided: bool,
     /// The command that it is: it waits for no turn.
     pub word: Option<Word>,
+    /// How many parts of an answer to it are there, from a run that this state knows nothing of.
+    pub half: Option<u32>,
     /// How requests about it failed, and until when it is left alone for that.
     pub patience: Patience,
     pub due: Duration,
@@ -78,6 +80,7 @@ impl Waiting {
             since,
             decided: true,
             word: None,
+            half: None,
             patience: Patience::default(),
             due: Duration::ZERO,
             check: Check::default(),

@@ -283,11 +283,7 @@ impl Outbox {
         let Some(prx) = note_sent(store, question, part) else {
             return Ok(Delivery::Posted);
         };
-        if prx.of > 1 {
-            store.save_durably()?
-        } else {
-            store.save()?
-        }
+        save(store, &prx)?;
         let Some(answer) = store.state.answers.get(question) else {
             return Ok(Delivery::Posted);
         };
@@ -404,7 +400,7 @@ impl Outbox {
         let Some(prx) = note_sent(store, question, 0) else {
             return Ok(Delivery::Posted);
         };
-        store.save()?;
+        save(store, &prx)?;
         let Some(answer) = store.state.answers.get_mut(question) else {
             return Ok(Delivery::Posted);
         };
@@ -505,6 +501,15 @@ pub(crate) fn is_it(post: &Post, bot: &UserId, prx: &PrxProps) -> bool {
 fn renew(draft: &mut Draft, progress: &mut Progress) {
     draft.nonce = Outbox::nonce();
     progress.unclear = None;
+}
+
+/// Writes the state before the server hears of a part: of several, a power cut must not lose the rest.
+fn save(store: &mut Store, prx: &PrxProps) -> io::Result<()> {
+    if prx.of > 1 {
+        store.save_durably()
+    } else {
+        store.save()
+    }
 }
 
 /// Notes in the state that something of the draft may be on its way from here on: the marks of `part`.

@@ -251,6 +251,52 @@ fn half_an_answer_and_an_old_state_do_not_make_one_and_a_half() {
 }
 
 #[test]
+fn seed_1782_half_an_answer_is_not_answered_again_by_another_text() {
+    // Its first part was posted when an old state was put back, and the next answer grew beside it.
+    let by = |who, channel, late_ms, in_ms| Post {
+        who,
+        channel,
+        reply: None,
+        late_ms,
+        in_ms,
+        addressed: true,
+        long: false,
+    };
+    check(
+        Knobs {
+            seed: 1782,
+            poll_secs: 2,
+            request_takes_ms: 1,
+            commit_delay_ms: 20_000,
+            max_post_size: 200,
+            at_once: 8,
+            grows: true,
+            slow_workers: true,
+            ..Knobs::default()
+        },
+        &[
+            Run { secs: 20 },
+            stop(20, Kept::Older(1)),
+            by(Who::Ann, 0, 0, 4_000),
+            Kill {
+                checkpoints: 38,
+                down_secs: 1,
+            },
+            by(Who::Ann, 6, 0, 0),
+            Run { secs: 70 },
+            by(Who::Ann, 0, 9_000, 4_000),
+            stop(90, Kept::State),
+            by(Who::Ann, 4, 0, 0),
+            by(Who::Bob, 4, 0, 1),
+            Run { secs: 70 },
+            Run { secs: 20 },
+            Run { secs: 1 },
+            stop(20, Kept::Older(2)),
+        ],
+    );
+}
+
+#[test]
 fn an_answer_that_was_held_up_is_dropped_when_its_question_is_deleted() {
     // A journaled answer was posted without another look at its question.
     let reply = Post {

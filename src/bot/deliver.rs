@@ -14,6 +14,8 @@ use crate::reply::{self, ReplyOptions};
 
 /// No server's limit is shorter, in characters.
 const SHORTEST_LIMIT: usize = 1000;
+/// Ends an answer whose rest is lost.
+const LOST: &str = "Sorry, the rest of this answer was lost. Please ask again.";
 
 impl Bot {
     /// Brings one draft a step further: whether there was one.
@@ -188,6 +190,25 @@ impl Bot {
     pub(super) fn apologize(&mut self, id: &PostId, text: &str) {
         self.give_back(id);
         self.draft(id, text, true);
+    }
+
+    /// Of an answer so many parts are there, and nobody knows the rest, as the state file is from before
+    /// them: another answer would not go on where they end, so a last part says that.
+    pub(super) fn end_half(&mut self, id: &PostId, half: u32) {
+        warn!("post {id} has half an answer that the state knows nothing of: it gets no other");
+        self.draft(id, LOST, true);
+        self.changed(Unsaved::BeforeNext);
+        let Some(answer) = self.store.state.answers.get_mut(id) else {
+            return;
+        };
+        // What shows its beginning is a part of it by now.
+        (answer.shown, answer.opening) = (None, None);
+        if let Some((draft, progress)) = answer.progress() {
+            // Only the last of these is posted.
+            draft.parts = vec![LOST.to_owned(); half as usize + 1];
+            *progress = Outbox::fresh(draft);
+            progress.posted = (0..half).collect();
+        }
     }
 
     /// The server does not take the answer: the person gets a short message that says why, after the

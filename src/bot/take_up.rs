@@ -107,14 +107,15 @@ impl Bot {
             self.withdraw(id);
             return Ok(());
         }
-        match inbox::is_answered(&self.client, &self.me.id, &post) {
+        let mut half = None;
+        match inbox::record_since(&self.client, &self.me.id, &post) {
             // An edit of that run may yet land upon the last one.
-            Ok(true) if !is_edited => {
+            Ok(record) if record.whole.contains(id) && !is_edited => {
                 self.tell_answered(id);
                 self.handled(id);
                 return Ok(());
             }
-            Ok(_) => {}
+            Ok(record) => half = record.half.get(id).copied(),
             Err(error) if error.is_closed() => {}
             Err(error) => return self.put_off(id, error),
         }
@@ -125,6 +126,8 @@ impl Bot {
                 Some(draft) => Stage::Deliver(self.outbox.found(draft)),
                 None => Stage::Ready,
             };
+            // Its draft is what a half is gone on with.
+            answer.live.half = half.filter(|_| answer.draft.is_none());
             answer.live.question = Some(post);
             answer.live.seen = now;
         }

@@ -130,6 +130,9 @@ impl Bot {
             if let Some(question) = &answer.live.question {
                 self.starts.begin(&question.user_id);
             }
+            if let Some(half) = answer.live.half.take() {
+                return self.end_half(id, half);
+            }
         }
         self.count(id);
     }
@@ -146,6 +149,7 @@ impl Bot {
                 seen: waiting.since,
                 patience: waiting.patience,
                 check: waiting.check,
+                half: waiting.half,
                 ..Live::default()
             },
             ..Answer::default()

@@ -470,7 +470,7 @@ impl Why<'_> {
             &post.root_id
         };
         posts.extend(self.posts(self.client.thread(root, 200))?);
-        if !inbox::answered(&posts, bot).contains(&post.id) {
+        if !inbox::answered(&posts, bot).whole.contains(&post.id) {
             return Ok(None);
         }
         let first = posts.iter().find(|own| {

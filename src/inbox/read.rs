@@ -5,12 +5,11 @@ use std::time::Duration;
 use log::info;
 
 use super::pages::last_entry;
-use super::record::answered;
+use super::record::{Record, answered};
 use super::{Inbox, Waiting, Wanted, Wish};
 use crate::cursor::Read;
 use crate::mattermost::client::{ApiError, Client};
-use crate::mattermost::{ChannelId, Post, PostId, PostList, ServerTime};
-use crate::sorted::Set;
+use crate::mattermost::{ChannelId, Post, PostList, ServerTime};
 use crate::state::State;
 
 /// From this many ids on, an answer to `since` may have left posts out.
@@ -20,7 +19,7 @@ pub(super) const SINCE_LIMIT: usize = 1000;
 pub(super) struct Take<'a> {
     pub posts: Vec<Post>,
     /// The questions that the bot's own posts answer.
-    pub answered: &'a Set<PostId>,
+    pub answered: &'a Record,
     pub wanted: &'a Wanted<'a>,
 }
 
@@ -179,7 +178,7 @@ impl Inbox {
             }
             found += 1;
             cursor.progress.balance.see(&post);
-            let wish = if taken.answered.contains(&post.id) {
+            let wish = if taken.answered.whole.contains(&post.id) {
                 Wish::Drop
             } else {
                 (taken.wanted)(&post, direct)
@@ -187,7 +186,9 @@ impl Inbox {
             if wish != Wish::Drop && !cursor.progress.live && post.create_at < cutoff {
                 too_old += 1;
             } else if wish != Wish::Drop {
-                self.waiting.insert(key, Waiting::wished(post, now, wish));
+                let half = taken.answered.half.get(&post.id).copied();
+                let waiting = Waiting::wished(post, now, wish);
+                self.waiting.insert(key, Waiting { half, ..waiting });
                 continue;
             }
             cursor.handled(&key.1, key.0);

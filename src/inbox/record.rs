@@ -31,25 +31,38 @@ pub(super) fn collect_parts(posts: &[Post], bot: &UserId, parts: &mut Parts) {
     }
 }
 
-/// The questions whose every part is there.
-pub(super) fn complete(parts: Parts) -> Set<PostId> {
-    // A post that grew and took no last edit does not bear the mark of part 0: a later part tells.
-    let whole = |(of, there): &(u32, Set<u32>)| {
-        let grown = *of > 1 && there.contains(&GROWN);
-        *of > 0 && (0..*of).all(|part| there.contains(&part) || (part == 0 && grown))
-    };
-    parts
-        .into_iter()
-        .filter(|(_, parts)| whole(parts))
-        .map(|(question, _)| question)
-        .collect()
+/// Which questions the bot's own posts answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Those whose every part is there.
+    pub whole: Set<PostId>,
+    /// Those of which later parts are missing, and how many are there.
+    pub half: Map<PostId, u32>,
+}
+
+pub(super) fn sorted_out(parts: Parts) -> Record {
+    let mut record = Record::default();
+    for (question, (of, there)) in parts {
+        // A post that grew and took no last edit does not bear the mark of part 0: a later part tells.
+        let grown = of > 1 && there.contains(&GROWN);
+        let last = there.iter().rfind(|part| **part != GROWN);
+        if of == 0 {
+            continue;
+        }
+        if (0..of).all(|part| there.contains(&part) || (part == 0 && grown)) {
+            record.whole.insert(question);
+        } else if let Some(last) = last {
+            record.half.insert(question, last + 1);
+        }
+    }
+    record
 }
 
 /// The questions that the bot's own posts among `posts` answer.
-pub(crate) fn answered(posts: &[Post], bot: &UserId) -> Set<PostId> {
+pub(crate) fn answered(posts: &[Post], bot: &UserId) -> Record {
     let mut parts = Parts::new();
     collect_parts(posts, bot, &mut parts);
-    complete(parts)
+    sorted_out(parts)
 }
 
 /// Which parts of the answer to `question` the server shows.
@@ -84,15 +97,15 @@ pub(crate) fn growing_post(
     Ok(oldest.map(|post| post.id.clone()))
 }
 
-/// Whether the server shows a whole answer to `question`.
-pub(crate) fn is_answered(
+/// What the server shows of the answers since `question`, and of the one to it.
+pub(crate) fn record_since(
     client: &Client,
     bot: &UserId,
     question: &Post,
-) -> Result<bool, ApiError> {
+) -> Result<Record, ApiError> {
     let (channel, created) = (&question.channel_id, question.create_at);
     let parts = parts_since(client, bot, channel, &question.id, created)?;
-    Ok(complete(parts).contains(&question.id))
+    Ok(sorted_out(parts))
 }
 
 /// The parts of all answers since `question`. A busy channel's newest posts may lie far after an answer,

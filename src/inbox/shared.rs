@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::info;
 
-use super::record::{Parts, collect_parts, complete};
+use super::record::{Parts, collect_parts, sorted_out};
 use super::{Inbox, Waiting, Wanted, Wish};
 use crate::mattermost::client::{ApiError, Client, paged};
 use crate::mattermost::{Channel, ChannelId, Post, PostId, ServerTime};
@@ -243,11 +243,11 @@ impl Inbox {
             return;
         };
         let direct = cursor.watch.as_ref().is_some_and(|watch| watch.direct);
-        let answered = complete(search.own);
+        let answered = sorted_out(search.own);
         for post in search.found.into_values() {
             cursor.progress.balance.see(&post);
             let is_history = post.create_at <= cursor.floor || post.create_at < cutoff;
-            let wish = if is_history || answered.contains(&post.id) {
+            let wish = if is_history || answered.whole.contains(&post.id) {
                 Wish::Drop
             } else {
                 wanted(&post, direct)
@@ -257,7 +257,9 @@ impl Inbox {
                 continue;
             }
             let key = (post.create_at, post.id.clone());
-            self.waiting.insert(key, Waiting::wished(post, now, wish));
+            let half = answered.half.get(&post.id).copied();
+            let waiting = Waiting::wished(post, now, wish);
+            self.waiting.insert(key, Waiting { half, ..waiting });
         }
         let count = cursor.progress.shown.1;
         let balance = &mut cursor.progress.balance;

@@ -5,12 +5,11 @@ use log::{debug, info};
 
 use super::pages::{AnchorSearch, Walk};
 use super::read::Take;
-use super::record::{Parts, collect_parts, complete};
+use super::record::{Parts, Record, collect_parts, sorted_out};
 use super::{Inbox, Wanted};
 use crate::cursor::Counters;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
-use crate::sorted::Set;
 use crate::state::State;
 
 /// Waiting posts above which no further page is read.
@@ -32,7 +31,7 @@ enum Stage {
     Survey(Survey),
     Read {
         walk: Walk,
-        answered: Set<PostId>,
+        answered: Record,
     },
 }
 
@@ -144,7 +143,7 @@ impl Inbox {
                 }
                 let name = self.name(state, id);
                 debug!("channel {name} ({id}) is read page by page");
-                let answered = complete(std::mem::take(&mut survey.own));
+                let answered = sorted_out(std::mem::take(&mut survey.own));
                 let taken = Take {
                     posts: std::mem::take(&mut survey.first),
                     answered: &answered,
@@ -186,7 +185,7 @@ impl Inbox {
         state: &mut State,
         id: &ChannelId,
         posts: Vec<Post>,
-        answered: &Set<PostId>,
+        answered: &Record,
         wanted: &Wanted,
     ) -> usize {
         let present = client.date_ms().map(ServerTime);

@@ -437,7 +437,8 @@ impl Truth {
 /// Whether all parts of an answer are committed.
 fn is_answered(world: &World, bot: &str, question: &str) -> bool {
     let answers = world.own_answers(bot, question);
-    let of = answers.first().map(|answer| part(answer).1);
+    // As the last part says: the rest of one that the state knew nothing of was given up.
+    let of = answers.iter().map(part).max().map(|(_, of)| of);
     of.is_some_and(|of| answers.len() as u64 >= of)
 }
 
@@ -585,8 +586,10 @@ fn is_growing(post: &super::mattermost::Post) -> bool {
     prx.is_some_and(|prx| prx["growing_for"].is_string())
 }
 
-/// Whether all of an answer was written by one worker. It may end with the mark of a stop.
+/// Whether all of an answer was written by one worker. It may end with the mark of a stop, or with what
+/// is said where the rest was lost.
 fn is_of_one_generation<'a>(answers: impl Iterator<Item = &'a str>) -> bool {
+    let answers = answers.filter(|answer| !answer.starts_with("Sorry, the rest of this answer"));
     let words = answers.flat_map(str::split_whitespace);
     let mut words = words.filter(|word| *word != "*(Stopped.)*");
     let first = words.next();
