@@ -45,23 +45,27 @@ fn value(digit: u8) -> Option<u32> {
     Some(value.into())
 }
 
+/// Texts and what they are in base64.
+#[cfg(test)]
+pub(crate) const ENCODED: [(&str, &str); 9] = [
+    ("", ""),
+    ("f", "Zg=="),
+    ("fo", "Zm8="),
+    ("foo", "Zm9v"),
+    ("foob", "Zm9vYg=="),
+    ("fooba", "Zm9vYmE="),
+    ("foobar", "Zm9vYmFy"),
+    ("\u{3ff}\u{3ef}", "z7/Prw=="),
+    ("~~~", "fn5+"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_encoded_is_decoded_and_nothing_else_is() {
-        for (bytes, base64) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-            ("\u{3ff}\u{3ef}", "z7/Prw=="),
-            ("~~~", "fn5+"),
-        ] {
+        for (bytes, base64) in ENCODED {
             let mut encoded = Vec::new();
             encode(bytes.as_bytes(), &mut encoded);
             assert_eq!(encoded, base64.as_bytes());

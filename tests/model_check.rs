@@ -75,6 +75,10 @@ fn whatever_happens_each_post_is_answered_once_or_rightly_not_at_all() {
 // What earlier seeds found, shrunk.
 
 fn ask(channel: usize) -> support::history::Event {
+    ask_for(channel, false)
+}
+
+fn ask_for(channel: usize, long: bool) -> support::history::Event {
     Post {
         who: Who::Ann,
         channel,
@@ -82,7 +86,7 @@ fn ask(channel: usize) -> support::history::Event {
         late_ms: 0,
         in_ms: 0,
         addressed: true,
-        long: false,
+        long,
     }
 }
 
@@ -427,15 +431,7 @@ fn seed_298_a_backlog_behind_late_commits_is_answered_post_by_post() {
         max_post_size: 200,
         ..Knobs::default()
     };
-    let long = |channel| Post {
-        who: Who::Ann,
-        channel,
-        reply: None,
-        late_ms: 0,
-        in_ms: 0,
-        addressed: true,
-        long: true,
-    };
+    let long = |channel| ask_for(channel, true);
     let mut events = vec![Run { secs: 2 }];
     events.extend((0..16).map(long));
     check(slow, &events);

@@ -289,11 +289,10 @@ impl Sender<'_> {
             let slept = calendar.ran_ahead(clock) >= Duration::from_secs(1);
             let late = clock.now().saturating_add(wait) >= first + self.repeat_within;
             if late || (unclear && slept) {
-                return Err(match unclear {
-                    true => {
-                        format!("{error}; it may be there all the same: look before you repeat it")
-                    }
-                    false => error.to_string(),
+                return Err(if unclear {
+                    format!("{error}; it may be there all the same: look before you repeat it")
+                } else {
+                    error.to_string()
                 });
             }
             clock.sleep(wait);

@@ -200,10 +200,11 @@ fn file_text(file: &FileInfo, shown: Shown, enclosures: &mut Vec<Enclosure>) -> 
             let is_shown = is_picture(&enclosure);
             enclosures.push(enclosure);
             let number = enclosures.iter().filter(|other| is_picture(other)).count();
-            match is_shown {
-                true => format!("\n\n[{name}: picture {number}]"),
+            if is_shown {
+                format!("\n\n[{name}: picture {number}]")
+            } else {
                 // The worker adds the text.
-                false => String::new(),
+                String::new()
             }
         }
         Shown::Not(why) => format!("\n\n[{name}: {why}]"),

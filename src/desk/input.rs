@@ -211,6 +211,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base64::ENCODED;
     use crate::provider::Role;
 
     fn input(images: &[&[usize]]) -> Input {
@@ -235,15 +236,7 @@ mod tests {
 
     #[test]
     fn bytes_are_written_in_base64_however_they_are_cut() {
-        for (bytes, base64) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
+        for (bytes, base64) in ENCODED {
             for size in 1..=7 {
                 let (mut writer, mut written) = (PictureWriter::new(1), Vec::new());
                 for piece in bytes.as_bytes().chunks(size) {

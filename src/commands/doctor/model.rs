@@ -114,13 +114,14 @@ fn is_program(program: &str) -> bool {
 }
 
 fn check_program(report: &mut Report, program: &str) {
-    match is_program(program) {
-        true => report.ok("provider", format!("the program {program}")),
-        false => report.fail(
+    if is_program(program) {
+        report.ok("provider", format!("the program {program}"));
+    } else {
+        report.fail(
             "provider",
             format!("{program} is not a program that can be run"),
             "write its whole path as the first word of provider_command, and make it executable:\n  chmod +x …",
-        ),
+        );
     }
 }
 
@@ -163,9 +164,10 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, place: Place, 
             .or(models.first().map(String::as_str));
         let fix = meant.map_or(
             "look at the provider's page for its models".to_owned(),
-            |meant| match *model == settings.model {
-                true => format!("an alias may work all the same; else {write} = \"{meant}\""),
-                false => {
+            |meant| {
+                if *model == settings.model {
+                    format!("an alias may work all the same; else {write} = \"{meant}\"")
+                } else {
                     format!("an alias may work all the same; else write \"{meant}\" in its place")
                 }
             },
@@ -334,12 +336,13 @@ fn refuses_temperature(model: &str) -> bool {
 /// without, as by the bot; what it refused cost nothing.
 pub(crate) fn ask(report: &mut Report, config: &Config) {
     let is_server = matches!(config.provider.kind, ProviderKind::Server { .. });
-    let (text, images) = match is_server && config.mattermost.max_images > 0 {
-        true => (
+    let (text, images) = if is_server && config.mattermost.max_images > 0 {
+        (
             "Which colour has this picture? Answer with one short sentence.",
             &[SQUARE][..],
-        ),
-        false => ("Are you there? Answer with one short sentence.", &[][..]),
+        )
+    } else {
+        ("Are you there? Answer with one short sentence.", &[][..])
     };
     let conversation = [Message {
         images: (0..images.len()).collect(),

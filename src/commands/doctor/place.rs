@@ -166,13 +166,14 @@ impl Place<'_> {
                 )
             })
             .collect();
-        let fix = match lines.is_empty() {
-            true => format!(
+        let fix = if lines.is_empty() {
+            format!(
                 "add @{bot} to the team (team menu > Invite People) and write in the channel:\n  /invite @{bot}"
-            ),
-            false => format!(
+            )
+        } else {
+            format!(
                 "a private channel shows itself only to its members: there, write /invite @{bot}. The bot is in these:{lines}"
-            ),
+            )
         };
         self.report.fail("channel", detail, fix);
         Ok(())
