@@ -14,9 +14,11 @@ use log::{info, warn};
 use crate::config::{self, Config};
 use crate::times::Clock;
 
-/// How often to look. A change is acted upon when two looks see the same, so that a file that is
-/// still being written is left alone.
+/// How often to look.
 const PERIOD: Duration = Duration::from_secs(5);
+
+/// How long a change must stay as it is: a file that is still being written is left alone.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What the program was started from.
 pub(crate) struct Reload {
@@ -72,7 +74,12 @@ impl Reload {
         let Some(program) = &self.program else {
             return false;
         };
-        if self.due || now.saturating_sub(self.last) < PERIOD {
+        let pause = if self.changed.is_some() {
+            SETTLED
+        } else {
+            PERIOD
+        };
+        if self.due || now.saturating_sub(self.last) < pause {
             return self.due;
         }
         self.last = now;

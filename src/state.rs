@@ -256,7 +256,14 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
 
 /// Held while a bot runs: one per state file. The operating system lets go of it however the process
 /// ends, and no child process inherits it.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    /// A child process that is just starting still has the file, until it becomes another program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 /// Why there is no lock.
 #[derive(Debug)]

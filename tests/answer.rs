@@ -1,7 +1,5 @@
 //! `prx answer`: from a shell, as another prx's program, and as a worker.
 
-mod support;
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -13,13 +11,13 @@ use std::rc::Rc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use crate::support::bot::{Ran, Stage, binary, binary_path, run};
+use crate::support::model::{Model, ModelReply};
 use prx::desk::{Desk, Job, News, Processes};
 use prx::provider::{Api, Message, ProviderKind, ProviderSettings, Role};
 use prx::secret::Secret;
 use prx::times::{Clock, SystemClock};
 use serde_json::json;
-use support::bot::{Ran, Stage, binary, binary_path, run};
-use support::model::{Model, ModelReply};
 use tempfile::TempDir;
 
 /// Longer than any machine is slow.
@@ -196,20 +194,22 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The processes of workers that `parent` started.
-fn workers_of(parent: u32) -> Vec<PathBuf> {
-    let processes = fs::read_dir("/proc").expect("processes").flatten();
-    let paths = processes.map(|process| process.path());
-    let read = |path: &Path, name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
-    paths
-        .filter(|path| {
-            let status = read(path, "status");
-            let is_child = status
-                .lines()
-                .any(|line| line == format!("PPid:\t{parent}"));
-            is_child && read(path, "cmdline") == "prx answer\0answer\0--worker\0"
-        })
-        .collect()
+/// The workers that a thread started, by the folder that tells of the thread.
+fn workers_of(thread: &str) -> Vec<PathBuf> {
+    let children = fs::read_to_string(format!("{thread}/children")).expect("a thread");
+    let paths = children
+        .split_whitespace()
+        .map(|id| Path::new("/proc").join(id));
+    let is_worker = |path: &PathBuf| {
+        let line = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+        line == "prx answer\0answer\0--worker\0"
+    };
+    paths.filter(is_worker).collect()
+}
+
+/// The only thread of a process.
+fn thread_of(process: u32) -> String {
+    format!("/proc/{process}/task/{process}")
 }
 
 fn kill(process: &Path) {
@@ -230,7 +230,6 @@ fn news(desk: &mut Processes, clock: &SystemClock) -> News {
     }
 }
 
-/// In one test, because the workers of a process are found by their parent.
 #[test]
 fn a_worker_shows_no_key_and_is_missed_when_it_is_killed() {
     let (model, clock) = (Model::start(), Rc::new(SystemClock::default()));
@@ -242,7 +241,7 @@ fn a_worker_shows_no_key_and_is_missed_when_it_is_killed() {
     ));
     desk.start(job(&model)).expect("a worker");
     wait_until("the question", || !model.requests().is_empty());
-    let workers = workers_of(std::process::id());
+    let workers = workers_of("/proc/thread-self");
     assert_eq!(workers.len(), 1);
     for name in ["cmdline", "environ"] {
         let shown = fs::read(workers[0].join(name)).expect("a running process");
@@ -268,10 +267,10 @@ fn a_worker_shows_no_key_and_is_missed_when_it_is_killed() {
     model.then(ModelReply::Held(held, Box::new(ModelReply::Close)));
     desk.start(job(&model)).expect("a worker");
     wait_until("the question", || model.requests().len() == 2);
-    let workers = workers_of(std::process::id());
+    let workers = workers_of("/proc/thread-self");
     kill(&workers[0]);
     assert_eq!(news(&mut desk, &clock), News::Died("signal 9".into(), true));
-    assert!(workers_of(std::process::id()).is_empty());
+    assert!(workers_of("/proc/thread-self").is_empty());
 }
 
 /// Whether `word` is anywhere in the memory of the process that it can write to.
@@ -306,7 +305,7 @@ fn a_worker_of_the_bot_never_has_the_mattermost_token() {
     let (ann, channel) = (&stage.ann.id, &stage.channel);
     stage.world().post(ann, channel, "hi");
     wait_until("the question", || !model.requests().is_empty());
-    let workers = workers_of(bot.child.id());
+    let workers = workers_of(&thread_of(bot.child.id()));
     assert_eq!(workers.len(), 1);
     let environment = fs::read(workers[0].join("environ")).expect("a running process");
     let environment = String::from_utf8_lossy(&environment);
@@ -328,7 +327,7 @@ fn a_killed_worker_is_missed_also_by_a_bot_that_does_not_learn_of_its_children()
     let (ann, channel) = (&stage.ann.id, &stage.channel);
     let question = stage.world().post(ann, channel, "hi");
     wait_until("the question", || !model.requests().is_empty());
-    kill(&workers_of(bot.child.id())[0]);
+    kill(&workers_of(&thread_of(bot.child.id()))[0]);
     assert_eq!(stage.wait_for_answer(&question), "Hello!");
 }
 

@@ -1,23 +1,21 @@
 //! `prx ask` from outside: what the model is told, and what comes to stand in the channel, also when
 //! a call is killed or made twice.
 
-mod support;
-
 use std::fs;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use crate::support::bot::{Bot, Ran, Stage, binary, run};
+use crate::support::mattermost::picture::{base64, png};
+use crate::support::mattermost::{Act, Fault};
+use crate::support::model::{Model, ModelReply};
 use prx::commands::ask::{Input, Query, deliver};
 use prx::http::Agent;
 use prx::mattermost::client::Client;
 use prx::times::Times;
 use serde_json::{Value, json};
-use support::bot::{Bot, Ran, Stage, binary, run};
-use support::mattermost::picture::{base64, png};
-use support::mattermost::{Act, Fault};
-use support::model::{Model, ModelReply};
 
 /// What every call of a test with a key has.
 const KEYED: [&str; 6] = ["ask", "--channel", "talk", "--key", "disk 1", "How full?"];

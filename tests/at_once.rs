@@ -1,8 +1,6 @@
 //! Several answers at once, in simulated time: whose turn it is, what people see meanwhile, and what
 //! becomes of an answer whose worker, question, channel or server is lost.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +10,11 @@ use prx::commands::run::Session;
 use prx::provider::Message;
 use serde_json::{Value, json};
 
-use support::bot::Stage;
-use support::clock::EPOCH_MS;
-use support::desk::{Play, question, says};
-use support::mattermost::picture::gif;
-use support::mattermost::{Act, Fault, Joining, Kind, Logged, RateLimit, api_path};
+use crate::support::bot::Stage;
+use crate::support::clock::EPOCH_MS;
+use crate::support::desk::{Play, question, says};
+use crate::support::mattermost::picture::gif;
+use crate::support::mattermost::{Act, Fault, Joining, Kind, Logged, RateLimit, api_path};
 
 const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
@@ -233,11 +231,11 @@ fn the_polling_goes_on_while_answers_are_made() {
 fn a_question_deleted_while_its_answer_is_made_ends_the_worker_and_gets_nothing() {
     // On a server that shows several posts at once, and on one that does not.
     for version in [
-        support::mattermost::Version::V11_6,
-        support::mattermost::Version::V5_37,
+        crate::support::mattermost::Version::V11_6,
+        crate::support::mattermost::Version::V5_37,
     ] {
-        let clock = support::clock::SimClock::new();
-        let time = support::clock::Time::Sim(clock.clone());
+        let clock = crate::support::clock::SimClock::new();
+        let time = crate::support::clock::Time::Sim(clock.clone());
         let stage = Stage::new(time, clock, version);
         stage.configure(ECHO, "");
         let mut session = stage.start();

@@ -1,7 +1,5 @@
 //! The bot from outside: the built binary in real time.
 
-mod support;
-
 use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
@@ -10,13 +8,15 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::support::bot::{Bot, Stage, binary_at, binary_path};
+use crate::support::clock::{SimClock, Time};
+use crate::support::mattermost::{
+    Act, Fault, Joining, Kind, Logged, Post, Version, World, api_path,
+};
+use crate::support::model::{Model, ModelReply};
+use crate::support::net::{Authority, Tunnels};
+use crate::support::wire::Wire;
 use serde_json::{Value, json};
-use support::bot::{Bot, Stage, binary_at, binary_path};
-use support::clock::{SimClock, Time};
-use support::mattermost::{Act, Fault, Joining, Kind, Logged, Post, Version, World, api_path};
-use support::model::{Model, ModelReply};
-use support::net::{Authority, Tunnels};
-use support::wire::Wire;
 
 const ECHO: &str = "default_provider = \"echo\"";
 const KEY: &str = "sk-not-for-the-log-0123456789";

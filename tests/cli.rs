@@ -1,7 +1,5 @@
 //! The built binary and its command line, from outside.
 
-mod support;
-
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
@@ -222,7 +220,7 @@ fn has(program: &str) -> bool {
         .status();
     // `mandoc` has no such option, and says so.
     if found.is_err() {
-        support::skipped(&format!("there is no {program} here to try"));
+        crate::support::skipped(&format!("there is no {program} here to try"));
     }
     found.is_ok()
 }

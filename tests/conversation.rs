@@ -1,7 +1,5 @@
 //! What the model is told of what was said: gathered from a Mattermost, one request at a time.
 
-mod support;
-
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +13,10 @@ use prx::provider::Role;
 use prx::times::Times;
 use serde_json::{Value, json};
 
-use support::bot::{Bot, Stage};
-use support::mattermost::picture::{base64, gif, jpeg, jpeg_turned, png, webp};
-use support::mattermost::{Act, Fault, Joining, Kind, api_path};
-use support::model::Model;
+use crate::support::bot::{Bot, Stage};
+use crate::support::mattermost::picture::{base64, gif, jpeg, jpeg_turned, png, webp};
+use crate::support::mattermost::{Act, Fault, Joining, Kind, api_path};
+use crate::support::model::Model;
 
 /// The steps that one gathering may take.
 const STEPS: usize = 300;
@@ -514,7 +512,7 @@ fn the_newest_pictures_of_those_who_may_ask_are_shown() {
     stage.world().clear_log();
     let told = gather_by(&stage, &settings, &client, &question);
     assert!(told.enclosures.is_empty());
-    let read = |call: &support::mattermost::Logged| call.target.contains("/files/");
+    let read = |call: &crate::support::mattermost::Logged| call.target.contains("/files/");
     assert!(!stage.world().log.iter().any(read), "none is looked at");
 }
 

@@ -4,8 +4,6 @@
 //! The bot is this test binary, started once more (`bot_process`). Its clock is the test's own: it
 //! asks over a local connection before every step, and is killed instead of answered.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prx::commands::run::Session;
@@ -22,11 +20,12 @@ use prx::desk::{Desk, Job, News, Processes, WorkerId};
 use prx::times::{Clock, Sleep, Step, SystemClock, Times};
 use serde_json::Value;
 
-use support::bot::{Bot, Stage, binary, binary_path};
-use support::clock::EPOCH_MS;
-use support::mattermost::{Act, Fault, Joining, World};
-use support::model::{Model, ModelReply};
-use support::wire::lock;
+use crate::support::alone;
+use crate::support::bot::{Stage, binary, binary_path};
+use crate::support::clock::EPOCH_MS;
+use crate::support::mattermost::{Act, Fault, Joining, World};
+use crate::support::model::{Model, ModelReply};
+use crate::support::wire::lock;
 
 const ECHO: &str = "default_provider = \"echo\"";
 const CONFIG: &str = "PRX_CRASH_CONFIG";
@@ -171,10 +170,6 @@ impl Desk for RealDesk {
     }
 }
 
-/// A process has its parent's files, the lock of a bot in this process among them, until it becomes
-/// another program.
-static FORKS: RwLock<()> = RwLock::new(());
-
 /// What a bot is about to do; the test lets it, or kills it.
 enum Event {
     Step,
@@ -189,9 +184,7 @@ fn run_bot(stage: &Stage, victim: &Victim, mut ends: impl FnMut(Event) -> bool) 
         .append(true)
         .open(log_path(stage))
         .expect("a log file");
-    let forking = FORKS.write();
-    let child = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["bot_process", "--exact", "--nocapture", "--test-threads=1"])
+    let child = alone(module_path!(), "bot_process")
         .env(CONFIG, stage.config_path())
         .env(
             CONTROL,
@@ -202,7 +195,6 @@ fn run_bot(stage: &Stage, victim: &Victim, mut ends: impl FnMut(Event) -> bool) 
         .stderr(log)
         .spawn()
         .expect("this binary again");
-    drop(forking);
     *lock(victim) = Some(child);
     let (mut stream, _) = listener.accept().expect("the bot");
     stream.set_nodelay(true).expect("a socket");
@@ -524,7 +516,6 @@ impl Story<'_> {
         (scenario.knobs)(&mut stage.world());
         stage.configure(&(scenario.provider)(&stage), scenario.settings);
         if !scenario.first_run {
-            let _no_forks = FORKS.read();
             let mut session = stage.start();
             stage.run_for(&mut session, 3);
             drop(session);
@@ -809,18 +800,12 @@ fn wait_for_first_look(stage: &Stage) {
     });
 }
 
-fn spawn(stage: &Stage) -> Bot {
-    let _forking = FORKS.write();
-    stage.spawn()
-}
-
 fn ask(stage: &Stage, text: &str) -> String {
     stage.world().post(&stage.ann.id, &stage.channel, text)
 }
 
 /// Sends a signal, by its name.
 fn signal(name: &str, process: u32) {
-    let _forking = FORKS.write();
     let status = Command::new("sh")
         .args(["-c", &format!("kill -{name} {process}")])
         .status();
@@ -835,17 +820,15 @@ fn command(script: &str) -> String {
 fn a_killed_bot_leaves_no_lock_and_a_second_one_makes_no_request() {
     let stage = Stage::real();
     stage.configure(ECHO, "poll_interval_secs = 3600");
-    let mut first = spawn(&stage);
+    let mut first = stage.spawn();
     wait_for_first_look(&stage);
     let requests = stage.world().request_count;
-    let forking = FORKS.write();
     let second = binary()
         .arg("--config")
         .arg(stage.config_path())
         .arg("-v")
         .output()
         .expect("the binary");
-    drop(forking);
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(0), "{said}");
     assert!(
@@ -854,14 +837,12 @@ fn a_killed_bot_leaves_no_lock_and_a_second_one_makes_no_request() {
     );
     assert_eq!(stage.world().request_count, requests);
     // Cron would send every word by mail.
-    let forking = FORKS.write();
     let second = stage.run(&[], "");
-    drop(forking);
     assert_eq!((second.code, second.stderr.as_str()), (Some(0), ""));
 
     first.kill();
     let question = ask(&stage, "anybody there?");
-    let _third = spawn(&stage);
+    let _third = stage.spawn();
     stage.wait_for_answer(&question);
 }
 
@@ -871,7 +852,7 @@ fn a_provider_that_outlives_the_bot_does_not_hold_its_lock() {
     let pid_path = stage.folder.path().join("pid");
     let script = format!("echo $$ > {}; exec sleep 600", pid_path.display());
     stage.configure(&command(&script), QUICK);
-    let mut bot = spawn(&stage);
+    let mut bot = stage.spawn();
     wait_for_first_look(&stage);
     let question = ask(&stage, "wait for me");
     stage.wait("the provider", |_| read(&pid_path).ends_with('\n'));
@@ -880,7 +861,7 @@ fn a_provider_that_outlives_the_bot_does_not_hold_its_lock() {
     let alive = Path::new("/proc").join(provider.to_string()).exists();
 
     stage.configure(ECHO, QUICK);
-    let _next = spawn(&stage);
+    let _next = stage.spawn();
     stage.wait_for_answer(&question);
     signal("KILL", provider);
     assert!(alive, "the provider ended with the bot: nothing was tried");
@@ -891,7 +872,7 @@ fn a_message_that_ends_its_worker_each_time_gets_an_apology_and_others_an_answer
     let stage = Stage::real();
     let script = "if grep -q poison; then kill -9 $PPID; fi; echo fine";
     stage.configure(&command(script), QUICK);
-    let bot = spawn(&stage);
+    let bot = stage.spawn();
     wait_for_first_look(&stage);
     let poison = ask(&stage, "poison");
     let other = ask(&stage, "and this?");
@@ -915,18 +896,18 @@ fn signals_end_the_process_and_lose_nothing() {
         model.then(ModelReply::Held(held, Box::new(ModelReply::text("late"))));
         let top = format!("default_provider = \"custom:{}/v1\"", model.url());
         stage.configure(&format!("{top}\ndefault_model = \"m\""), QUICK);
-        let mut bot = spawn(&stage);
+        let mut bot = stage.spawn();
         wait_for_first_look(&stage);
         let question = ask(&stage, "think about it");
         stage.wait("the model", |_| !model.requests().is_empty());
         if is_ignored(name, bot.child.id()) {
-            support::skipped(&format!("SIG{name} is ignored by what started the tests"));
+            crate::support::skipped(&format!("SIG{name} is ignored by what started the tests"));
             continue;
         }
         signal(name, bot.child.id());
         assert_eq!(bot.wait(), None, "SIG{name} ends it: {}", bot.log());
         drop(release);
-        let _next = spawn(&stage);
+        let _next = stage.spawn();
         assert_eq!(stage.wait_for_answer(&question), "Hello!", "SIG{name}");
         let second = ask(&stage, "and then?");
         stage.wait_for_answer(&second);
@@ -951,7 +932,7 @@ fn is_ignored(name: &str, process: u32) -> bool {
 fn a_bot_that_stood_still_while_the_server_dropped_it_goes_on() {
     let stage = Stage::real();
     stage.configure(ECHO, QUICK);
-    let bot = spawn(&stage);
+    let bot = stage.spawn();
     wait_for_first_look(&stage);
     let before = ask(&stage, "before");
     stage.wait_for_answer(&before);

@@ -1,8 +1,6 @@
 //! The desk with workers that are processes: the built binary's, and scripts that say what no worker
 //! of ours would.
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -13,15 +11,16 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use crate::support::bot::binary_path;
+use crate::support::lines;
+use crate::support::wire::{Reply, Wire};
+use log::LevelFilter;
 use prx::desk::report::{self, Done, Report};
 use prx::desk::{Desk, Job, News, Piece, Processes, WorkerId};
 use prx::provider::{
     Answer, Api, Class, Fact, FactKind, Message, ProviderKind, ProviderSettings, Role,
 };
 use prx::times::{Clock, SystemClock};
-use support::bot::binary_path;
-use support::wire::{Reply, Wire};
 use tempfile::TempDir;
 
 /// Longer than any machine is slow.
@@ -385,8 +384,8 @@ fn a_death_is_told_with_its_way_and_whether_it_counts() {
     ] {
         // A shell that runs something in the background has it ignore some, and so do its children.
         let signal = how.strip_prefix("signal ").and_then(|it| it.parse().ok());
-        if signal.is_some_and(support::is_ignored) {
-            support::skipped(&format!(
+        if signal.is_some_and(crate::support::is_ignored) {
+            crate::support::skipped(&format!(
                 "{how} is ignored here, so no worker is ended by it"
             ));
             continue;
@@ -589,27 +588,9 @@ fn what_one_worker_learned_the_next_is_told() {
 }
 
 /// Keeps what is logged.
-struct Lines(Mutex<Vec<String>>);
-
-impl Log for Lines {
-    fn enabled(&self, _: &Metadata) -> bool {
-        true
-    }
-
-    fn log(&self, record: &Record) {
-        let line = format!("{} {}", record.level(), record.args());
-        self.0.lock().expect("lines").push(line);
-    }
-
-    fn flush(&self) {}
-}
-
-static LINES: Lines = Lines(Mutex::new(Vec::new()));
-
 #[test]
 fn log_lines_of_a_worker_are_logged_with_its_question() {
-    log::set_logger(&LINES).expect("the first logger");
-    log::set_max_level(LevelFilter::Debug);
+    lines::keep(LevelFilter::Debug);
     let mut job = job(ProviderKind::Echo, "Hi");
     job.post = "thepost".into();
     // The built binary's own line: the program says something and fails.
@@ -618,7 +599,7 @@ fn log_lines_of_a_worker_are_logged_with_its_question() {
     let mut stage = Stage::new();
     let worker = stage.start(job);
     assert!(matches!(stage.news(worker), News::Failed { .. }));
-    let lines = LINES.0.lock().expect("lines");
+    let lines = lines::taken();
     let mut of_post = lines.iter().filter(|line| line.contains("post thepost: "));
     let line = of_post.next().expect("a line");
     assert!(

@@ -2,15 +2,13 @@
 //!
 //! They are mounted in a namespace of their own, which ends with the test.
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use support::bot::{Bot, Ran, Stage, binary_at, binary_path, run};
-use support::skipped;
+use crate::support::bot::{Bot, Ran, Stage, binary_at, binary_path, run};
+use crate::support::skipped;
 
 /// A small file system that only processes in its namespace see.
 struct Disk {

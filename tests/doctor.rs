@@ -1,20 +1,18 @@
 //! `prx channel doctor` from outside: each mistake that keeps a bot silent, and what is to be done.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::support::bot::{Ran, Stage, binary, run};
+use crate::support::clock::{SimClock, Time};
+use crate::support::mattermost::{Act, Fault, Joining, Kind, Version};
+use crate::support::model::{Model, ModelReply};
+use crate::support::net::Authority;
+use crate::support::wire::{Reply, Request, Wire};
 use rcgen::CertificateParams;
 use serde_json::Value;
-use support::bot::{Ran, Stage, binary, run};
-use support::clock::{SimClock, Time};
-use support::mattermost::{Act, Fault, Joining, Kind, Version};
-use support::model::{Model, ModelReply};
-use support::net::Authority;
-use support::wire::{Reply, Request, Wire};
 
 const ECHO: &str = "default_provider = \"echo\"";
 
@@ -636,7 +634,7 @@ fn as_nobody(command: &mut Command) -> Option<Ran> {
     nobody(&mut try_first);
     // Neither may everybody become somebody else, nor is everybody let into root's folders.
     if try_first.arg("--version").output().is_err() {
-        support::skipped("prx cannot be run as nobody here");
+        crate::support::skipped("prx cannot be run as nobody here");
         return None;
     }
     nobody(command);

@@ -1,9 +1,6 @@
 //! Every request fails once in every way, whether the server acted or not: each message still gets
 //! exactly one answer, and no outage makes the bot hurry.
 
-mod support;
-
-use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,11 +14,12 @@ use prx::exit::Exit;
 use prx::times::{Clock, Step, Times};
 use serde_json::{Value, json};
 
-use support::bot::Stage;
-use support::clock::{SimClock, Time};
-use support::mattermost::{Act, Fault, Joining, Kind, Version, api_path};
-use support::model::{Model, ModelReply};
-use support::wire::{Request, lock};
+use crate::support::bot::Stage;
+use crate::support::clock::{SimClock, Time};
+use crate::support::lines;
+use crate::support::mattermost::{Act, Fault, Joining, Kind, Version, api_path};
+use crate::support::model::{Model, ModelReply};
+use crate::support::wire::{Request, lock};
 
 const ECHO: &str = "default_provider = \"echo\"";
 /// How long a call may take, in real time: what hangs costs the tests so much.
@@ -35,36 +33,8 @@ const GIVEN_UP_MS: u64 = 900_000;
 
 // The bot, and what it says.
 
-thread_local! {
-    static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Keeps what each thread's bot logs, from `info` on.
-struct Listener;
-
-impl log::Log for Listener {
-    fn enabled(&self, metadata: &log::Metadata) -> bool {
-        metadata.level() <= log::Level::Info && metadata.target().starts_with("prx")
-    }
-
-    fn log(&self, record: &log::Record) {
-        if self.enabled(record.metadata()) {
-            let line = format!("{} {}", record.level(), record.args());
-            SAID.with_borrow_mut(|said| said.push(line));
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-/// What this thread's bot has logged since the last call.
-fn said() -> Vec<String> {
-    SAID.take()
-}
-
 fn try_start(stage: &Stage) -> Result<Session, Exit> {
-    let _ = log::set_logger(&Listener);
-    log::set_max_level(log::LevelFilter::Info);
+    lines::keep(log::LevelFilter::Info);
     let config = prx::config::load(Some(&stage.config_path()), &|_| None)?;
     let times = Times {
         clock: Rc::new(stage.clock.clone()),
@@ -95,7 +65,7 @@ fn prepare(stage: Stage, settings: &str) -> Stage {
     stage.run_for(&mut session, 3);
     drop(session);
     stage.clock.advance(600_000);
-    said();
+    lines::taken();
     stage
 }
 
@@ -199,7 +169,7 @@ fn play(
     } else {
         prepared(&settings)
     };
-    said();
+    lines::taken();
     let mut question = None;
     if scenario.thread {
         let mut world = stage.world();
@@ -293,7 +263,7 @@ fn play(
     let problems = problems.into_iter();
     Ok(problems
         .filter(|problem| !(excused && problem == NO_ANSWER))
-        .map(|problem| format!("{told}: {problem}\n    {}", said().join("\n    ")))
+        .map(|problem| format!("{told}: {problem}\n    {}", lines::taken().join("\n    ")))
         .collect())
 }
 
@@ -560,7 +530,7 @@ fn an_outage_of_any_kind_costs_few_requests_and_two_lines() {
         let stage = prepared("");
         let mut session = start(&stage);
         stage.run_for(&mut session, 3);
-        said();
+        lines::taken();
         out_while(&stage, 0, 240_000, fault);
         let question = ask(&stage, "anybody?");
         let before = stage.world().request_count;
@@ -569,7 +539,7 @@ fn an_outage_of_any_kind_costs_few_requests_and_two_lines() {
         assert!(requests <= 20, "{name}: {requests} requests in 4 minutes");
         stage.run_for(&mut session, 120);
         assert_eq!(stage.answers(&question).len(), 1, "{name}");
-        let lines = said();
+        let lines = lines::taken();
         let outage: Vec<&String> = lines
             .iter()
             .filter(|line| !line.contains("answered post"))
@@ -585,7 +555,7 @@ fn a_server_that_fails_every_second_time_is_one_outage() {
     let stage = prepared("");
     let mut session = start(&stage);
     stage.run_for(&mut session, 3);
-    said();
+    lines::taken();
     let mut fails = false;
     stage.mattermost.on_request(move |_, _| {
         fails = !fails;
@@ -595,21 +565,21 @@ fn a_server_that_fails_every_second_time_is_one_outage() {
         }
     });
     stage.run_for(&mut session, 600);
-    let lines = said();
+    let lines = lines::taken();
     assert_eq!(lines.len(), 1, "{lines:#?}");
     stage.mattermost.serve_all();
     let question = ask(&stage, "well?");
     stage.run_for(&mut session, 10);
     assert_eq!(stage.answers(&question).len(), 1);
     stage.run_for(&mut session, 80);
-    let lines = said();
+    let lines = lines::taken();
     let ends = lines.iter().filter(|line| line.contains("well again"));
     assert_eq!(ends.count(), 1, "{lines:#?}");
 
     // The next one has lines of its own.
     out_while(&stage, 0, 60_000, Fault::Html(502));
     stage.run_for(&mut session, 240);
-    let lines = said();
+    let lines = lines::taken();
     assert_eq!(lines.len(), 2, "{lines:#?}");
 }
 
@@ -667,7 +637,7 @@ fn an_hour_out_of_reach_costs_a_request_a_minute_and_two_lines() {
         let stage = prepared("");
         let mut session = start(&stage);
         stage.run_for(&mut session, 3);
-        said();
+        lines::taken();
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = requests.clone();
         stage.clock.on_checkpoint(move |step| {
@@ -686,7 +656,7 @@ fn an_hour_out_of_reach_costs_a_request_a_minute_and_two_lines() {
         assert!(requests <= 75, "{name}: {requests} requests in an hour");
         stage.run_for(&mut session, 200);
         assert_eq!(stage.answers(&question).len(), 1, "{name}");
-        let lines = said();
+        let lines = lines::taken();
         let signs = ["trying again", "answered post", "well again"];
         let as_expected = lines
             .iter()
@@ -703,7 +673,7 @@ fn a_minute_without_the_servers_database_loses_nothing_whenever_it_begins() {
         let stage = prepared("");
         let mut session = start(&stage);
         stage.run_for(&mut session, 3);
-        said();
+        lines::taken();
         let question = ask(&stage, "what is new?");
         let (clock, mut count, mut until) = (stage.clock.clone(), 0, 0);
         let (ann, channel) = (stage.ann.id.clone(), stage.channel.clone());
@@ -730,7 +700,7 @@ fn a_minute_without_the_servers_database_loses_nothing_whenever_it_begins() {
         for question in [question, during] {
             assert_eq!(stage.answers(&question).len(), 1, "from request {first} on");
         }
-        let lines = said();
+        let lines = lines::taken();
         let outage = lines.iter().filter(|line| !line.contains("answered post"));
         assert_eq!(outage.count(), 2, "from request {first} on: {lines:#?}");
     }
@@ -892,7 +862,7 @@ fn a_post_that_somebody_else_made_under_the_same_pending_id_is_noticed() {
     let tries = tries(&stage);
     assert_eq!(stage.answers(&question).len(), 1);
     assert_ne!(tries[0].1, tries.last().expect("a try").1, "{tries:?}");
-    assert!(said().concat().contains("somebody else posted"));
+    assert!(lines::taken().concat().contains("somebody else posted"));
 }
 
 #[test]
@@ -909,7 +879,7 @@ fn a_server_that_gives_another_post_each_time_is_not_asked_without_a_pause() {
         }
     });
     let mut session = start(&stage);
-    said();
+    lines::taken();
     let (clock, begun) = (stage.clock.clone(), stage.clock.elapsed_ms());
     let mut requests = 0;
     stage.clock.on_checkpoint(move |_| {
@@ -920,7 +890,7 @@ fn a_server_that_gives_another_post_each_time_is_not_asked_without_a_pause() {
     stage.clock.no_checkpoint();
     let tried = tries(&stage).len();
     assert!((4..20).contains(&tried), "{tried} tries in 10 minutes");
-    let lines = said();
+    let lines = lines::taken();
     assert_eq!(lines.len(), 4, "{lines:#?}");
     stage.mattermost.serve_all();
     stage.run_for(&mut session, 180);
@@ -997,7 +967,7 @@ fn where_the_bot_may_not_write_nothing_is_said_twice_and_the_time_between_is_his
             stage.world().channel_mut(&stage.channel).kind = kind;
             let mut session = start(&stage);
             stage.run_for(&mut session, 3);
-            said();
+            lines::taken();
             let mut world = stage.world();
             world.remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
             drop(world);
@@ -1007,7 +977,7 @@ fn where_the_bot_may_not_write_nothing_is_said_twice_and_the_time_between_is_his
             let requests = stage.world().request_count - before;
             let most = if settings.is_empty() { 700 } else { 50 };
             assert!(requests < most, "{told}: {requests} requests");
-            let lines = said();
+            let lines = lines::taken();
             assert_eq!(lines.len(), 1, "{told}: {lines:#?}");
             assert!(tries(&stage).is_empty(), "{told}");
 
@@ -1095,11 +1065,11 @@ fn an_archived_channel_is_left_alone_until_it_is_back() {
         let stage = prepared(settings);
         let mut session = start(&stage);
         stage.run_for(&mut session, 3);
-        said();
+        lines::taken();
         ask(&stage, "last words");
         stage.world().archive(&stage.channel, &stage.ann.id);
         stage.run_for(&mut session, 300);
-        let lines = said();
+        let lines = lines::taken();
         assert!(lines.len() <= 2, "{settings}: {lines:#?}");
         stage.world().unarchive(&stage.channel, &stage.ann.id);
         stage.run_for(&mut session, 70);
@@ -1159,7 +1129,7 @@ fn an_answer_to_a_thread_that_is_deleted_meanwhile_is_dropped_with_a_line() {
         let root = stage.world().post(&stage.bot.id, &stage.channel, "a root");
         let mut session = start(&stage);
         stage.run_for(&mut session, 5);
-        said();
+        lines::taken();
         let mut world = stage.world();
         let draft = world.draft(&stage.ann.id, &stage.channel, "in the thread");
         let question = draft.root(&root).post();
@@ -1182,7 +1152,7 @@ fn an_answer_to_a_thread_that_is_deleted_meanwhile_is_dropped_with_a_line() {
         assert_eq!(model.bodies().len(), 2, "{takes_ms}");
         assert!(stage.answers(&question).is_empty(), "{takes_ms}");
         assert_eq!(stage.answers(&after).len(), 1, "{takes_ms}");
-        let lines = said();
+        let lines = lines::taken();
         let dropped = lines
             .iter()
             .filter(|line| line.contains(&question) && line.contains("gets no answer"));
@@ -1364,7 +1334,7 @@ fn without_room_for_the_state_no_answer_is_begun() {
     let stage = prepared("");
     let mut session = start(&stage);
     stage.run_for(&mut session, 3);
-    said();
+    lines::taken();
     // Works for root too, which a folder's mode does not stop.
     let blocked = stage.folder.path().join("config.state.json.new");
     fs::create_dir(&blocked).expect("a folder");
@@ -1376,7 +1346,7 @@ fn without_room_for_the_state_no_answer_is_begun() {
     assert!(requests < 60, "{requests} requests");
     assert!(tries(&stage).is_empty());
     assert_eq!(stage.world().typing.len(), typed);
-    let lines = said();
+    let lines = lines::taken();
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert!(lines[0].contains("the state file cannot be written"));
     fs::remove_dir(&blocked).expect("an empty folder");
@@ -1419,7 +1389,7 @@ fn a_broken_state_file_doubles_nothing_and_brings_no_history_back() {
         drop(session);
         let text = fs::read_to_string(stage.state_path()).expect("a state file");
         fs::write(stage.state_path(), damage(&text)).expect("a state file");
-        said();
+        lines::taken();
         let mut session = start(&stage);
         stage.run_for(&mut session, 5);
         let question = ask(&stage, "after");
@@ -1429,7 +1399,7 @@ fn a_broken_state_file_doubles_nothing_and_brings_no_history_back() {
         let own = stage.world().posts_in(&stage.channel);
         let own = own.iter().filter(|post| post.user_id == stage.bot.id);
         assert_eq!(own.filter(|post| post.kind.is_empty()).count(), 2, "{name}");
-        let lines = said();
+        let lines = lines::taken();
         let told = lines.iter().filter(|line| line.contains("state.json"));
         assert_eq!(told.count(), 1, "{name}: {lines:#?}");
     }
@@ -1566,7 +1536,7 @@ fn a_question_that_cannot_be_looked_up_holds_up_the_others_for_minutes_only() {
         let stage = prepared(settings);
         let mut session = start(&stage);
         stage.run_for(&mut session, 3);
-        said();
+        lines::taken();
         let mut world = stage.world();
         let root = world.post(&stage.bot.id, &stage.channel, "by hand");
         let draft = world.draft(&stage.ann.id, &stage.channel, "here?");
@@ -1596,7 +1566,7 @@ fn a_question_that_cannot_be_looked_up_holds_up_the_others_for_minutes_only() {
         if path != "/posts?page=0" {
             assert_eq!(stage.answers(&other).len(), 1, "{path}");
         }
-        let lines = said();
+        let lines = lines::taken();
         let told = lines.iter().filter(|line| line.contains("left out"));
         assert_eq!(told.count(), left_out, "{path}: {lines:#?}");
     }
@@ -1669,14 +1639,14 @@ fn an_answer_that_may_not_be_posted_for_a_while_is_kept_until_it_may() {
         refuse_posts(&stage, 3, 403, "api.context.permissions.app_error");
         let question = ask(&stage, "what is new?");
         let mut session = start(&stage);
-        said();
+        lines::taken();
         stage.run_for(&mut session, 300);
         assert_eq!(stage.answers(&question).len(), 1, "{settings}");
         assert_eq!(model.bodies().len(), 1, "{settings}");
         let at: Vec<u64> = tries(&stage).iter().map(|(at, _, _)| *at).collect();
         let apart = at.windows(2).map(|pair| pair[1] - pair[0]);
         assert!(apart.min() >= Some(60_000) && at.len() == 4, "{at:?}");
-        let lines = said();
+        let lines = lines::taken();
         assert_eq!(lines.len(), 3, "{settings}: {lines:#?}");
         assert!(lines[0].contains("is closed to the bot"), "{lines:#?}");
         assert!(lines[1].contains("is open again"), "{lines:#?}");
@@ -1700,7 +1670,7 @@ fn an_answer_that_cannot_be_delivered_holds_up_the_others_for_minutes_only() {
         let other = add_channel(&stage, "other");
         let mut session = start(&stage);
         stage.run_for(&mut session, 90);
-        said();
+        lines::taken();
         let (path, channel) = (
             format!("/channels/{}/posts", stage.channel),
             stage.channel.clone(),
@@ -1724,7 +1694,7 @@ fn an_answer_that_cannot_be_delivered_holds_up_the_others_for_minutes_only() {
         stage.run_for(&mut session, 500);
         assert_eq!(stage.answers(&elsewhere).len(), 1, "{listing}");
         stage.run_for(&mut session, 3600);
-        let lines = said();
+        let lines = lines::taken();
         assert!(lines.len() <= 5, "{listing}: {lines:#?}");
         stage.mattermost.serve_all();
         stage.run_for(&mut session, 300);

@@ -1,14 +1,12 @@
 //! Answers of the server with fields that nobody knows, and without those that only some versions
 //! send: each message still gets exactly one answer.
 
-mod support;
-
 use prx::commands::run::Session;
 use serde_json::{Map, Value, json};
 
-use support::bot::Stage;
-use support::clock::{SimClock, Time};
-use support::mattermost::{Act, Fault, Rewrite, Version};
+use crate::support::bot::Stage;
+use crate::support::clock::{SimClock, Time};
+use crate::support::mattermost::{Act, Fault, Rewrite, Version};
 
 /// How the fields of an object are changed.
 type Change = fn(&mut Map<String, Value>);

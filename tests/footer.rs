@@ -1,16 +1,15 @@
 //! What an answer carries besides its text, in simulated time: the mark that a model wrote it, remarks,
 //! and the footer; and what the log says of who wrote it.
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 
+use log::LevelFilter;
 use prx::commands::run::Session;
 use prx::provider::Answer;
 
-use support::bot::Stage;
-use support::desk::Play;
-use support::lines;
+use crate::support::bot::Stage;
+use crate::support::desk::Play;
+use crate::support::lines;
 
 fn at_work(more: &str) -> (Stage, Session) {
     let stage = Stage::simulated();
@@ -109,7 +108,7 @@ fn the_log_says_once_a_minute_who_answers_in_place_of_the_first() {
         ..Answer::default()
     };
     let (stage, mut session) = at_work("");
-    lines::keep();
+    lines::keep(LevelFilter::Info);
     let mut told = |author: &str, wait_secs| {
         done_as(&stage, "fine", by(author));
         ask(&stage, &mut session, "", "hello");

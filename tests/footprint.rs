@@ -1,10 +1,8 @@
 //! What the program costs, where counting tells it: the goals that hold on every machine. `cargo
 //! bench` measures the rest.
 
-mod support;
-
-use support::bot::Stage;
-use support::footprint::{Row, counts, size};
+use crate::support::bot::Stage;
+use crate::support::footprint::{Row, counts, size};
 
 fn all_met(rows: &[Row]) {
     for row in rows {

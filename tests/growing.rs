@@ -1,17 +1,15 @@
 //! Answers that grow in their post while they are written, and answers that are stopped, in simulated
 //! time.
 
-mod support;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
+use crate::support::bot::Stage;
+use crate::support::clock;
+use crate::support::desk::{Play, Script, question};
+use crate::support::mattermost::{Act, Fault, Post, Version, api_path};
 use prx::commands::run::Session;
-use support::bot::Stage;
-use support::clock;
-use support::desk::{Play, Script, question};
-use support::mattermost::{Act, Fault, Post, Version, api_path};
 
 const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;

@@ -1,19 +1,20 @@
 //! Which posts the bot finds and which it answers, in simulated time: the traps of the server's lists,
 //! crashes, backlogs, joining and leaving, and clocks that lie.
 
-mod support;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
+use crate::support::bot::Stage;
+use crate::support::clock::{SimClock, Time};
+use crate::support::lines;
+use crate::support::mattermost::{
+    Act, Fault, Joining, Kind, Logged, Version, Weaken, World, api_path,
+};
+use crate::support::model::Model;
+use log::LevelFilter;
 use prx::commands::run::Session;
 use serde_json::{Value, json};
-use support::bot::Stage;
-use support::clock::{SimClock, Time};
-use support::lines;
-use support::mattermost::{Act, Fault, Joining, Kind, Logged, Version, Weaken, World, api_path};
-use support::model::Model;
 
 const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
@@ -442,7 +443,7 @@ fn a_bot_in_no_team_answers_in_its_direct_channels() {
 
 #[test]
 fn a_bot_in_no_team_of_an_old_server_waits_in_silence() {
-    lines::keep();
+    lines::keep(LevelFilter::Info);
     let clock = SimClock::new();
     let stage = Stage::new(Time::Sim(clock.clone()), clock, Version::V5_37);
     let direct = {
@@ -1389,7 +1390,7 @@ fn posts_that_arrive_during_a_backlog_are_answered_once() {
 #[test]
 fn what_is_older_than_catch_up_secs_is_skipped_with_one_line() {
     for (old, recent) in [(3, 2), (300, 300), (1_200, 100), (600, 1_100)] {
-        lines::keep();
+        lines::keep(LevelFilter::Info);
         let (stage, session) = at_work("catch_up_secs = 3600");
         drop(session);
         let skipped = backlog(&stage, &stage.channel, old);

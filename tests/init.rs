@@ -1,19 +1,17 @@
 //! `prx init` from outside: answers through a pipe and through a terminal, to a bot that answers.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::bot::{Ran, Stage, binary, run};
+use crate::support::mattermost::{Act, Fault, Joining, Kind};
+use crate::support::model::Model;
+use crate::support::net::Authority;
+use crate::support::wire::{Reply, Wire};
 use rexpect::session::{PtySession, spawn_command};
 use serde_json::json;
-use support::bot::{Ran, Stage, binary, run};
-use support::mattermost::{Act, Fault, Joining, Kind};
-use support::model::Model;
-use support::net::Authority;
-use support::wire::{Reply, Wire};
 
 /// How long a terminal is waited for, in milliseconds: longer than any machine is slow.
 const PATIENCE: u64 = 60_000;
@@ -484,7 +482,7 @@ fn terminal(script: &str, arguments: &Command) -> PtySession {
 fn has_terminals() -> bool {
     let has = Path::new("/dev/ptmx").exists() && Command::new("stty").output().is_ok();
     if !has {
-        support::skipped(
+        crate::support::skipped(
             "there is no /dev/ptmx or no stty here, so nothing at a terminal is tested",
         );
     }
@@ -541,8 +539,8 @@ fn ctrl_c_at_the_token_leaves_a_terminal_that_shows_what_is_typed() {
     if !has_terminals() {
         return;
     }
-    if support::is_ignored(2) {
-        return support::skipped("SIGINT is ignored here, so Ctrl-C is not tested");
+    if crate::support::is_ignored(2) {
+        return crate::support::skipped("SIGINT is ignored here, so Ctrl-C is not tested");
     }
     let stage = Stage::real();
     let script =

@@ -1,5 +1,5 @@
 //! The shape of `src`: a file uses only what lies below it, and no function is longer than a page.
-//! `cargo test --test layers -- --nocapture` prints the layers.
+//! `cargo test layers:: -- --nocapture` prints the layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,17 +1,15 @@
 //! The daily limits, in simulated time: who gets an answer, what the others get, and what crashes do
 //! to the count.
 
-mod support;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use prx::commands::run::Session;
 use serde_json::Value;
 
-use support::bot::Stage;
-use support::desk::{Play, question, says};
-use support::mattermost::{Act, Fault, api_path};
+use crate::support::bot::Stage;
+use crate::support::desk::{Play, question, says};
+use crate::support::mattermost::{Act, Fault, api_path};
 
 const DAY: u64 = 24 * 3_600_000;
 

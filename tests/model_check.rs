@@ -3,11 +3,11 @@
 //!
 //! `PRX_HISTORIES=5000` plays that many, `PRX_SEED=17` one of them; one that fails is shrunk and printed.
 
-mod support;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use support::history::{Event::*, How, Kept, Knobs, Score, Who, check, generate, play, shrink};
+use crate::support::history::{
+    Event::*, How, Kept, Knobs, Score, Who, check, generate, play, shrink,
+};
 
 /// Played by the test: some 15 s of a debug build on two cores.
 const HISTORIES: u64 = 120;
@@ -74,11 +74,11 @@ fn whatever_happens_each_post_is_answered_once_or_rightly_not_at_all() {
 
 // What earlier seeds found, shrunk.
 
-fn ask(channel: usize) -> support::history::Event {
+fn ask(channel: usize) -> crate::support::history::Event {
     ask_for(channel, false)
 }
 
-fn ask_for(channel: usize, long: bool) -> support::history::Event {
+fn ask_for(channel: usize, long: bool) -> crate::support::history::Event {
     Post {
         who: Who::Ann,
         channel,
@@ -90,7 +90,7 @@ fn ask_for(channel: usize, long: bool) -> support::history::Event {
     }
 }
 
-fn stop(down_secs: u64, kept: Kept) -> support::history::Event {
+fn stop(down_secs: u64, kept: Kept) -> crate::support::history::Event {
     Stop {
         down_secs,
         kept,

@@ -1,14 +1,12 @@
 //! Threads that are moved to another channel, in simulated time: their questions come again as new
 //! posts, and their answers with them.
 
-mod support;
-
 use prx::commands::run::Session;
 use serde_json::json;
 
-use support::bot::Stage;
-use support::desk::{Play, question};
-use support::mattermost::{Joining, Kind};
+use crate::support::bot::Stage;
+use crate::support::desk::{Play, question};
+use crate::support::mattermost::{Joining, Kind};
 
 const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;

@@ -1,15 +1,13 @@
 //! The static binary's look-ups, against name servers that answer only half of what musl asks. They
 //! are named in a `resolv.conf` of the binary's own mount namespace.
 
-mod support;
-
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::thread;
 
-use support::bot::{Stage, binary_at, binary_path, run};
-use support::skipped;
+use crate::support::bot::{Stage, binary_at, binary_path, run};
+use crate::support::skipped;
 
 /// The script's exit code where nothing can be mounted.
 const NO_MOUNT: i32 = 99;

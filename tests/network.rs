@@ -1,7 +1,5 @@
 //! `prx::http` against servers and proxies that behave, misbehave, or are not there.
 
-mod support;
-
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,6 +12,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::lines;
+use crate::support::net::{Authority, Tunnels, file, server_chain, server_config};
+use crate::support::wire::{Reply, Request, Wire};
 use prx::http::{Agent, Body, Call, Failure, Obstacle, Response, beat, failure, with_heartbeat};
 use prx::mattermost::client::{ApiError, Client};
 use prx::secret::Secret;
@@ -23,8 +24,6 @@ use rustls::HandshakeKind;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use socket2::{Domain, Socket, Type};
-use support::net::{Authority, Tunnels, file, server_chain, server_config};
-use support::wire::{Reply, Request, Wire};
 
 /// Longer than any of these tests takes: a call that is to succeed never runs into it.
 const AMPLE: Duration = Duration::from_secs(60);
@@ -624,13 +623,7 @@ fn no_request_starts_a_thread() {
         headers: vec![("Connection".into(), "close".into())],
         body: Vec::new(),
     });
-    let status = Command::new(std::env::current_exe().expect("this test's file"))
-        .args([
-            "--exact",
-            "no_request_starts_a_thread",
-            "--test-threads=1",
-            "--nocapture",
-        ])
+    let status = crate::support::alone(module_path!(), "no_request_starts_a_thread")
         .env(URL, format!("http://localhost:{}", wire.address.port()))
         .status()
         .expect("the child runs");
@@ -811,28 +804,9 @@ fn an_unknown_host_is_unreachable() {
     }
 }
 
-/// Everything that was logged, by any test of this file.
-struct Lines(Mutex<String>);
-
-static LINES: Lines = Lines(Mutex::new(String::new()));
-
-impl log::Log for Lines {
-    fn enabled(&self, _: &log::Metadata) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record) {
-        let mut lines = self.0.lock().expect("no panic under the lock");
-        lines.push_str(&format!("{} {}\n", record.target(), record.args()));
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn nothing_secret_is_said() {
-    log::set_logger(&LINES).expect("the only logger");
-    log::set_max_level(log::LevelFilter::Trace);
+    lines::keep_all();
     let wire = Wire::start(|_| Reply::Full {
         status: 302,
         headers: ["Set-Cookie", "Location", "X-Token"]
@@ -879,7 +853,7 @@ fn nothing_secret_is_said() {
         }
     }
     assert!(!format!("{agent:?}").contains("hidden"));
-    let lines = LINES.0.lock().expect("no panic under the lock");
+    let lines = lines::taken().join("\n");
     assert!(lines.contains("ureq"), "the library's lines are there");
     assert!(!lines.contains("hidden"), "{lines}");
 }
@@ -1419,7 +1393,9 @@ fn a_proxy_that_refuses_or_is_gone_is_named() {
             assert_unreachable(result, &expected);
         }
         if [gone, refusing].contains(&proxy) {
-            let expected = expected.replace(":443", ":80").replace("HTTPS_", "HTTP_");
+            let expected = expected
+                .replace(".com:443", ".com:80")
+                .replace("HTTPS_", "HTTP_");
             assert_unreachable(post(&agent, "http://chat.example.com", timeout), &expected);
         }
     }

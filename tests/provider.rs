@@ -1,13 +1,14 @@
 //! Providers as the library shows them, against a scripted model on real sockets.
 
-mod support;
-
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::rc::Rc;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::support::lines;
+use crate::support::model::{Model, ModelReply};
+use crate::support::wire::{Reply, Wire};
 use prx::http::with_heartbeat;
 use prx::provider::{
     self, Answer, Class, Fact, FactKind, Image, KNOWN, Listener, Message, ProviderError,
@@ -15,8 +16,6 @@ use prx::provider::{
 };
 use prx::secret::Secret;
 use serde_json::{Value, json};
-use support::model::{Model, ModelReply};
-use support::wire::{Reply, Wire};
 
 const KEY: &str = "sk-test-0123456789abcdef";
 const LONG: Duration = Duration::from_secs(300);
@@ -408,12 +407,12 @@ fn a_refused_parameter_is_left_out_at_once_and_from_then_on() {
         ),
     ] {
         let model = Model::start();
-        model.on_request(
-            move |request| match support::model::body(request).get(parameter) {
+        model.on_request(move |request| {
+            match crate::support::model::body(request).get(parameter) {
                 Some(_) => ModelReply::status(400, complaint),
                 None => ModelReply::text("fine"),
-            },
-        );
+            }
+        });
         let asker = Asker::new(&ProviderSettings {
             temperature: Some(0.5),
             ..openai(&model)
@@ -1085,7 +1084,7 @@ fn a_limit_of_the_answer_that_is_too_large_is_lowered_and_remembered() {
         let model = Model::start();
         let body = json!({"error": {"message": complaint}}).to_string();
         model.on_request(move |request| {
-            match support::model::body(request)["max_tokens"].as_u64() {
+            match crate::support::model::body(request)["max_tokens"].as_u64() {
                 Some(tokens) if tokens > most => ModelReply::status(status, &body),
                 _ => ModelReply::text("fits"),
             }
@@ -1666,7 +1665,7 @@ fn when_all_fail_the_log_has_every_reason_and_the_person_one_sentence() {
 fn other_models_of_the_server_come_before_other_providers() {
     let (first, second) = (Model::start(), Model::start());
     first.on_request(
-        |request| match support::model::body(request)["model"].as_str() {
+        |request| match crate::support::model::body(request)["model"].as_str() {
             Some("third") => ModelReply::text("third time lucky"),
             _ => ModelReply::status(404, "no such model"),
         },
@@ -1749,29 +1748,9 @@ fn a_program_that_hangs_leaves_time_for_the_next_one() {
 
 // Secrets.
 
-thread_local! {
-    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Keeps what this thread logs, at every level.
-struct Log;
-
-impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record) {
-        LINES.with_borrow_mut(|lines| lines.push(format!("{} {}", record.target(), record.args())));
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn no_key_prompt_or_answer_is_ever_logged() {
-    let _ = log::set_logger(&Log);
-    log::set_max_level(log::LevelFilter::Trace);
+    lines::keep_all();
     let prompt = "the launch code is swordfish and the moon is made of cheese";
     let answer = "the answer nobody else may read";
     let model = Model::start();
@@ -1816,7 +1795,7 @@ fn no_key_prompt_or_answer_is_ever_logged() {
         "ok"
     );
 
-    let lines = LINES.take();
+    let lines = lines::taken();
     assert!(
         lines.iter().any(|line| line.contains("trying again")),
         "{lines:?}"
@@ -1943,17 +1922,21 @@ fn a_program_that_prints_without_end_is_stopped_and_its_answer_cut() {
 
 #[test]
 fn a_program_is_killed_when_its_time_is_up_even_if_it_says_nothing_more() {
-    for (index, end_of_output) in ["", "exec 1>&- 2>&-;"].into_iter().enumerate() {
-        let name = format!("prx-provider-{}-{index}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let script = format!("echo $$ >{}; {end_of_output} exec sleep 60", path.display());
+    let plays = |end_of_output: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display();
+        let script = format!("echo $$ >{path}; {end_of_output} exec sleep 60");
         let limit = Duration::from_secs(1);
         let result = Asker::new(&shell(&script)).ask_within(limit, &["u:hi"]);
         assert_eq!(outcome(&result), "<timed out>");
-        let id = std::fs::read_to_string(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        let id = std::fs::read_to_string(file.path()).unwrap();
         assert!(!std::path::Path::new("/proc").join(id.trim()).exists());
-    }
+    };
+    std::thread::scope(|scope| {
+        for end in ["", "exec 1>&- 2>&-;"] {
+            scope.spawn(move || plays(end));
+        }
+    });
 }
 
 #[test]
@@ -1972,15 +1955,11 @@ fn a_program_does_not_see_the_secrets_of_the_environment() {
         .chain([&"MATTERMOST_BOT_TOKEN"]);
     if std::env::var_os("PRX_TEST_SECRETS").is_none() {
         // A process's own environment cannot be changed safely: this test again, in another process.
-        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-        again.args(["--exact", NAME]).env("PRX_TEST_SECRETS", "1");
+        let mut again = crate::support::alone(module_path!(), NAME);
+        again.env("PRX_TEST_SECRETS", "1");
         again.envs(variables.map(|variable| (variable, "secret")));
-        let output = again.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
+        let output = String::from_utf8(again.output().unwrap().stdout).unwrap();
+        assert!(output.contains("1 passed"), "{output}");
         return;
     }
     let seen = text(ask(&command(&["env"]), &["u:hi"]));

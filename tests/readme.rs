@@ -1,7 +1,5 @@
 //! What the README says of settings, commands and providers is so.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +12,7 @@ use prx::provider::KNOWN;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-use support::bot::binary;
+use crate::support::bot::binary;
 
 const README: &str = include_str!("../README.md");
 

@@ -1,16 +1,14 @@
 //! `prx send` from outside: what comes to stand in the channel, whatever the server does.
 
-mod support;
-
 use std::rc::Rc;
 
+use crate::support::bot::{Ran, Stage};
+use crate::support::mattermost::{Act, Fault, Kind, api_path};
 use prx::commands::send::{Letter, deliver};
 use prx::http::Agent;
 use prx::mattermost::client::Client;
 use prx::times::Times;
 use serde_json::json;
-use support::bot::{Ran, Stage};
-use support::mattermost::{Act, Fault, Kind, api_path};
 
 const ECHO: &str = "default_provider = \"echo\"";
 

@@ -1,13 +1,12 @@
 //! Channels that other servers are connected to, in simulated time: posts that come late, with times
 //! long past, of which only the channel's count tells.
 
-mod support;
-
+use log::LevelFilter;
 use prx::commands::run::Session;
 
-use support::bot::Stage;
-use support::lines;
-use support::mattermost::{Account, Joining};
+use crate::support::bot::Stage;
+use crate::support::lines;
+use crate::support::mattermost::{Account, Joining};
 
 const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
@@ -81,7 +80,7 @@ fn a_post_that_comes_late_from_a_connected_server_is_answered_once() {
 
 #[test]
 fn a_late_post_is_found_among_the_newest_2000_or_said_to_be_missing() {
-    lines::keep();
+    lines::keep(LevelFilter::Info);
     for (newer, found) in [(1900, true), (2100, false)] {
         let (stage, mut session, bea) = connected("mention_only = true");
         let eve = stage.eve.id.clone();

@@ -1,12 +1,10 @@
 //! Many people at once, in simulated time: whatever the order in which their posts become visible,
 //! each is answered once.
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 
-use support::bot::Stage;
-use support::mattermost::{Joining, Kind};
+use crate::support::bot::Stage;
+use crate::support::mattermost::{Joining, Kind};
 
 const ECHO: &str = "default_provider = \"echo\"";
 const POSTERS: u64 = 8;

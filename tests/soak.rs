@@ -1,9 +1,7 @@
 //! Simulated months with kills and faults: every message answered once, and at the end no more
 //! state and no more requests than at the beginning. `PRX_SOAK=100000` makes it that many messages.
 
-mod support;
-
-use support::soak::soak;
+use crate::support::soak::soak;
 
 #[test]
 fn a_month_of_messages_is_answered_and_leaves_nothing_behind() {
@@ -18,7 +16,7 @@ fn a_month_of_messages_is_answered_and_leaves_nothing_behind() {
     let largest = soak.tenths.iter().map(|costs| costs.state_bytes).max();
     assert!(largest < Some(4 * 1000), "{soak:?}");
     let (first, last) = (soak.tenths[0], soak.tenths[soak.tenths.len() - 1]);
-    let each = |costs: support::soak::Costs| costs.requests as f64 / costs.messages as f64;
+    let each = |costs: crate::support::soak::Costs| costs.requests as f64 / costs.messages as f64;
     assert!(each(last) < each(first) * 1.3, "{first:?} {last:?}");
     assert!(
         last.state_bytes < first.state_bytes * 3 / 2,

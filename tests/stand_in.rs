@@ -1,21 +1,16 @@
 //! The stand-in Mattermost against the recordings of real servers, and its traps.
 
-#[path = "stand_in/first.rs"]
 mod first;
-#[path = "stand_in/replay.rs"]
 mod replay;
-#[path = "stand_in/scenes.rs"]
 mod scenes;
-mod support;
-
 use std::collections::HashMap;
 use std::time::Duration;
 
+use self::replay::Replay;
+use crate::support::clock::{SimClock, Time};
+use crate::support::mattermost::{Account, Act, Fault, Joining, Kind, Mattermost, Version, Weaken};
 use prx::times::{Clock, Sleep, Step};
-use replay::Replay;
 use serde_json::{Value, json};
-use support::clock::{SimClock, Time};
-use support::mattermost::{Account, Act, Fault, Joining, Kind, Mattermost, Version, Weaken};
 
 /// How many exchanges were recorded of each server. All are replayed.
 const RECORDED: [(Version, &str, usize); 2] =

@@ -1,12 +1,10 @@
 //! A machine that sleeps: the program's clock stands still, the calendar and the server's clock go on.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use support::bot::Stage;
-use support::mattermost::{Act, Fault};
+use crate::support::bot::Stage;
+use crate::support::mattermost::{Act, Fault};
 
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;

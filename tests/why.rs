@@ -1,9 +1,7 @@
 //! `prx why` from outside: for one post in each situation, the line that decides.
 
-mod support;
-
-use support::bot::Stage;
-use support::mattermost::{Joining, Kind};
+use crate::support::bot::Stage;
+use crate::support::mattermost::{Joining, Kind};
 
 const ECHO: &str = "default_provider = \"echo\"";
 

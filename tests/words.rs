@@ -1,16 +1,14 @@
 //! The chat's commands, in simulated time: what they are answered by, and what they change.
 
-mod support;
-
 use std::fs;
 use std::sync::{Arc, Mutex};
 
 use prx::commands::run::Session;
 use serde_json::Value;
 
-use support::bot::Stage;
-use support::desk::says;
-use support::mattermost::{Act, Fault, api_path};
+use crate::support::bot::Stage;
+use crate::support::desk::says;
+use crate::support::mattermost::{Act, Fault, api_path};
 
 /// A bot that answers in a channel only when it is mentioned, and has looked at everything once.
 fn at_work(more: &str) -> (Stage, Session) {

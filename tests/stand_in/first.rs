@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::replay::Replay;
-use super::support::mattermost::{Account, Joining, Kind, RateLimit, Version};
+use crate::support::mattermost::{Account, Joining, Kind, RateLimit, Version};
 
 struct Cast {
     bot: Account,

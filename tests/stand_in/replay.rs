@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::support::clock::{SimClock, Time};
-use super::support::mattermost::picture::picture_of;
-use super::support::mattermost::{Mattermost, Version, World};
 use super::{Client, Response};
+use crate::support::clock::{SimClock, Time};
+use crate::support::mattermost::picture::picture_of;
+use crate::support::mattermost::{Mattermost, Version, World};
 
 /// Fields that need only be of the same type.
 const LOOSE: [&str; 7] = [

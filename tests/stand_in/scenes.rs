@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::first;
 use super::replay::Replay;
-use super::support::mattermost::picture::{gif, jpeg, jpeg_turned, png, webp};
-use super::support::mattermost::{Account, Joining, Kind};
+use crate::support::mattermost::picture::{gif, jpeg, jpeg_turned, png, webp};
+use crate::support::mattermost::{Account, Joining, Kind};
 
 /// All that was recorded, each scene on a server of its own.
 pub fn play_all(replay: &mut Replay) {

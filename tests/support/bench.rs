@@ -2,6 +2,7 @@
 //! Words after `--` choose parts of it. It measures the binary of `$PRX_BIN`, else the release build.
 //! It fails if a goal is missed or cannot be measured.
 
+#[allow(dead_code)] // The tests use the rest.
 #[path = "mod.rs"]
 mod support;
 

@@ -1,5 +1,4 @@
 //! A clock that moves only when somebody sleeps on it: months in seconds, and the same each time.
-#![allow(dead_code)] // Each test file uses its own part.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,5 @@
 //! What the program costs: a tap between it and its servers, and the process as the operating system
 //! counts it. Here are the rows that hold on any machine; `bench.rs` adds those that take time.
-#![allow(dead_code)] // The benchmark and the test use a part each.
 
 use std::fs;
 use std::io::{self, Write};

@@ -286,7 +286,6 @@ struct Truth {
 /// The first team's default channel.
 const HALL: usize = 2;
 const DIRECT: usize = 5;
-const GROUP: usize = 6;
 /// Channels that events name.
 const PLACES: usize = 7;
 

@@ -3,7 +3,6 @@
 //!
 //! A test changes its `world()`, plans what happens `at` a later time, bends `world().knobs`, and says
 //! `on_request` or `once` what becomes of requests.
-#![allow(dead_code)] // Each test file uses its own part.
 
 mod api;
 mod fault;

@@ -1,9 +1,8 @@
 //! A language model that a test scripts: OpenAI's and Anthropic's chat APIs, streamed or not, over
+
 //! real sockets. What it got can be looked at afterwards.
 
 // Every test file uses another part of it.
-#![allow(dead_code)]
-
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
@@ -19,6 +18,7 @@ pub enum ModelReply {
     /// Answers, in the API and the manner (streamed or not) of the request.
     Text(String),
     /// The same, streamed, with a pause before each piece of seven characters.
+    #[allow(dead_code)] // The sandbox uses it.
     Paced(String, Duration),
     /// A 200 with these bytes, each piece in a chunk of its own, and the end of the body.
     Stream(Vec<Vec<u8>>),

@@ -425,11 +425,6 @@ impl World {
         }
     }
 
-    /// Whether something is still to happen by itself.
-    pub fn has_scheduled(&self) -> bool {
-        !self.scheduled.is_empty()
-    }
-
     /// The next `count` requests of a method whose path (without `/api/v4/`) begins so suffer `act`.
     /// A segment `*` stands for any, a `$` at the end for the path's end: `posts$` is not
     /// `posts/ids`. Several plans may stand side by side.

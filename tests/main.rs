@@ -1,0 +1,39 @@
+//! All tests from outside, a file each of one kind of behaviour, in one program: it is linked once, and
+//! a test that waits keeps no other from running. `cargo test inbox::` runs one file's.
+
+mod answer;
+mod ask;
+mod at_once;
+mod bot;
+mod cli;
+mod conversation;
+mod crash;
+mod desk;
+mod disk;
+mod doctor;
+mod faults;
+mod fields;
+mod footer;
+mod footprint;
+mod growing;
+mod inbox;
+mod init;
+mod layers;
+mod limits;
+mod mention;
+mod model_check;
+mod moved;
+mod names;
+mod network;
+mod provider;
+mod readme;
+mod sandbox;
+mod send;
+mod shared;
+mod simulation;
+mod soak;
+mod stand_in;
+mod support;
+mod suspend;
+mod why;
+mod words;
