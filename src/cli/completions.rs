@@ -72,9 +72,18 @@ fn valued() -> Vec<&'static Opt> {
     valued
 }
 
-fn names(options: &[&Opt], between: &str) -> String {
-    let names: Vec<&str> = options.iter().map(|option| option.name).collect();
-    names.join(between)
+fn names<'a>(options: impl IntoIterator<Item = &'a Opt>, between: &str) -> String {
+    let names = options.into_iter().map(|option| option.name);
+    joined(names, between)
+}
+
+fn joined<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, between: &str) -> String {
+    let mut joined = String::new();
+    for (number, text) in texts.into_iter().enumerate() {
+        joined += if number == 0 { "" } else { between };
+        joined += text.as_ref();
+    }
+    joined
 }
 
 /// The options with a value, those with a file first: as shell patterns.
@@ -82,7 +91,7 @@ fn patterns() -> (String, String) {
     let (files, texts): (Vec<&Opt>, Vec<&Opt>) = valued()
         .into_iter()
         .partition(|option| option.value == Value::File);
-    (names(&files, "|"), names(&texts, "|"))
+    (names(files, "|"), names(texts, "|"))
 }
 
 /// `text` as one word of a shell.
@@ -96,7 +105,7 @@ fn prefixes(names: &[&str]) -> String {
         "" => vec!["''".to_owned()],
         name => vec![quoted(name), format!("{}*", quoted(&format!("{name} ")))],
     });
-    patterns.collect::<Vec<_>>().join("|")
+    joined(patterns, "|")
 }
 
 fn bash() -> String {
@@ -129,26 +138,18 @@ _prx() {{
 "#
     );
     for next in nexts() {
-        let after: Vec<String> = next.after.iter().map(|after| quoted(after)).collect();
-        let words: Vec<&str> = next.words.iter().map(|(word, _)| *word).collect();
-        script += &format!(
-            "        {}) words='{}' ;;\n",
-            after.join("|"),
-            words.join(" ")
-        );
+        let after = joined(next.after.iter().map(|after| quoted(after)), "|");
+        let words = joined(next.words.iter().map(|(word, _)| word), " ");
+        script += &format!("        {after}) words='{words}' ;;\n");
     }
     script += "    esac\n    case $command in\n";
     for spec in COMMANDS.iter().filter(|spec| !spec.options.is_empty()) {
-        let options: Vec<&Opt> = spec.options.iter().collect();
-        let names = names(&options, " ");
-        script += &format!(
-            "        {}) options='{names}' ;;\n",
-            prefixes(&begins(spec))
-        );
+        let (words, names) = (prefixes(&begins(spec)), names(spec.options, " "));
+        script += &format!("        {words}) options='{names}' ;;\n");
     }
-    let mut global: Vec<&str> = GLOBAL_OPTIONS.iter().map(|option| option.name).collect();
-    global.extend(GLOBAL_OPTIONS.iter().map(|option| option.short));
-    global.retain(|name| !name.is_empty());
+    let long = GLOBAL_OPTIONS.iter().map(|option| option.name);
+    let short = GLOBAL_OPTIONS.iter().map(|option| option.short);
+    let global = long.chain(short.filter(|name| !name.is_empty()));
     script
         + &format!(
             r#"    esac
@@ -156,7 +157,7 @@ _prx() {{
 }}
 complete -F _prx prx
 "#,
-            global.join(" ")
+            joined(global, " ")
         )
 }
 
@@ -183,25 +184,15 @@ _prx() {{
 "#
     );
     for next in nexts() {
-        let after: Vec<String> = next.after.iter().map(|after| quoted(after)).collect();
-        let words: Vec<String> = next
-            .words
-            .iter()
-            .map(|(word, summary)| described(word, summary))
-            .collect();
-        script += &format!(
-            "        ({}) nexts=({}) ;;\n",
-            after.join("|"),
-            words.join(" ")
-        );
+        let after = joined(next.after.iter().map(|after| quoted(after)), "|");
+        let words = next.words.iter();
+        let words = joined(words.map(|(word, summary)| described(word, summary)), " ");
+        script += &format!("        ({after}) nexts=({words}) ;;\n");
     }
     script += "    esac\n    case $command in\n";
     for spec in COMMANDS.iter().filter(|spec| !spec.options.is_empty()) {
-        let options = zsh_options(spec.options);
-        script += &format!(
-            "        ({}) flags=({options}) ;;\n",
-            prefixes(&begins(spec))
-        );
+        let (words, options) = (prefixes(&begins(spec)), zsh_options(spec.options));
+        script += &format!("        ({words}) flags=({options}) ;;\n");
     }
     script
         + &format!(
@@ -229,14 +220,12 @@ fn described(word: &str, summary: &str) -> String {
 }
 
 fn zsh_options(options: &[Opt]) -> String {
-    let mut described_options = Vec::new();
-    for option in options {
-        described_options.push(described(option.name, option.summary));
-        if !option.short.is_empty() {
-            described_options.push(described(option.short, option.summary));
-        }
-    }
-    described_options.join(" ")
+    let described = options.iter().flat_map(|option| {
+        let names = [option.name, option.short].into_iter();
+        let names = names.filter(|name| !name.is_empty());
+        names.map(|name| described(name, option.summary))
+    });
+    joined(described, " ")
 }
 
 /// Which command it is, for fish. The options with a value stand where `OPTIONS` is.
@@ -279,14 +268,9 @@ complete -c prx -f
 "#;
 
 fn fish() -> String {
-    let mut script = FISH.replace("OPTIONS", &names(&valued(), " "));
+    let mut script = FISH.replace("OPTIONS", &names(valued(), " "));
     for next in nexts() {
-        let after: Vec<String> = next
-            .after
-            .iter()
-            .map(|after| format!("\"{after}\""))
-            .collect();
-        let after = after.join(" ");
+        let after = joined(next.after.iter().map(|after| format!("\"{after}\"")), " ");
         for (word, summary) in next.words {
             let summary = fish_quoted(summary);
             script += &format!("complete -c prx -n '__prx_at {after}' -a {word} -d {summary}\n");
@@ -296,11 +280,9 @@ fn fish() -> String {
         script += &fish_option(option, "");
     }
     for spec in COMMANDS {
-        let begins: Vec<String> = begins(spec)
-            .iter()
-            .map(|name| format!("\"{name}\""))
-            .collect();
-        let condition = format!(" -n '__prx_in {}'", begins.join(" "));
+        let begins = begins(spec).into_iter();
+        let begins = joined(begins.map(|name| format!("\"{name}\"")), " ");
+        let condition = format!(" -n '__prx_in {begins}'");
         for option in spec.options {
             script += &fish_option(option, &condition);
         }

@@ -43,6 +43,13 @@ pub(super) struct Opt {
     pub(super) summary: &'static str,
 }
 
+impl Opt {
+    /// The same, with a dash and a letter for it.
+    const fn or(self, short: &'static str) -> Opt {
+        Opt { short, ..self }
+    }
+}
+
 /// What follows an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
@@ -70,6 +77,18 @@ pub(super) const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 /// The longest key of `prx ask`, in bytes: posts carry it.
 const LONGEST_KEY: usize = 200;
 
+/// A command with nothing of its own; each entry below says what it has besides.
+const PLAIN: Spec = Spec {
+    name: "",
+    aliases: &[],
+    operands: &[],
+    summary: "",
+    options: &[],
+    example: "",
+    hint: "",
+    action: |_, _| Ok(Action::Version),
+};
+
 /// The command without a name.
 pub(super) const DEFAULT: &Spec = &COMMANDS[0];
 
@@ -78,16 +97,15 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         name: "run",
         aliases: &["daemon"],
-        operands: &[],
         summary: "answer messages until stopped (the default)",
         options: &[flag("--once", "look once, answer what is there, and end")],
         example: "prx run --config /etc/prx/config.toml",
-        hint: "",
         action: |given, _| {
             Ok(Action::Run {
                 once: given.has("--once"),
             })
         },
+        ..PLAIN
     },
     Spec {
         name: "channel doctor",
@@ -102,7 +120,6 @@ pub(super) const COMMANDS: &[Spec] = &[
             flag("--json", "print the checks as JSON"),
         ],
         example: "prx channel doctor mattermost",
-        hint: "",
         action: |given, operands| match operands {
             [other] if *other != "mattermost" => {
                 Err(unknown("channel", other, ["mattermost"].into_iter()))
@@ -112,45 +129,33 @@ pub(super) const COMMANDS: &[Spec] = &[
                 ask: given.has("--ask"),
             }),
         },
+        ..PLAIN
     },
     Spec {
         name: "why",
-        aliases: &[],
         operands: &[operand("POST")],
         summary: "say why a post was answered, or was not",
-        options: &[],
         example: "prx why https://chat.example.com/team/pl/4xp9fdt77pncbef59f4k1qe83o",
-        hint: "",
         action: |_, operands| match operands {
             [post] => Ok(Action::Why((*post).to_owned())),
             _ => Err(UsageError(
                 "which post? Give its id or its link (Copy Link in the post's menu)".to_owned(),
             )),
         },
+        ..PLAIN
     },
     Spec {
         name: "init",
-        aliases: &[],
-        operands: &[],
         summary: "ask what is needed and write the config file",
-        options: &[],
         example: "prx init --config ./config.toml",
-        hint: "",
         action: |_, _| Ok(Action::Init),
+        ..PLAIN
     },
     Spec {
         name: "send",
-        aliases: &[],
         operands: &[operand("[TEXT|-]")],
         summary: "post a text, or what comes on standard input",
-        options: &[
-            text(
-                "--channel",
-                "CHANNEL",
-                "its id, name or link; else channel_id",
-            ),
-            text("--thread", "POST", "reply in this post's thread"),
-        ],
+        options: &[CHANNEL, THREAD],
         example: "df -h | prx send --channel ops -",
         hint: "put quotes around a text of several words",
         action: |given, operands| {
@@ -164,37 +169,27 @@ pub(super) const COMMANDS: &[Spec] = &[
                     .map(|text| (*text).to_owned()),
             }))
         },
+        ..PLAIN
     },
     Spec {
         name: "ask",
-        aliases: &[],
         operands: &[operand("[PROMPT]")],
         summary: "post the model's answer about standard input",
         options: &[
-            text(
-                "--channel",
-                "CHANNEL",
-                "its id, name or link; else channel_id",
-            ),
-            text("--thread", "POST", "reply in this post's thread"),
+            CHANNEL,
+            THREAD,
             text("--key", "KEY", "post once: not again with this key"),
             text("--skip", "WORD", "post no answer that is only this"),
             text("--history", "N", "tell the last N posts of people"),
-            Opt {
-                name: "--image",
-                short: "",
-                value: Value::File,
-                summary: "show the model a picture",
-            },
+            file("--image", "show the model a picture"),
         ],
         example: "df -h | prx ask --skip OK \"Is a disk nearly full? If not, say only OK\"",
         hint: "put quotes around a question of several words",
         action: |given, operands| Ok(Action::Ask(query(given, operands)?)),
+        ..PLAIN
     },
     Spec {
         name: "answer",
-        aliases: &[],
-        operands: &[],
         summary: "print the model's answer to standard input",
         options: &[
             flag("--json", "read the JSON that provider_command gets"),
@@ -211,18 +206,16 @@ pub(super) const COMMANDS: &[Spec] = &[
                 Mode::Text
             }))
         },
+        ..PLAIN
     },
     Spec {
         name: "completions",
-        aliases: &[],
         operands: &[Operand {
             usage: "bash|zsh|fish",
             words: SHELLS,
         }],
         summary: "print what completes prx's words in a shell",
-        options: &[],
         example: "prx completions bash >/etc/bash_completion.d/prx",
-        hint: "",
         action: |_, operands| match operands {
             [shell] => match SHELLS.iter().find(|known| *known == shell) {
                 Some(shell) => Ok(Action::Completions(shell)),
@@ -230,71 +223,54 @@ pub(super) const COMMANDS: &[Spec] = &[
             },
             _ => Err(UsageError("which shell? bash, zsh or fish".to_owned())),
         },
+        ..PLAIN
     },
     Spec {
         name: "man",
-        aliases: &[],
-        operands: &[],
         summary: "print the manual page",
-        options: &[],
         example: "prx man | man -l -",
-        hint: "",
         action: |_, _| Ok(Action::Man),
+        ..PLAIN
     },
 ];
 
 /// The options that go with every command.
 pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
-    Opt {
-        name: "--config",
-        short: "",
-        value: Value::File,
-        summary: "the configuration file",
-    },
-    Opt {
-        name: "--verbose",
-        short: "-v",
-        value: Value::None,
-        summary: "log more",
-    },
-    Opt {
-        name: "--quiet",
-        short: "-q",
-        value: Value::None,
-        summary: "log errors only",
-    },
-    Opt {
-        name: "--version",
-        short: "-V",
-        value: Value::None,
-        summary: "print the version",
-    },
-    Opt {
-        name: "--help",
-        short: "-h",
-        value: Value::None,
-        summary: "print this, or the help of a command",
-    },
+    file("--config", "the configuration file"),
+    flag("--verbose", "log more").or("-v"),
+    flag("--quiet", "log errors only").or("-q"),
+    flag("--version", "print the version").or("-V"),
+    flag("--help", "print this, or the help of a command").or("-h"),
 ];
+
+const CHANNEL: Opt = text(
+    "--channel",
+    "CHANNEL",
+    "its id, name or link; else channel_id",
+);
+const THREAD: Opt = text("--thread", "POST", "reply in this post's thread");
 
 const fn operand(usage: &'static str) -> Operand {
     Operand { usage, words: &[] }
 }
 
 const fn flag(name: &'static str, summary: &'static str) -> Opt {
-    Opt {
-        name,
-        short: "",
-        value: Value::None,
-        summary,
-    }
+    option(name, Value::None, summary)
+}
+
+const fn file(name: &'static str, summary: &'static str) -> Opt {
+    option(name, Value::File, summary)
 }
 
 const fn text(name: &'static str, value: &'static str, summary: &'static str) -> Opt {
+    option(name, Value::Text(value), summary)
+}
+
+const fn option(name: &'static str, value: Value, summary: &'static str) -> Opt {
     Opt {
         name,
         short: "",
-        value: Value::Text(value),
+        value,
         summary,
     }
 }
