@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use log::debug;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Value, json};
 
 pub(crate) use super::body::{Mark, NewPost, NewProps, Patch, PatchProps};
 pub use super::error::ApiError;
@@ -107,7 +108,7 @@ impl Client {
 
     /// `GET users/me/teams`.
     pub(crate) fn teams(&self) -> Result<Vec<Team>, ApiError> {
-        self.get("users/me/teams", BODY_LIMIT)
+        self.get("users/me/teams")
     }
 
     /// `GET users/me/teams/{team}/channels`: the team's channels that the bot is in, and every direct
@@ -139,21 +140,18 @@ impl Client {
 
     /// `GET users/me/channels`: for a bot in no team. Servers before 6.0 refuse with 404.
     pub(crate) fn my_channels(&self) -> Result<Vec<Channel>, ApiError> {
-        self.get("users/me/channels", BODY_LIMIT)
+        self.get("users/me/channels")
     }
 
     /// `GET channels/{channel}`. An open channel can be read without being a member.
     pub(crate) fn channel(&self, channel: &ChannelId) -> Result<Channel, ApiError> {
-        self.get(
-            &format!("channels/{}", encode(channel.as_str())),
-            BODY_LIMIT,
-        )
+        self.get(&format!("channels/{}", encode(channel.as_str())))
     }
 
     /// `GET teams/{team}/channels/name/{name}`: a channel that the bot can see, by the name in its link.
     pub(crate) fn channel_named(&self, team: &TeamId, name: &str) -> Result<Channel, ApiError> {
         let (team, name) = (encode(team.as_str()), encode(name));
-        self.get(&format!("teams/{team}/channels/name/{name}"), BODY_LIMIT)
+        self.get(&format!("teams/{team}/channels/name/{name}"))
     }
 
     /// `GET channels/{channel}/members/me`: whether the bot is in the channel.
@@ -165,7 +163,7 @@ impl Client {
     /// if it is not in it.
     pub(crate) fn roles_in(&self, channel: &ChannelId) -> Result<Option<String>, ApiError> {
         let path = format!("channels/{}/members/me", encode(channel.as_str()));
-        match self.get::<Value>(&path, BODY_LIMIT) {
+        match self.get::<Value>(&path) {
             Ok(member) => Ok(Some(member["roles"].as_str().unwrap_or_default().into())),
             Err(error) if error.is_closed() => Ok(None),
             Err(error) => Err(error),
@@ -175,7 +173,7 @@ impl Client {
     /// `GET channels/{channel}/members`: the first 200 people and bots in a channel that the bot is in.
     pub(crate) fn members(&self, channel: &ChannelId) -> Result<Vec<UserId>, ApiError> {
         let path = format!("channels/{}/members?per_page=200", encode(channel.as_str()));
-        let members: Vec<Value> = self.get(&path, BODY_LIMIT)?;
+        let members: Vec<Value> = self.get(&path)?;
         let users = members
             .iter()
             .filter_map(|member| member["user_id"].as_str());
@@ -242,15 +240,13 @@ impl Client {
     }
 
     fn posts(&self, channel: &ChannelId, query: &str, limit: u64) -> Result<PostList, ApiError> {
-        self.get(
-            &format!("channels/{}/posts?{query}", encode(channel.as_str())),
-            limit,
-        )
+        let path = format!("channels/{}/posts?{query}", encode(channel.as_str()));
+        self.get_within(&path, limit)
     }
 
     /// `GET posts/{post}`. A deleted post: 404.
     pub fn post(&self, post: &PostId) -> Result<Post, ApiError> {
-        self.get(&format!("posts/{}", encode(post.as_str())), BODY_LIMIT)
+        self.get(&format!("posts/{}", encode(post.as_str())))
     }
 
     /// `GET posts/{root}/thread`: the root and its newest `count` replies; an old server may send all.
@@ -271,113 +267,82 @@ impl Client {
         if let Some((at, id)) = before {
             path += &format!("&fromCreateAt={}&fromPost={}", at.0, encode(id.as_str()));
         }
-        self.get(&path, POSTS_LIMIT)
+        self.get_within(&path, POSTS_LIMIT)
     }
 
     /// `POST posts`: 201 with the post, or with the post that an earlier call with the same
     /// `pending_post_id` made, be it somebody else's.
     pub(crate) fn create_post(&self, post: &NewPost) -> Result<Post, ApiError> {
-        let body =
-            serde_json::to_vec(post).map_err(|error| ApiError::unclear(error.to_string(), ""))?;
-        parse(
-            self.send("POST", "posts", Some(&body), &[], self.times.call)?,
-            BODY_LIMIT,
-        )
+        self.tell("POST", "posts", post)
     }
 
     /// `PUT posts/{post}/patch`: edits one of the bot's own posts.
     pub(crate) fn patch_post(&self, post: &PostId, patch: &Patch) -> Result<Post, ApiError> {
-        let body =
-            serde_json::to_vec(patch).map_err(|error| ApiError::unclear(error.to_string(), ""))?;
         let path = format!("posts/{}/patch", encode(post.as_str()));
-        parse(
-            self.send("PUT", &path, Some(&body), &[], self.times.call)?,
-            BODY_LIMIT,
-        )
+        self.tell("PUT", &path, patch)
     }
 
     /// `DELETE posts/{post}`: of the bot's own posts. One that is gone already: 403 or 404.
     pub(crate) fn delete_post(&self, post: &PostId) -> Result<(), ApiError> {
         let path = format!("posts/{}", encode(post.as_str()));
         let response = self.send("DELETE", &path, None, &[], self.times.call)?;
-        parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
+        parse::<IgnoredAny>(response, BODY_LIMIT).map(|_| ())
     }
 
     /// `POST posts/ids/reactions`: by post, who reacted with which emoji. Posts without any are left
     /// out. Servers before 6.0 do not have this call: 404.
     pub(crate) fn reactions(&self, posts: &[&PostId]) -> Result<Vec<Reaction>, ApiError> {
-        let body = serde_json::json!(posts).to_string();
-        let path = "posts/ids/reactions";
-        let response = self.send("POST", path, Some(body.as_bytes()), &[], self.times.call)?;
-        let by_post: Map<PostId, Option<Vec<Reaction>>> = parse(response, BODY_LIMIT)?;
+        let by_post: Map<PostId, Option<Vec<Reaction>>> =
+            self.tell("POST", "posts/ids/reactions", &json!(posts))?;
         Ok(by_post.into_values().flatten().flatten().collect())
     }
 
     /// `GET posts/{post}/reactions`.
     pub(crate) fn reactions_of(&self, post: &PostId) -> Result<Vec<Reaction>, ApiError> {
         let path = format!("posts/{}/reactions", encode(post.as_str()));
-        let reactions: Option<Vec<Reaction>> = self.get(&path, BODY_LIMIT)?;
+        let reactions: Option<Vec<Reaction>> = self.get(&path)?;
         Ok(reactions.unwrap_or_default())
     }
 
     /// `POST users/me/typing`: clients show "typing" for 5 s. `parent`: a thread's root, or empty.
     pub(crate) fn typing(&self, channel: &ChannelId, parent: &PostId) -> Result<(), ApiError> {
-        let body = serde_json::json!({ "channel_id": channel, "parent_id": parent }).to_string();
-        let response = self.send(
-            "POST",
-            "users/me/typing",
-            Some(body.as_bytes()),
-            &[],
-            TYPING_TIMEOUT.min(self.times.call),
-        )?;
-        parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
+        let body = json!({ "channel_id": channel, "parent_id": parent }).to_string();
+        let (body, timeout) = (Some(body.as_bytes()), TYPING_TIMEOUT.min(self.times.call));
+        let response = self.send("POST", "users/me/typing", body, &[], timeout)?;
+        parse::<IgnoredAny>(response, BODY_LIMIT).map(|_| ())
     }
 
     /// `POST reactions`: adds one of the bot's to a post. Again: no second one.
     pub(crate) fn react(&self, bot: &UserId, post: &PostId, emoji: &str) -> Result<(), ApiError> {
-        let body = serde_json::json!({ "user_id": bot, "post_id": post, "emoji_name": emoji });
-        let body = body.to_string();
-        let timeout = self.times.call;
-        let response = self.send("POST", "reactions", Some(body.as_bytes()), &[], timeout)?;
-        parse::<serde::de::IgnoredAny>(response, BODY_LIMIT).map(|_| ())
+        let reaction = json!({ "user_id": bot, "post_id": post, "emoji_name": emoji });
+        self.tell::<IgnoredAny>("POST", "reactions", &reaction)
+            .map(|_| ())
     }
 
     /// `POST posts/ids`: those of the posts that the bot may read, deleted ones among them. Servers
     /// before 6.0 do not have this call: 404.
     pub(crate) fn posts_by_ids(&self, ids: &[&PostId]) -> Result<Vec<Post>, ApiError> {
-        self.look_up("posts/ids", &serde_json::json!(ids))
+        self.tell("POST", "posts/ids", &json!(ids))
     }
 
     /// `POST users/ids`: unknown ids are left out.
     pub(crate) fn users(&self, ids: &[&UserId]) -> Result<Vec<User>, ApiError> {
-        self.look_up("users/ids", &serde_json::json!(ids))
+        self.tell("POST", "users/ids", &json!(ids))
     }
 
     /// `POST users/usernames`: unknown names are left out.
     pub(crate) fn users_named(&self, names: &[&str]) -> Result<Vec<User>, ApiError> {
-        self.look_up("users/usernames", &serde_json::json!(names))
+        self.tell("POST", "users/usernames", &json!(names))
     }
 
     /// `POST roles/names`: what these roles together permit, such as `create_post`.
     pub(crate) fn permissions(&self, roles: &[&str]) -> Result<Vec<String>, ApiError> {
-        let roles: Vec<Value> = self.look_up("roles/names", &serde_json::json!(roles))?;
+        let roles: Vec<Value> = self.tell("POST", "roles/names", &json!(roles))?;
         let permitted = roles
             .iter()
             .filter_map(|role| role["permissions"].as_array());
         let names = permitted.flatten().filter_map(Value::as_str);
         Ok(names.map(str::to_owned).collect())
-    }
-
-    fn look_up<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        keys: &serde_json::Value,
-    ) -> Result<Vec<T>, ApiError> {
-        let body = keys.to_string();
-        parse(
-            self.send("POST", path, Some(body.as_bytes()), &[], self.times.call)?,
-            BODY_LIMIT,
-        )
     }
 
     /// `GET config/client?format=old`: `MaxPostSize`, the longest message in characters.
@@ -387,7 +352,7 @@ impl Client {
             #[serde(rename = "MaxPostSize")]
             max_post_size: Option<String>,
         }
-        let config: ClientConfig = self.get("config/client?format=old", BODY_LIMIT)?;
+        let config: ClientConfig = self.get("config/client?format=old")?;
         Ok(config.max_post_size.and_then(|size| size.parse().ok()))
     }
 
@@ -431,8 +396,25 @@ impl Client {
         Ok(FilePiece { bytes, total })
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str, limit: u64) -> Result<T, ApiError> {
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        self.get_within(path, BODY_LIMIT)
+    }
+
+    fn get_within<T: DeserializeOwned>(&self, path: &str, limit: u64) -> Result<T, ApiError> {
         parse(self.send("GET", path, None, &[], self.times.call)?, limit)
+    }
+
+    /// Sends `body` as JSON.
+    fn tell<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ApiError> {
+        let body =
+            serde_json::to_vec(body).map_err(|error| ApiError::unclear(error.to_string(), ""))?;
+        let response = self.send(method, path, Some(&body), &[], self.times.call)?;
+        parse(response, BODY_LIMIT)
     }
 
     /// Sends one request and sorts out every status but 200, 201, 206 and 304.
