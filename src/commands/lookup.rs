@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle};
 use crate::json;
-use crate::mattermost::client::{ApiError, ChannelList, Client, version};
+use crate::mattermost::client::{ApiError, ChannelList, Client, unless_closed, version};
 use crate::mattermost::{Channel, PostId, User, is_id};
 use crate::text::Problem;
 use crate::url::{authority, http_url};
@@ -200,6 +200,12 @@ impl Found {
         }
     }
 
+    /// The line of the config file that makes it the one channel, for people to paste.
+    pub(crate) fn setting(&self) -> String {
+        let (id, title) = (&self.channel.id, self.title());
+        format!("\n  channel_id = \"{id}\"  # {title}")
+    }
+
     pub(crate) fn is_in_team(&self) -> bool {
         !self.channel.team_id.is_empty()
     }
@@ -210,12 +216,10 @@ pub(crate) fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
     let teams = client.teams()?;
     let mut found: Vec<Found> = Vec::new();
     for team in &teams {
-        let channels = match client.team_channels(&team.id, None) {
-            Ok(ChannelList::Changed { channels, .. }) => channels,
-            Ok(ChannelList::Unchanged) => continue,
-            // A team without a channel for the bot is a 404.
-            Err(error) if error.is_closed() => continue,
-            Err(error) => return Err(error),
+        // A team without a channel for the bot is a 404.
+        let list = unless_closed(client.team_channels(&team.id, None))?;
+        let Some(ChannelList::Changed { channels, .. }) = list else {
+            continue;
         };
         for channel in channels {
             if found.iter().all(|known| known.channel.id != channel.id) {
@@ -229,14 +233,12 @@ pub(crate) fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
         }
     }
     if teams.is_empty() {
-        match client.my_channels() {
-            // Servers before 6.0 do not have this call.
-            Err(error) if error.is_closed() => {}
-            channels => found.extend(channels?.into_iter().map(|channel| Found {
-                channel,
-                team: String::new(),
-            })),
-        }
+        // Servers before 6.0 do not have this call.
+        let channels = unless_closed(client.my_channels())?.unwrap_or_default();
+        found.extend(channels.into_iter().map(|channel| Found {
+            channel,
+            team: String::new(),
+        }));
     }
     Ok(found)
 }
@@ -264,14 +266,11 @@ pub(crate) fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, A
         .iter()
         .filter(|known| team.is_empty() || known.name == team)
     {
-        match client.channel_named(&team.id, &name.to_lowercase()) {
-            Ok(channel) => found.push(Found {
-                channel,
-                team: team.display_name.clone(),
-            }),
-            Err(error) if error.is_closed() => {}
-            Err(error) => return Err(error),
-        }
+        let channel = client.channel_named(&team.id, &name.to_lowercase());
+        found.extend(unless_closed(channel)?.map(|channel| Found {
+            channel,
+            team: team.display_name.clone(),
+        }));
     }
     if found.is_empty() {
         found = channels(client)?;
@@ -285,11 +284,9 @@ fn of_post(client: &Client, post: &PostId) -> Result<Vec<Found>, ApiError> {
     let channel = client
         .post(post)
         .and_then(|post| client.channel(&post.channel_id));
-    match channel {
-        Ok(channel) => Ok(vec![with_team(client, channel)?]),
-        Err(error) if error.is_closed() => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    let channel = unless_closed(channel)?;
+    let found = channel.map(|channel| with_team(client, channel));
+    found.into_iter().collect()
 }
 
 /// The direct channel with a person.

@@ -13,7 +13,7 @@ use crate::desk::turn::Conversation;
 use crate::filter::{self, Reason, Verdict};
 use crate::inbox;
 use crate::limits;
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::{ApiError, Client, unless_closed};
 use crate::mattermost::{ChannelId, Post, PostList, ServerTime, User, mention};
 use crate::state::{self, Lock};
 use crate::times::Times;
@@ -31,13 +31,8 @@ pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
         )));
     };
     let me = client.me()?;
-    let post = match client.post(&id) {
-        Ok(post) => Some(post),
-        Err(error) if error.is_closed() => None,
-        Err(error) => return Err(error.into()),
-    };
     let mut report = Report::new(false);
-    let Some(post) = post else {
+    let Some(post) = unless_closed(client.post(&id))? else {
         report.fail(
             "seen",
             format!("@{} sees no such post", me.username),
@@ -316,12 +311,12 @@ impl Why<'_> {
         let (mut names, clock) = (Names::default(), Times::default().clock);
         let told = loop {
             let settings = &self.config.mattermost;
-            match gathering.step(self.client, settings, &mut names, &*clock) {
-                Ok(Some(told)) => break told,
-                Ok(None) => {}
+            let step = gathering.step(self.client, settings, &mut names, &*clock);
+            match unless_closed(step)? {
+                Some(Some(told)) => break told,
+                Some(None) => {}
                 // What cannot be read now may be read by the bot.
-                Err(error) if error.is_closed() => return Ok(()),
-                Err(error) => return Err(error),
+                None => return Ok(()),
             }
         };
         let earlier = told.messages.len().saturating_sub(2);
@@ -484,11 +479,9 @@ impl Why<'_> {
 
     /// The posts of the list; none if it is too large or closed to the bot.
     fn posts(&self, list: Result<PostList, ApiError>) -> Result<Vec<Post>, ApiError> {
-        match list {
-            Ok(list) => Ok(list.posts),
+        match unless_closed(list) {
             Err(ApiError::TooLarge) => Ok(Vec::new()),
-            Err(error) if error.is_closed() => Ok(Vec::new()),
-            Err(error) => Err(error),
+            list => Ok(list?.unwrap_or_default().posts),
         }
     }
 }

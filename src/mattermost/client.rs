@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 pub(crate) use super::body::{Mark, NewPost, NewProps, Patch, PatchProps};
 pub use super::error::ApiError;
-pub(crate) use super::error::Denial;
 use super::error::refusal;
+pub(crate) use super::error::{Denial, unless_closed};
 use super::types::*;
 use crate::http::{self, Agent, Body, Call, Response};
 use crate::json;
@@ -163,11 +163,8 @@ impl Client {
     /// if it is not in it.
     pub(crate) fn roles_in(&self, channel: &ChannelId) -> Result<Option<String>, ApiError> {
         let path = format!("channels/{}/members/me", encode(channel.as_str()));
-        match self.get::<Value>(&path) {
-            Ok(member) => Ok(Some(member["roles"].as_str().unwrap_or_default().into())),
-            Err(error) if error.is_closed() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let member: Option<Value> = unless_closed(self.get(&path))?;
+        Ok(member.map(|member| member["roles"].as_str().unwrap_or_default().into()))
     }
 
     /// `GET channels/{channel}/members`: the first 200 people and bots in a channel that the bot is in.

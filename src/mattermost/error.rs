@@ -108,6 +108,14 @@ impl ApiError {
     }
 }
 
+/// What a call gave; nothing if what was asked for is closed to the bot or not there.
+pub(crate) fn unless_closed<T>(result: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match result {
+        Err(error) if error.is_closed() => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,7 +4,7 @@ use super::{BELOW, NAMES, fail_api};
 use crate::commands::check::Report;
 use crate::commands::lookup::{self, Found};
 use crate::config::{Allowed, Config};
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::{ApiError, Client, unless_closed};
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::sorted::Set;
 use crate::text::counted;
@@ -126,14 +126,8 @@ impl Place<'_> {
         if found.is_empty() {
             return self.unknown_channel(text);
         }
-        let lines = found.iter().map(|found| {
-            format!(
-                "\n  channel_id = \"{}\"  # {}",
-                found.channel.id,
-                found.title()
-            )
-        });
-        let fix = format!("{BELOW}{}", lines.collect::<String>());
+        let lines: String = found.iter().map(Found::setting).collect();
+        let fix = format!("{BELOW}{lines}");
         let detail = format!("channel_id = {text:?} is a name or a link, where an id belongs");
         self.report.fail("channel", detail, fix);
         match &found[..] {
@@ -158,13 +152,7 @@ impl Place<'_> {
             .iter()
             .filter(|found| found.is_in_team())
             .take(NAMES)
-            .map(|found| {
-                format!(
-                    "\n  channel_id = \"{}\"  # {}",
-                    found.channel.id,
-                    found.title()
-                )
-            })
+            .map(Found::setting)
             .collect();
         let fix = if lines.is_empty() {
             format!(
@@ -421,10 +409,7 @@ pub(crate) fn people(client: &Client, channel: Option<&ChannelId>) -> Result<Vec
     };
     let mut ids = Set::new();
     for channel in channels {
-        match client.members(&channel) {
-            Err(error) if error.is_closed() => {}
-            members => ids.extend(members?),
-        }
+        ids.extend(unless_closed(client.members(&channel))?.unwrap_or_default());
     }
     if ids.is_empty() {
         return Ok(Vec::new());

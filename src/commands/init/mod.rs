@@ -17,7 +17,7 @@ use super::print;
 use crate::config;
 use crate::exit::Exit;
 use crate::http::{Agent, Cause};
-use crate::mattermost::client::Client;
+use crate::mattermost::client::{Client, unless_closed};
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::secret::Secret;
 use crate::text::shell_quoted;
@@ -224,18 +224,15 @@ fn ask_channel(
         let id = ChannelId::from(answer.as_str());
         let found = match chosen(&choices, &answer) {
             Some(found) => vec![(found.channel.id.clone(), found.title())],
-            None if id.is_well_formed() => match client.channel(&id) {
-                Ok(channel) => vec![(id, format!("~{}", channel.name))],
-                Err(error) if error.is_closed() => Vec::new(),
-                Err(error) => return Err(error.into()),
-            },
-            None => {
-                let found = lookup::find_channels(client, &answer)?;
-                let found = found.into_iter();
-                found
-                    .map(|found| (found.channel.id.clone(), found.title()))
-                    .collect()
+            None if id.is_well_formed() => {
+                let channel = unless_closed(client.channel(&id))?;
+                let title = channel.map(|channel| format!("~{}", channel.name));
+                title.map(|title| (id, title)).into_iter().collect()
             }
+            None => lookup::find_channels(client, &answer)?
+                .into_iter()
+                .map(|found| (found.channel.id.clone(), found.title()))
+                .collect(),
         };
         match &found[..] {
             [] if is_number(&answer) => print(&unlisted(&answer, "channel"))?,
