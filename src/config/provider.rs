@@ -39,7 +39,7 @@ pub(super) fn read(reader: &mut Reader, top: &Table) -> Result<ProviderSettings,
         ..ProviderSettings::default()
     };
     kind(reader, top, &mut settings)?;
-    if let ProviderKind::Server { .. } = settings.kind {
+    if settings.server().is_some() {
         if settings.model.is_empty() {
             let problem = Problem::new(
                 "missing, and most providers answer nothing without a model's name",

@@ -85,7 +85,7 @@ pub fn ask(
 
 /// Whether the settings can be used.
 pub(crate) fn check(settings: &ProviderSettings) -> Result<(), Problem> {
-    if let ProviderKind::Server { .. } = settings.kind {
+    if settings.server().is_some() {
         Agent::new(settings.ca_file.as_deref())?;
     }
     Ok(())
@@ -145,7 +145,7 @@ impl Tries {
             empty: source.retries > 0,
             allowed: source.retries > 0,
             has_others,
-            is_local: matches!(&source.kind, ProviderKind::Server { base, .. } if is_local(base)),
+            is_local: source.server().is_some_and(|(_, _, base)| is_local(base)),
         }
     }
 
@@ -293,10 +293,7 @@ impl Asking<'_, '_> {
         conversation: &[Message],
         is_second: bool,
     ) -> Option<Vec<Message>> {
-        let api = match &source.kind {
-            ProviderKind::Server { api, .. } => *api,
-            _ => return None,
-        };
+        let (api, ..) = source.server()?;
         let came = answer
             .tokens
             .map_or(answer.text.chars().count() as u64 / 3, |(_, came)| came);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::error::{Asked, ProviderError, is_error};
 use super::request::headers;
 use super::server::read;
-use super::settings::{Api, ProviderKind, ProviderSettings, is_local, second_base};
+use super::settings::{Api, ProviderSettings, is_local, second_base};
 use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle, compressed};
 use crate::json;
 use crate::text::Problem;
@@ -36,7 +36,7 @@ pub enum NoModels {
 
 /// The ids of the models of the server that the settings name; none for a provider without a server.
 pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
-    let ProviderKind::Server { api, name, base } = &settings.kind else {
+    let Some((api, name, base)) = settings.server() else {
         return Ok(Vec::new());
     };
     let server = Server {
@@ -44,11 +44,11 @@ pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
             .map_err(NoModels::Known)?
             .taking_any_encoding(),
         settings,
-        api: *api,
+        api,
         name,
         base,
     };
-    if *api == Api::Anthropic {
+    if api == Api::Anthropic {
         return server.get(base, "/v1/models").map(|list| ids(&list));
     }
     // OpenRouter tells its models to anybody.
@@ -58,7 +58,7 @@ pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
         return Err(refused);
     }
     // The rule by which questions find their address.
-    let list = match (server.get(base, "/models"), second_base(*api, base)) {
+    let list = match (server.get(base, "/models"), second_base(api, base)) {
         (Err(NoModels::NoList), Some(second)) => server.get(&second, "/models"),
         (list, _) => list,
     };

@@ -112,6 +112,14 @@ impl ProviderSettings {
         }
     }
 
+    /// The API, the name and the base URL of its server, if it is one.
+    pub(crate) fn server(&self) -> Option<(Api, &str, &str)> {
+        match &self.kind {
+            ProviderKind::Server { api, name, base } => Some((*api, name, base)),
+            _ => None,
+        }
+    }
+
     /// What its server is told and no log may hold: the key, and each word of the further headers.
     pub(super) fn secrets(&self) -> Vec<&str> {
         let key = self.api_key.iter().map(Secret::reveal);

@@ -126,7 +126,7 @@ fn check_program(report: &mut Report, program: &str) {
 }
 
 fn check_models(report: &mut Report, settings: &ProviderSettings, place: Place, more: &[&str]) {
-    let name = server_of(settings).0;
+    let name = settings.server().map_or("", |(_, name, _)| name);
     let provider = settings.describe();
     let write = format!("write {}:\n  {}", place.description(), place.model());
     let Listed::Models(models) = list(report, settings, place, &provider) else {
@@ -201,7 +201,7 @@ pub(crate) fn list(
     place: Place,
     provider: &str,
 ) -> Listed {
-    let base = server_of(settings).1;
+    let base = settings.server().map_or("", |(_, _, base)| base);
     match models::models(settings) {
         Ok(models) => return Listed::Models(models),
         Err(NoModels::Known(problem)) => {
@@ -245,7 +245,9 @@ pub(crate) fn list(
 
 /// What to do when the provider's server is not there.
 fn not_there_fix(settings: &ProviderSettings, place: Place, obstacle: &Obstacle) -> String {
-    let (name, base) = server_of(settings);
+    let (name, base) = settings
+        .server()
+        .map_or(("", ""), |(_, name, base)| (name, base));
     match (obstacle.cause, name, is_local(base)) {
         (Cause::Authority, ..) if settings.ca_file.is_none() => {
             let place = "write at the top of the config file, above the first [table]:";
@@ -275,23 +277,9 @@ fn not_there_fix(settings: &ProviderSettings, place: Place, obstacle: &Obstacle)
     }
 }
 
-/// The provider's name and base URL; empty for one without a server.
-fn server_of(settings: &ProviderSettings) -> (&str, &str) {
-    match &settings.kind {
-        ProviderKind::Server { name, base, .. } => (name, base),
-        _ => ("", ""),
-    }
-}
-
 /// Warns of settings that are likely wrong though no server has refused them.
 fn lint(report: &mut Report, settings: &ProviderSettings, place: Place) {
-    let is_anthropic = matches!(
-        settings.kind,
-        ProviderKind::Server {
-            api: Api::Anthropic,
-            ..
-        }
-    );
+    let is_anthropic = matches!(settings.server(), Some((Api::Anthropic, ..)));
     let key = settings.api_key.as_ref().map_or("", |key| key.reveal());
     if key.starts_with("sk-ant-") && !is_anthropic {
         report.warn(
@@ -335,8 +323,7 @@ fn refuses_temperature(model: &str) -> bool {
 /// Asks one real question, with a picture if the bot may show any. A model that refuses it is asked
 /// without, as by the bot; what it refused cost nothing.
 pub(crate) fn ask(report: &mut Report, config: &Config) {
-    let is_server = matches!(config.provider.kind, ProviderKind::Server { .. });
-    let (text, images) = if is_server && config.mattermost.max_images > 0 {
+    let (text, images) = if config.provider.server().is_some() && config.mattermost.max_images > 0 {
         (
             "Which colour has this picture? Answer with one short sentence.",
             &[SQUARE][..],

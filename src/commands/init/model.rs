@@ -7,7 +7,7 @@ use crate::commands::print;
 use crate::exit::Exit;
 use crate::nearest::nearest;
 use crate::provider::settings::{KindError, Known, custom, known, server};
-use crate::provider::{KNOWN, ProviderKind, ProviderSettings, models};
+use crate::provider::{KNOWN, ProviderSettings, models};
 use crate::secret::Secret;
 use crate::text::{Problem, wrap};
 use crate::url::{has_path, http_url};
@@ -162,12 +162,12 @@ fn ask_url(
     settings: &ProviderSettings,
     model: &mut Model,
 ) -> Result<bool, Exit> {
-    let ProviderKind::Server { base, .. } = &settings.kind else {
+    let Some((_, _, base)) = settings.server() else {
         return Ok(false);
     };
     loop {
         let answer = asker.ask("Its URL, if it is another", base)?;
-        if answer == *base {
+        if answer == base {
             return Ok(false);
         }
         let with_scheme = if answer.contains("://") {
