@@ -227,58 +227,43 @@ impl Asked<'_> {
     fn judge(&self, status: u16, text: &str, body: &str) -> (Class, String) {
         let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
         let all = |signs: &[&str]| signs.iter().all(|sign| text.contains(sign));
-        let (class, advice) = if self.is_too_long(status, text) {
-            (Class::TooLong, "the conversation is too long for the model")
+        let never = |advice: &str| (Class::Never, advice.to_owned());
+        let again = |advice: &str| (Class::Again, advice.to_owned());
+        if self.is_too_long(status, text) {
+            let advice = "the conversation is too long for the model";
+            (Class::TooLong, advice.to_owned())
         } else if any(NO_MONEY) || status == 402 {
-            (
-                Class::Never,
-                "no money or quota is left: look at the account",
-            )
+            never("no money or quota is left: look at the account")
         } else if status == 401 || (status < 500 && any(WRONG_KEY)) {
             let variable = match self.key_variable {
                 "" => String::new(),
                 variable => format!(" or {variable}"),
             };
-            return (
-                Class::Never,
-                format!("the key is refused: correct api_key{variable}"),
-            );
+            never(&format!("the key is refused: correct api_key{variable}"))
         } else if status < 500 && any(FILTERED) {
-            (Class::Filtered, "a content filter stopped the question")
+            let advice = "a content filter stopped the question";
+            (Class::Filtered, advice.to_owned())
         } else if all(&["request too large", "limit", "requested"]) {
-            (
-                Class::Never,
-                "the request is over the account's limit: lower history_chars",
-            )
+            never("the request is over the account's limit: lower history_chars")
         } else if any(TEMPLATE) {
-            (
-                Class::Never,
-                "the model's chat template fails: use another model",
-            )
+            never("the model's chat template fails: use another model")
         } else if status == 429 && any(LASTING) {
-            (
-                Class::Again,
-                "the quota is used up for today or longer: look at the account",
-            )
+            again("the quota is used up for today or longer: look at the account")
         } else if matches!(status, 408 | 409 | 429) || status >= 500 {
-            (
-                Class::Again,
-                "the server cannot answer now: look at its status if this lasts",
-            )
+            again("the server cannot answer now: look at its status if this lasts")
         } else if let Some(name) = self.refused_parameter(status, body) {
-            let advice = format!("the server refuses {name}: delete it from [model_parameters]");
-            return (Class::Never, advice);
+            never(&format!(
+                "the server refuses {name}: delete it from [model_parameters]"
+            ))
         } else {
-            let advice = match status {
+            never(match status {
                 300..400 => "the server has moved: correct the URL",
                 403 => "the key may not do this: look at its rights and at default_model",
                 404 => "not found: correct default_model or the URL",
                 413 => "the request is too large: lower history_chars",
                 _ => "the request is refused: look at default_model and the provider's page",
-            };
-            (Class::Never, advice)
-        };
-        (class, advice.to_owned())
+            })
+        }
     }
 
     /// `text` is in lower case.
