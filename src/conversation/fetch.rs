@@ -58,15 +58,24 @@ pub struct Gathering {
     posts: Vec<Post>,
 }
 
-/// What is to be asked for next; lists of posts with the number of posts.
+/// What is to be asked for next.
 enum Next {
     History,
-    Thread(usize),
-    Newest(usize),
-    Before(usize),
+    /// So many.
+    Posts(Source, usize),
     Names,
     Files(Conversation, Box<Reader>),
     Nothing,
+}
+
+/// Which posts are read.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Thread,
+    /// Those of the channel.
+    Newest,
+    /// Those of the channel before the question.
+    Before,
 }
 
 impl Gathering {
@@ -91,22 +100,15 @@ impl Gathering {
         if let Next::History = self.next {
             self.next = self.history(settings);
         }
-        let (post, channel) = (&self.place.post, &self.place.post.channel_id);
-        match self.next {
-            Next::Thread(count) => {
-                self.take(client.thread(&post.root_id, count), count, settings)?;
-                return Ok(None);
-            }
-            Next::Newest(count) => {
-                self.take(client.posts_page(channel, 0, count), count, settings)?;
-                return Ok(None);
-            }
-            Next::Before(count) => {
-                let list = client.posts_before(channel, &post.id, count);
-                self.take(list, count, settings)?;
-                return Ok(None);
-            }
-            _ => {}
+        if let Next::Posts(from, count) = self.next {
+            let (post, channel) = (&self.place.post, &self.place.post.channel_id);
+            let list = match from {
+                Source::Thread => client.thread(&post.root_id, count),
+                Source::Newest => client.posts_page(channel, 0, count),
+                Source::Before => client.posts_before(channel, &post.id, count),
+            };
+            self.take(list, from, count, settings)?;
+            return Ok(None);
         }
         if let Next::Names = self.next {
             let unknown = names.unknown(self.authors(settings), clock.now());
@@ -141,9 +143,9 @@ impl Gathering {
         if wanted == 0 || self.place.alone {
             Next::Names
         } else if self.place.post.root_id.is_empty() {
-            Next::Newest(count)
+            Next::Posts(Source::Newest, count)
         } else {
-            Next::Thread(count)
+            Next::Posts(Source::Thread, count)
         }
     }
 
@@ -164,16 +166,13 @@ impl Gathering {
     fn take(
         &mut self,
         list: Result<PostList, ApiError>,
+        from: Source,
         count: usize,
         settings: &MattermostSettings,
     ) -> Result<(), ApiError> {
         let posts = match list {
             Err(ApiError::TooLarge) if count > 1 => {
-                self.next = match self.next {
-                    Next::Newest(_) => Next::Newest(count / 2),
-                    Next::Before(_) => Next::Before(count / 2),
-                    _ => Next::Thread(count / 2),
-                };
+                self.next = Next::Posts(from, count / 2);
                 return Ok(());
             }
             Err(ApiError::TooLarge) => Vec::new(),
@@ -185,11 +184,11 @@ impl Gathering {
             .filter(|post| post.create_at < question.create_at)
             .count();
         // The newest page has the answers, too, that earlier questions got after this one was asked.
-        self.next = match self.next {
-            Next::Newest(_) if posts.len() >= count && before < self.history_posts(settings) => {
-                Next::Before(count)
-            }
-            _ => Next::Names,
+        let is_full = posts.len() >= count;
+        self.next = if from == Source::Newest && is_full && before < self.history_posts(settings) {
+            Next::Posts(Source::Before, count)
+        } else {
+            Next::Names
         };
         self.posts.extend(posts);
         if question.root_id.is_empty() && !self.place.direct {

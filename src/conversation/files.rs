@@ -32,7 +32,7 @@ const NO_ROOM: &str = "left out: there is no room for it";
 const UNREADABLE: &str = "it could not be read";
 
 /// How much is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Limits {
     /// Of all texts together; 0: none.
     pub(super) file_chars: usize,
@@ -81,6 +81,7 @@ pub(super) enum Shown {
 
 /// Reads files in the order in which they are given: the question's, then those of earlier posts, the
 /// newest first.
+#[derive(Default)]
 pub(super) struct Reader {
     files: VecDeque<FileInfo>,
     /// How many of them belong to the question.
@@ -97,8 +98,10 @@ pub(super) struct Reader {
 }
 
 /// What is known of the file that is being read.
+#[derive(Default)]
 enum Reading {
     /// Nothing.
+    #[default]
     Nothing,
     Text {
         /// What is to be read yet.
@@ -125,12 +128,7 @@ impl Reader {
             files: files.into(),
             of_question,
             limits,
-            began: None,
-            reading: Reading::Nothing,
-            failures: 0,
-            shown: Vec::new(),
-            chars: 0,
-            pictures: 0,
+            ..Reader::default()
         }
     }
 
@@ -197,14 +195,12 @@ impl Reader {
             return Some(self.for_program(file, words));
         }
         let is_picture = file.width > 0;
-        let is_earlier = self.shown.len() >= self.of_question;
         let late = |began| now.saturating_sub(began) >= TIME;
         if is_picture && max_images == 0 || !is_picture && file_chars == 0 {
             Some(Shown::Named)
         } else if is_picture && self.pictures >= max_images {
             Some(too_many(max_images))
-        } else if !is_picture && is_earlier && self.chars >= file_chars || self.shown.len() >= COUNT
-        {
+        } else if !is_picture && self.texts_are_full() || self.shown.len() >= COUNT {
             Some(Shown::Not(NO_ROOM.to_owned()))
         } else if self.began.is_some_and(late) {
             Some(Shown::Not("it could not be read in time".to_owned()))
@@ -223,28 +219,27 @@ impl Reader {
     }
 
     fn for_program(&self, file: &FileInfo, words: &[String]) -> Shown {
-        let is_earlier = self.shown.len() >= self.of_question;
         if self.limits.file_chars == 0 {
             return Shown::Named;
         }
-        if is_earlier && self.chars >= self.limits.file_chars || self.shown.len() >= COUNT {
+        if self.texts_are_full() || self.shown.len() >= COUNT {
             return Shown::Not(NO_ROOM.to_owned());
         }
         if file.size > FOR_PROGRAMS {
             let limit = text::size(FOR_PROGRAMS);
             return Shown::Not(format!("it could not be read: it is larger than {limit}"));
         }
-        Shown::Enclosed(Enclosure {
-            file: file.id.clone(),
+        let purpose = Purpose::Read(FileReader {
             name: file.name.clone(),
-            is_preview: false,
-            size: file.size,
-            purpose: Purpose::Read(FileReader {
-                name: file.name.clone(),
-                words: words.to_vec(),
-                chars: self.limits.file_chars,
-            }),
-        })
+            words: words.to_vec(),
+            chars: self.limits.file_chars,
+        });
+        Shown::Enclosed(enclosure(file, false, file.size, purpose))
+    }
+
+    /// Whether the text of a further file of an earlier post has no room.
+    fn texts_are_full(&self) -> bool {
+        self.shown.len() >= self.of_question && self.chars >= self.limits.file_chars
     }
 
     /// What is to be asked for next, and whether of the preview.
@@ -268,7 +263,7 @@ impl Reader {
     /// `size`: what the post says of the file's.
     fn take(&mut self, piece: Piece, read: FilePiece, size: u64) {
         let size = read.total.unwrap_or(size);
-        match std::mem::replace(&mut self.reading, Reading::Nothing) {
+        match std::mem::take(&mut self.reading) {
             Reading::Nothing => match text::kind(&read.bytes) {
                 Kind::Text if self.limits.file_chars == 0 => self.finish(Shown::Named),
                 Kind::Text => {
@@ -358,14 +353,8 @@ impl Reader {
     }
 
     fn picture(&self, media_type: &'static str, size: u64, is_preview: bool) -> Option<Enclosure> {
-        let file = self.files.front()?;
-        Some(Enclosure {
-            file: file.id.clone(),
-            name: file.name.clone(),
-            is_preview,
-            size,
-            purpose: Purpose::Show(media_type),
-        })
+        let purpose = Purpose::Show(media_type);
+        Some(enclosure(self.files.front()?, is_preview, size, purpose))
     }
 
     /// The smallest of the pictures that there are, if it is small enough.
@@ -391,10 +380,20 @@ impl Reader {
         if self.failures < 2 && !error.is_closed() {
             return;
         }
-        match std::mem::replace(&mut self.reading, Reading::Nothing) {
+        match std::mem::take(&mut self.reading) {
             Reading::Preview(own) => self.choose([own, None]),
             _ => self.finish(Shown::Not(UNREADABLE.to_owned())),
         }
+    }
+}
+
+fn enclosure(file: &FileInfo, is_preview: bool, size: u64, purpose: Purpose) -> Enclosure {
+    Enclosure {
+        file: file.id.clone(),
+        name: file.name.clone(),
+        is_preview,
+        size,
+        purpose,
     }
 }
 

@@ -407,9 +407,7 @@ impl Ear<'_> {
         self.text(text);
         Said {
             text: text.to_owned(),
-            cut: false,
-            tokens: None,
-            unseen_images: false,
+            ..Said::default()
         }
     }
 

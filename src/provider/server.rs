@@ -48,6 +48,7 @@ pub(super) struct Attempt<'a> {
 }
 
 /// An answer; the listener has heard its text.
+#[derive(Default)]
 pub(super) struct Said {
     pub(super) text: String,
     pub(super) cut: bool,

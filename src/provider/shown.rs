@@ -122,9 +122,10 @@ const LONGEST: usize = 200_000;
 const LARGEST: usize = 4 << 20;
 
 /// Where the reading of the text is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     /// Something that is not for the reader may begin at `Shown::at`.
+    #[default]
     Before,
     /// Reasoning; its closing mark is looked for from `Shown::at` on.
     Within(usize),
@@ -133,7 +134,7 @@ enum Phase {
 }
 
 /// A model's text as far as it has come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shown {
     raw: String,
     phase: Phase,
@@ -179,21 +180,10 @@ impl Shown {
     /// this model begin with reasoning that has no opening mark.
     pub(super) fn new(name: &str, unopened: bool) -> Shown {
         Shown {
-            raw: String::new(),
-            phase: Phase::Before,
-            at: 0,
-            from: 0,
-            in_code: None,
             alone: true,
-            blocks: 0,
-            nested: false,
-            sent: 0,
-            characters: 0,
             name: name.to_owned(),
             holds: unopened,
-            wrapped: "",
-            unopened: false,
-            overflows: false,
+            ..Shown::default()
         }
     }
 

@@ -55,6 +55,7 @@ pub(super) struct Ended {
 }
 
 /// A body as far as it has come.
+#[derive(Default)]
 pub(super) struct Stream {
     decoder: Decoder,
     shown: Shown,
@@ -85,23 +86,9 @@ impl Stream {
     /// `name` and `unopened` as for `Shown::new`.
     pub(super) fn new(name: &str, unopened: bool) -> Stream {
         Stream {
-            decoder: Decoder::default(),
             shown: Shown::new(name, unopened),
-            glue: Glue::default(),
-            whole: String::new(),
-            has_deltas: false,
-            finish: String::new(),
-            finish_lies: false,
             is_ours: true,
-            thought: false,
-            refused: false,
-            is_chat: false,
-            has_other: false,
-            done: false,
-            error: None,
-            not_json: None,
-            sources: Sources::default(),
-            tokens: (None, None),
+            ..Stream::default()
         }
     }
 
