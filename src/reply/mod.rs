@@ -105,12 +105,7 @@ pub fn growing(text: &str, limit: usize, options: &ReplyOptions) -> String {
             text[..end].rfind(char::is_whitespace).unwrap_or(0)
         };
         let whole = text[..open_span(&text[..words])].trim_end();
-        let mut shown = whole.to_owned();
-        if let Some(fence) = open_fence(whole) {
-            shown.push('\n');
-            shown.push_str(&fence.closing());
-        }
-        let shown = harmless(&shown, options);
+        let shown = harmless(&(whole.to_owned() + &closing(whole)), options);
         let over = characters(&shown).saturating_sub(limit);
         if over == 0 {
             return if is_invisible(&shown) {
@@ -169,12 +164,12 @@ pub fn stopped_mark(answer: &str) -> String {
 
 /// A remark under `answer`, whose fence it closes.
 fn remark(answer: &str, remark: &str) -> String {
-    let mut mark = String::new();
-    if let Some(fence) = open_fence(answer) {
-        mark.push('\n');
-        mark.push_str(&fence.closing());
-    }
-    mark + "\n\n*(" + remark + ")*"
+    closing(answer) + "\n\n*(" + remark + ")*"
+}
+
+/// What closes the fence that is open at the end of `text`, on a line of its own; empty: none is.
+fn closing(text: &str) -> String {
+    open_fence(text).map_or(String::new(), |fence| format!("\n{}", fence.closing()))
 }
 
 /// `text` without control characters, its lines ended by `\n` alone.
@@ -223,9 +218,8 @@ fn next_part(head: &str, rest: &str, limit: usize, options: &ReplyOptions) -> Pa
         let end = cut(whole, head.len(), room);
         let taken = whole[..end].trim_end();
         let mut text = taken.to_owned();
-        if close && let Some(fence) = open_fence(taken) {
-            text.push('\n');
-            text.push_str(&fence.closing());
+        if close {
+            text += &closing(taken);
         }
         let text = harmless(&text, options);
         let over = characters(&text).saturating_sub(limit);
