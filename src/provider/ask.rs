@@ -249,7 +249,7 @@ impl Asking<'_, '_> {
         } else {
             ""
         };
-        let (api, name, base) = match &source.kind {
+        let (api, base) = match &source.kind {
             ProviderKind::None => return Ok(self.ear.say(UNCONFIGURED)),
             ProviderKind::Echo => return echo::answer(conversation, &mut self.ear),
             ProviderKind::Command(words) => {
@@ -257,7 +257,7 @@ impl Asking<'_, '_> {
                 let time_left = if has_others { time_left / 2 } else { time_left };
                 return command::answer(words, conversation, bot_name, time_left, &mut self.ear);
             }
-            ProviderKind::Server { api, name, base } => (*api, name, base),
+            ProviderKind::Server { api, base, .. } => (*api, base),
         };
         let agent = match &self.agent {
             Some(agent) => agent.clone(),
@@ -270,7 +270,6 @@ impl Asking<'_, '_> {
         let attempt = Attempt {
             settings: source,
             api,
-            name,
             base,
             model,
             conversation,

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::error::{Asked, ProviderError, is_error};
 use super::request::headers;
-use super::server::read;
-use super::settings::{Api, ProviderSettings, is_local, second_base};
+use super::server::{asked, read};
+use super::settings::{Api, ProviderSettings, second_base};
 use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle, compressed};
 use crate::json;
 use crate::text::Problem;
@@ -45,8 +45,6 @@ pub fn models(settings: &ProviderSettings) -> Result<Vec<String>, NoModels> {
             .taking_any_encoding(),
         settings,
         api,
-        name,
-        base,
     };
     if api == Api::Anthropic {
         return server.get(base, "/v1/models").map(|list| ids(&list));
@@ -77,8 +75,6 @@ struct Server<'a> {
     agent: Agent,
     settings: &'a ProviderSettings,
     api: Api,
-    name: &'a str,
-    base: &'a str,
 }
 
 impl Server<'_> {
@@ -114,12 +110,8 @@ impl Server<'_> {
             return self.get_with(base, path, true);
         }
         let asked = Asked {
-            name: self.name,
-            secrets: self.settings.secrets(),
-            key_variable: &self.settings.key_variable,
-            is_local: is_local(self.base),
-            conversation: &[],
             parameters: None,
+            ..asked(self.settings, &[])
         };
         let (body, unread) = read(response, LIST);
         if let Some(how) = unread {

@@ -31,8 +31,6 @@ const PAUSES: usize = 3;
 pub(super) struct Attempt<'a> {
     pub(super) settings: &'a ProviderSettings,
     pub(super) api: Api,
-    /// One of the known names, or `custom`.
-    pub(super) name: &'a str,
     pub(super) base: &'a str,
     pub(super) model: &'a str,
     pub(super) conversation: &'a [Message],
@@ -421,14 +419,7 @@ impl Attempt<'_> {
     }
 
     fn asked(&self) -> Asked<'_> {
-        Asked {
-            name: self.name,
-            secrets: self.settings.secrets(),
-            key_variable: &self.settings.key_variable,
-            is_local: is_local(self.base),
-            conversation: self.conversation,
-            parameters: Some(&self.settings.parameters),
-        }
+        asked(self.settings, self.conversation)
     }
 
     /// `begin_by`: of an answer that has not begun.
@@ -467,6 +458,21 @@ impl Attempt<'_> {
     fn timed_out(&self) -> ProviderError {
         let what = "no answer in time: raise message_timeout_secs, or use a faster model";
         ProviderError::new(Class::TimedOut, self.asked().line(what, ""))
+    }
+}
+
+/// What a log line must know of the server of these settings.
+pub(super) fn asked<'a>(settings: &'a ProviderSettings, conversation: &'a [Message]) -> Asked<'a> {
+    let (name, base) = settings
+        .server()
+        .map_or(("", ""), |(_, name, base)| (name, base));
+    Asked {
+        name,
+        secrets: settings.secrets(),
+        key_variable: &settings.key_variable,
+        is_local: is_local(base),
+        conversation,
+        parameters: Some(&settings.parameters),
     }
 }
 
