@@ -318,11 +318,7 @@ pub(crate) fn token(report: &mut Report, client: &Client, place: &str) -> Option
         "a system admin makes one: Integrations > Bot Accounts > the bot > Create New Token.";
     let me = match client.me() {
         Ok(me) => me,
-        Err(error @ ApiError::Unauthorized(denial)) if denial != Denial::Token => {
-            fail_api(report, "token", &error);
-            return None;
-        }
-        Err(ApiError::Unauthorized(_)) => {
+        Err(ApiError::Unauthorized(Denial::Token)) => {
             report.fail(
                 "token",
                 "refused: it is wrong or was revoked, or its account is deactivated",

@@ -110,10 +110,7 @@ impl<'a> Table<'a> {
 
     /// The texts of the list at `key`, without blank ones.
     pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, ConfigError> {
-        let mut texts = Vec::new();
-        for item in self.items(key)? {
-            texts.push(item.text()?.to_owned());
-        }
+        let mut texts = self.get(key).map_or(Ok(Vec::new()), Value::texts)?;
         texts.retain(|text| !text.is_empty());
         Ok(texts)
     }
@@ -139,6 +136,12 @@ impl<'a> Table<'a> {
             }
         }
         keys
+    }
+
+    /// The keys of all layers with the values that hold.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (String, Value<'a>)> {
+        let keys = self.keys().into_iter();
+        keys.filter_map(|key| self.get(&key).map(|value| (key, value)))
     }
 
     fn kind(&self, key: &str) -> Option<&'static Kind> {
@@ -252,6 +255,12 @@ impl<'a> Value<'a> {
             }
             _ => Err(self.wrong("must be a list of texts", "write [\"one\", \"two\"]")),
         }
+    }
+
+    /// The texts of a list.
+    pub(super) fn texts(self) -> Result<Vec<String>, ConfigError> {
+        let items = self.items()?.into_iter();
+        items.map(|item| Ok(item.text()?.to_owned())).collect()
     }
 
     /// What is wrong with the value, and what to write instead.

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::layers::{Table, Value};
 use super::read::{Reader, program};
-use super::{ConfigError, Secret, Warning};
+use super::{ConfigError, Secret};
 use crate::provider::settings::{self, KindError, Known, ProviderKind, ProviderSettings, known};
 use crate::sorted;
 use crate::text::Problem;
@@ -46,10 +46,7 @@ pub(super) fn read(reader: &mut Reader, top: &Table) -> Result<ProviderSettings,
                 "write default_model = \"…\" above the first [table]",
             );
             let problem = top.missing("default_model", problem).problem().clone();
-            reader.warnings.push(Warning {
-                problem,
-                told_later: true,
-            });
+            reader.note(problem, true);
         }
     } else {
         let problem = Problem::new(
@@ -159,17 +156,10 @@ fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
 /// `model_fallbacks = { model = ["next", …] }`.
 fn model_fallbacks(table: &Table) -> Result<sorted::Map<String, Vec<String>>, ConfigError> {
     let table = table.table("model_fallbacks")?;
-    let mut fallbacks = sorted::Map::new();
-    for model in table.keys() {
-        let mut next = Vec::new();
-        if let Some(value) = table.get(&model) {
-            for item in value.items()? {
-                next.push(item.text()?.to_owned());
-            }
-        }
-        fallbacks.insert(model, next);
-    }
-    Ok(fallbacks)
+    let entries = table.entries();
+    entries
+        .map(|(model, next)| Ok((model, next.texts()?)))
+        .collect()
 }
 
 /// The providers of `fallback_providers` that can be asked. A PRX file may name others: those are
@@ -183,23 +173,20 @@ fn fallbacks(
     let own = top.table("fallback")?;
     let mut used = Vec::new();
     let mut fallbacks = Vec::new();
-    if let Some(value) = reliability.get("fallback_providers") {
-        for item in value.items()? {
-            let entry = item.text()?;
-            let (name, model) = name_and_model(entry);
-            used.push(name.to_owned());
-            let table = own.table(name)?;
-            match fallback(reader, top, &table, name, first)? {
-                Ok(mut settings) => {
-                    if let Some(model) = model {
-                        settings.model = model.to_owned();
-                    }
-                    fallbacks.push(settings);
+    for item in reliability.items("fallback_providers")? {
+        let (name, model) = name_and_model(item.text()?);
+        used.push(name.to_owned());
+        let table = own.table(name)?;
+        match fallback(reader, top, &table, name, first)? {
+            Ok(mut settings) => {
+                if let Some(model) = model {
+                    settings.model = model.to_owned();
                 }
-                Err(problem) => {
-                    let what = format!("{}, so it is left out", problem.what);
-                    reader.warn_at(&item, Problem::new(what, problem.fix));
-                }
+                fallbacks.push(settings);
+            }
+            Err(problem) => {
+                let what = format!("{}, so it is left out", problem.what);
+                reader.warn_at(&item, Problem::new(what, problem.fix));
             }
         }
     }
@@ -286,10 +273,7 @@ fn fallback(
 pub(super) fn parameters(table: &Table) -> Result<Map<String, Json>, ConfigError> {
     let table = table.table("model_parameters")?;
     let mut parameters = Map::new();
-    for name in table.keys() {
-        let Some(value) = table.get(&name) else {
-            continue;
-        };
+    for (name, value) in table.entries() {
         if OWN_PARAMETERS.contains(&name.as_str()) {
             return Err(value.wrong("cannot be set here", "delete the line"));
         }
@@ -335,10 +319,7 @@ fn json(place: &Value, value: &DeValue) -> Result<Json, ConfigError> {
 fn headers(table: &Table) -> Result<Vec<(String, Secret)>, ConfigError> {
     let table = table.table("model_headers")?;
     let mut headers = Vec::new();
-    for name in table.keys() {
-        let Some(value) = table.get(&name) else {
-            continue;
-        };
+    for (name, value) in table.entries() {
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_token) {

@@ -89,10 +89,7 @@ impl Reader<'_> {
     pub(super) fn check_keys(&mut self, table: &Table) {
         let settings = table.settings().iter().map(|setting| setting.name);
         let known: Vec<&str> = settings.chain(table.tables()).collect();
-        for key in table.keys() {
-            let Some(value) = table.get(&key) else {
-                continue;
-            };
+        for (key, value) in table.entries() {
             if known.contains(&key.as_str()) {
                 continue;
             }
@@ -176,10 +173,7 @@ impl Reader<'_> {
             Some(value) => value.at(problem),
             None => section.missing("allowed_users", problem).problem().clone(),
         };
-        self.warnings.push(Warning {
-            problem,
-            told_later: true,
-        });
+        self.note(problem, true);
     }
 
     fn url(&mut self, section: &Table) -> Result<String, ConfigError> {
@@ -306,13 +300,11 @@ impl Reader<'_> {
     ) -> Result<sorted::Map<ChannelId, ChannelSettings>, ConfigError> {
         let table = section.table("channels")?;
         let mut channels = sorted::Map::new();
-        for key in table.keys() {
+        for (key, value) in table.entries() {
             let id = ChannelId::from(key.as_str());
             let channel = table.table(&key)?;
             self.check_keys(&channel);
-            if let Some(value) = table.get(&key)
-                && !id.is_well_formed()
-            {
+            if !id.is_well_formed() {
                 self.warn_of_id(&value, id.as_str(), "a channel's id");
             }
             let mut settings = self.channel_settings(&channel, Some(defaults))?;
@@ -365,9 +357,14 @@ impl Reader<'_> {
 
     /// Warns of a value.
     pub(super) fn warn_at(&mut self, value: &Value, problem: Problem) {
+        self.note(value.at(problem), false);
+    }
+
+    /// Keeps a warning; `told_later` as in `Warning`.
+    pub(super) fn note(&mut self, problem: Problem, told_later: bool) {
         self.warnings.push(Warning {
-            problem: value.at(problem),
-            told_later: false,
+            problem,
+            told_later,
         });
     }
 
@@ -376,10 +373,7 @@ impl Reader<'_> {
             format!("{id:?} is not {what}: an id is 26 lower-case letters and digits"),
             "`prx channel doctor` finds it",
         );
-        self.warnings.push(Warning {
-            problem: value.at(problem),
-            told_later: true,
-        });
+        self.note(value.at(problem), true);
     }
 
     /// Warns if somebody but the owner may read the secret in the file at `path`.
@@ -445,10 +439,7 @@ fn footer(section: &Table) -> Result<Footer, ConfigError> {
 fn read_files(section: &Table) -> Result<sorted::Map<String, Vec<String>>, ConfigError> {
     let table = section.table("read_files")?;
     let mut programs = sorted::Map::new();
-    for key in table.keys() {
-        let Some(value) = table.get(&key) else {
-            continue;
-        };
+    for (key, value) in table.entries() {
         if !key.starts_with('.') && !key.contains('/') {
             return Err(value.wrong(
                 "is neither a MIME type nor an ending",
