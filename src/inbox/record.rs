@@ -87,14 +87,17 @@ pub(crate) fn growing_post(
     question: &PostId,
     created: ServerTime,
 ) -> Result<Option<PostId>, ApiError> {
-    let list = client.posts_since(channel, ServerTime(created.0.saturating_sub(1).max(1)))?;
-    let mine = list.posts.iter().filter(|post| {
-        post.user_id == *bot
-            && post.delete_at.0 == 0
-            && post.props.growing_for.as_ref() == Some(question)
-    });
-    let oldest = mine.min_by_key(|post| (post.create_at, &post.id));
-    Ok(oldest.map(|post| post.id.clone()))
+    let mut oldest: Option<(ServerTime, PostId)> = None;
+    read_since(client, channel, question, created, |posts| {
+        let mine = posts.iter().filter(|post| {
+            post.user_id == *bot
+                && post.delete_at.0 == 0
+                && post.props.growing_for.as_ref() == Some(question)
+        });
+        let mine = mine.map(|post| (post.create_at, post.id.clone()));
+        oldest = oldest.take().into_iter().chain(mine).min();
+    })?;
+    Ok(oldest.map(|(_, post)| post))
 }
 
 /// What the server shows of the answers since `question`, and of the one to it.
@@ -108,8 +111,7 @@ pub(crate) fn record_since(
     Ok(sorted_out(parts))
 }
 
-/// The parts of all answers since `question`. A busy channel's newest posts may lie far after an answer,
-/// so it is looked for from the question on.
+/// The parts of all answers since `question`.
 fn parts_since(
     client: &Client,
     bot: &UserId,
@@ -118,22 +120,35 @@ fn parts_since(
     created: ServerTime,
 ) -> Result<Parts, ApiError> {
     let mut parts = Parts::new();
+    let collect = |posts: &[Post]| collect_parts(posts, bot, &mut parts);
+    read_since(client, channel, question, created, collect)?;
+    Ok(parts)
+}
+
+/// Shows `visit` every post since `question`, list by list. A busy channel's newest posts may lie far
+/// after an answer, so it is read from the question on.
+fn read_since(
+    client: &Client,
+    channel: &ChannelId,
+    question: &PostId,
+    created: ServerTime,
+    mut visit: impl FnMut(&[Post]),
+) -> Result<(), ApiError> {
     match client.posts_since(channel, ServerTime(created.0.saturating_sub(1).max(1))) {
-        Ok(list) if list.order.len() < SINCE_LIMIT => collect_parts(&list.posts, bot, &mut parts),
+        Ok(list) if list.order.len() < SINCE_LIMIT => visit(&list.posts),
         Ok(_) | Err(ApiError::TooLarge) => {
             // From the post before the question on: pages leave out their first millisecond.
             let before = client.posts_before(channel, question, 1)?.order;
             let before = before.into_iter().next();
             let mut walk = Walk::new(before.unwrap_or_else(|| question.clone()));
-            loop {
-                let (page, more) = walk.next(client, channel)?;
-                collect_parts(&page.posts, bot, &mut parts);
-                if !more {
-                    break;
-                }
+            let mut more = true;
+            while more {
+                let page;
+                (page, more) = walk.next(client, channel)?;
+                visit(&page.posts);
             }
         }
         Err(error) => return Err(error),
     }
-    Ok(parts)
+    Ok(())
 }
