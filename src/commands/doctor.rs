@@ -160,11 +160,12 @@ fn check_state(report: &mut Report, config: &Config) -> bool {
     let mut options = OpenOptions::new();
     let written = options.create(true).write(true).truncate(true).open(&probe);
     if let Err(error) = written.and_then(|_| fs::remove_file(&probe)) {
-        let fix = match folder.exists() {
-            true => format!(
+        let fix = if folder.exists() {
+            format!(
                 "give it to whoever runs the bot, or name another with state_dir:\n  chown $USER {shown}"
-            ),
-            false => format!("make it, or name another with state_dir:\n  mkdir -p {shown}"),
+            )
+        } else {
+            format!("make it, or name another with state_dir:\n  mkdir -p {shown}")
         };
         report.fail("state", format!("{shown} cannot be written: {error}"), fix);
         return false;
