@@ -110,23 +110,15 @@ fn what_cannot_be_answered_ends_with_a_reason_and_prints_nothing() {
     model.on_request(move |_| ModelReply::status(401, &refusal.to_string()));
     let refused = Shell::new(&server(&model));
     let echo = Shell::new("default_provider = \"echo\"\n");
-    for (shell, arguments, input, reason) in [
+    #[rustfmt::skip] // A table.
+    let cases = [
         (&refused, &[][..], "Hi", "HTTP 401"),
         (&echo, &[], " \n", "standard input: says nothing"),
-        (
-            &echo,
-            &["--json"],
-            "Hi",
-            "standard input: is not {\"messages\"",
-        ),
-        (
-            &echo,
-            &["--json"],
-            "{\"messages\": []}",
-            "standard input: is not {\"messages\"",
-        ),
+        (&echo, &["--json"], "Hi", "standard input: is not {\"messages\""),
+        (&echo, &["--json"], "{\"messages\": []}", "standard input: is not {\"messages\""),
         (&echo, &["--worker"], "Hi", "for the bot's own use"),
-    ] {
+    ];
+    for (shell, arguments, input, reason) in cases {
         let ran = shell.answer(arguments, input);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{input}");
         assert!(ran.stderr.contains(reason), "{}", ran.stderr);

@@ -375,23 +375,17 @@ fn a_program_that_answers_does_not_see_the_token() {
 #[test]
 fn what_cannot_be_asked_is_said_and_asks_nobody() {
     let (stage, model) = stage();
-    for (arguments, code, expected) in [
+    #[rustfmt::skip] // A table.
+    let cases = [
         (&["--channel", "talk"][..], 2, "what is to be asked?"),
         (&["Hi"], 2, "which channel?"),
         (&["--channel", "tolk", "Hi"], 1, "no channel \"tolk\""),
-        (
-            &["--channel", "talk", "how", "full"],
-            2,
-            "put quotes around",
-        ),
+        (&["--channel", "talk", "how", "full"], 2, "put quotes around"),
         (&["--history", "x", "Hi"], 2, "write a number of posts"),
         (&["--key", " ", "Hi"], 2, "--key: write 1 to"),
-        (
-            &["--channel", "talk", "--image", "/nonexistent", "Hi"],
-            1,
-            "No such file",
-        ),
-    ] {
+        (&["--channel", "talk", "--image", "/nonexistent", "Hi"], 1, "No such file"),
+    ];
+    for (arguments, code, expected) in cases {
         let ran = stage.run(&[&["ask"], arguments].concat(), "");
         assert_eq!(ran.code, Some(code), "{ran:?}");
         assert!(ran.stderr.contains(expected), "{ran:?}");

@@ -10,13 +10,12 @@ use prx::commands::run::Session;
 use prx::provider::Message;
 use serde_json::{Value, json};
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::clock::EPOCH_MS;
 use crate::support::desk::{Play, question, says};
 use crate::support::mattermost::picture::gif;
-use crate::support::mattermost::{Act, Fault, Joining, Kind, Logged, RateLimit, api_path};
+use crate::support::mattermost::{Act, Fault, Joining, Logged, RateLimit, api_path};
 
-const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
 
 /// A bot that has looked at everything once; everybody is allowed.
@@ -61,15 +60,6 @@ fn people(stage: &Stage, count: usize) -> Vec<String> {
     people.collect()
 }
 
-/// A second channel with Ann and the bot in it.
-fn another_channel(stage: &Stage, name: &str) -> String {
-    let mut world = stage.world();
-    let channel = world.add_channel(&stage.team, name, Kind::Open);
-    world.add_member(&channel, &stage.ann.id, Joining::Joined);
-    world.add_member(&channel, &stage.bot.id, Joining::Joined);
-    channel
-}
-
 /// When a question got its answer, in milliseconds after it was asked.
 fn waited(stage: &Stage, question: &str) -> u64 {
     let world = stage.world();
@@ -90,10 +80,6 @@ fn typings(stage: &Stage) -> Vec<(u64, String)> {
         body["parent_id"].as_str().unwrap_or_default().to_owned()
     };
     calls.map(|call| (call.at_ms, place(call))).collect()
-}
-
-fn state(stage: &Stage) -> Value {
-    serde_json::from_slice(&fs::read(stage.state_path()).expect("a state file")).expect("JSON")
 }
 
 #[test]
@@ -370,7 +356,7 @@ fn an_answer_whose_post_is_lost_again_and_again_holds_up_nobody() {
     // By a server that resets, and by one that fails.
     for fault in [Fault::Reset, Fault::Html(502)] {
         let (stage, mut session) = at_work("");
-        let other = another_channel(&stage, "other");
+        let other = stage.add_channel("other");
         stage.run_for(&mut session, 90);
         stage.desk.takes(2_000);
         let channel = stage.channel.clone();
@@ -400,7 +386,7 @@ fn an_answer_whose_post_is_lost_again_and_again_holds_up_nobody() {
 #[test]
 fn an_answer_that_waits_for_a_closed_channel_keeps_nobody_else_waiting() {
     let (stage, mut session) = at_work("answers_at_once = 1");
-    let other = another_channel(&stage, "other");
+    let other = stage.add_channel("other");
     stage.run_for(&mut session, 5);
     stage.desk.takes(5 * SECOND);
     ask(&stage, "here?");
@@ -515,12 +501,10 @@ fn two_answers_whose_fate_is_unclear_are_each_posted_once() {
 fn an_outage_of_posting_does_not_buy_answer_after_answer() {
     let (stage, mut session) = at_work("answers_at_once = 3");
     stage.desk.takes(500);
-    stage.mattermost.on_request(|request, _| {
-        match request.method == "POST" && api_path(request) == "posts" {
-            true => Act::Instead(Fault::Error(500, "app.post.save.app_error")),
-            false => Act::Serve,
-        }
-    });
+    stage.fail(
+        Fault::Error(500, "app.post.save.app_error"),
+        move |request| request.method == "POST" && api_path(request) == "posts",
+    );
     let people = people(&stage, 20);
     let questions: Vec<String> = people
         .iter()
@@ -550,7 +534,7 @@ fn a_channel_that_is_left_takes_its_answers_along() {
         .remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
     stage.run_for(&mut session, 10);
     assert_eq!(stage.desk.stopped(), 1);
-    assert!(state(&stage).get("answers").is_none(), "{}", state(&stage));
+    assert!(stage.state().get("answers").is_none(), "{}", stage.state());
     stage.run_for(&mut session, 60);
     assert!(stage.answers(&question).is_empty());
 }
@@ -669,7 +653,7 @@ fn what_an_older_version_had_under_way_is_taken_over() {
         let (stage, session) = at_work("");
         drop(session);
         let question = ask(&stage, "what is new?");
-        let mut state = state(&stage);
+        let mut state = stage.state();
         state["journal"] = json!({
             "post": question, "channel": stage.channel, "attempts": attempts,
             "create_at": stage.world().post_by_id(&question).create_at,
@@ -683,7 +667,7 @@ fn what_an_older_version_had_under_way_is_taken_over() {
         let answers = stage.answers(&question);
         assert_eq!(answers.len(), 1, "{name}");
         assert!(answers[0].contains(expected), "{name}: {answers:?}");
-        let state = self::state(&stage);
+        let state = stage.state();
         assert!(
             state.get("journal").is_none() && state.get("answers").is_none(),
             "{name}: {state}"
@@ -702,7 +686,7 @@ fn a_question_that_is_gone_when_the_bot_comes_back_is_left_alone() {
     let mut session = stage.start();
     stage.run_for(&mut session, 60);
     assert!(stage.answers(&question).is_empty());
-    assert!(state(&stage).get("answers").is_none());
+    assert!(stage.state().get("answers").is_none());
     assert_eq!(stage.desk.starts().len(), 1);
 }
 

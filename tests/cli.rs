@@ -76,23 +76,12 @@ fn the_version_names_the_machine_it_was_built_for() {
 
 #[test]
 fn a_usage_error_is_two_lines_and_exit_code_2() {
+    #[rustfmt::skip] // A table.
     let cases = [
-        (
-            &["rnu"][..],
-            "prx: unknown command \"rnu\", did you mean run?",
-        ),
-        (
-            &["--confg", "x"],
-            "prx: unknown option \"--confg\", did you mean --config?",
-        ),
-        (
-            &["run", "--config"],
-            "prx: --config needs a value: --config FILE",
-        ),
-        (
-            &["run", "\u{1b}[2J"],
-            "prx: unexpected argument \"\\u{1b}[2J\"",
-        ),
+        (&["rnu"][..], "prx: unknown command \"rnu\", did you mean run?"),
+        (&["--confg", "x"], "prx: unknown option \"--confg\", did you mean --config?"),
+        (&["run", "--config"], "prx: --config needs a value: --config FILE"),
+        (&["run", "\u{1b}[2J"], "prx: unexpected argument \"\\u{1b}[2J\""),
     ];
     for (arguments, expected) in cases {
         let (code, stdout, stderr) = run(&mut prx(arguments));
@@ -104,19 +93,11 @@ fn a_usage_error_is_two_lines_and_exit_code_2() {
 #[test]
 fn a_configuration_error_is_one_line_and_exit_code_2() {
     let mattermost = "[channels_config.mattermost]\n";
+    #[rustfmt::skip] // A table.
     let cases = [
-        (
-            format!("{mattermost}url = \"chat\"\n"),
-            "config.toml:2: channels_config.mattermost.url: is not a URL",
-        ),
-        (
-            format!("{mattermost}bot_token = \"t\"\n"),
-            "config.toml: channels_config.mattermost.url: missing",
-        ),
-        (
-            format!("{mattermost}url = \n"),
-            "config.toml:2: is not TOML",
-        ),
+        (format!("{mattermost}url = \"chat\"\n"), "config.toml:2: channels_config.mattermost.url: is not a URL"),
+        (format!("{mattermost}bot_token = \"t\"\n"), "config.toml: channels_config.mattermost.url: missing"),
+        (format!("{mattermost}url = \n"), "config.toml:2: is not TOML"),
     ];
     for (config, expected) in cases {
         let (code, stdout, stderr) = run_with(&config, &[]);
@@ -151,31 +132,17 @@ fn no_secret_is_shown_whatever_is_wrong() {
     let url = format!("https://name:{secret}@chat.example.com");
     let section = format!("[channels_config.mattermost]\nurl = \"{url}\"\n");
     let good_url = section.replace(&url, "https://chat.example.com");
+    #[rustfmt::skip] // A table.
     let cases = [
         (section, vec![]),
         (format!("{good_url}bot_token = \"{variable}\""), vec![]),
         (format!("{good_url}bot_token = {secret}"), vec![]),
-        (
-            good_url.clone(),
-            vec![("MATTERMOST_BOT_TOKEN", variable.as_str())],
-        ),
+        (good_url.clone(), vec![("MATTERMOST_BOT_TOKEN", variable.as_str())]),
         (good_url.clone(), vec![("MATTERMOST_URL", url.as_str())]),
-        (
-            format!("api_key = \"enc2:{secret}\"\n{good_url}bot_token = \"{secret}\""),
-            vec![],
-        ),
-        (
-            format!("default_provider = \"custom:{url}\"\n{good_url}bot_token = \"{secret}\""),
-            vec![],
-        ),
-        (
-            format!("default_provider = \"custm:{url}\"\n{good_url}bot_token = \"{secret}\""),
-            vec![],
-        ),
-        (
-            format!("api_key = \"{secret}\"\nmax_tokens = 0\n{good_url}bot_token = \"{secret}\""),
-            vec![],
-        ),
+        (format!("api_key = \"enc2:{secret}\"\n{good_url}bot_token = \"{secret}\""), vec![]),
+        (format!("default_provider = \"custom:{url}\"\n{good_url}bot_token = \"{secret}\""), vec![]),
+        (format!("default_provider = \"custm:{url}\"\n{good_url}bot_token = \"{secret}\""), vec![]),
+        (format!("api_key = \"{secret}\"\nmax_tokens = 0\n{good_url}bot_token = \"{secret}\""), vec![]),
     ];
     for (config, mut variables) in cases {
         variables.push(("RUST_LOG", "trace"));

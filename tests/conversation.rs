@@ -419,33 +419,20 @@ fn pictures_are_known_by_their_bytes_and_shown_in_the_smaller_copy() {
     let svg = b"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"9\" height=\"9\"/>";
     let avif = b"\0\0\0\x1cftypavif\0\0\0\0";
     let small = png(40, 30);
-    for (name, bytes, media_type, shown) in [
+    #[rustfmt::skip] // A table.
+    let cases = [
         ("small.png", small.clone(), "image/png", Some(small.clone())),
         ("really.txt", small.clone(), "image/png", Some(small)),
-        (
-            "photo.jpg",
-            jpeg(800, 600),
-            "image/jpeg",
-            Some(jpeg(800, 600)),
-        ),
-        (
-            "turned.jpg",
-            jpeg_turned(80, 60),
-            "image/jpeg",
-            Some(jpeg_turned(80, 60)),
-        ),
+        ("photo.jpg", jpeg(800, 600), "image/jpeg", Some(jpeg(800, 600))),
+        ("turned.jpg", jpeg_turned(80, 60), "image/jpeg", Some(jpeg_turned(80, 60))),
         ("anim.gif", gif(32, 24), "image/gif", Some(gif(32, 24))),
         ("photo.webp", webp(64, 48), "image/webp", Some(webp(64, 48))),
         // Wider than the server's copy.
-        (
-            "wide.png",
-            png(3000, 2000),
-            "image/png",
-            Some(png(1920, 1280)),
-        ),
+        ("wide.png", png(3000, 2000), "image/png", Some(png(1920, 1280))),
         ("drawing.svg", svg.to_vec(), "", None),
         ("photo.avif", avif.to_vec(), "", None),
-    ] {
+    ];
+    for (name, bytes, media_type, shown) in cases {
         let mut world = stage.world();
         let draft = world.draft(&stage.ann.id, &stage.channel, "what is it?");
         let question = draft.attach(name, &bytes).post();
@@ -657,11 +644,7 @@ fn an_alert_is_told_below_it_and_never_answered() {
     };
     let now = stage.world().now();
     stage.wait("the next millisecond", |world| world.now() > now);
-    let question = {
-        let mut world = stage.world();
-        let draft = world.draft(&stage.ann.id, &stage.channel, "@prxbot what now?");
-        draft.root(&alert).post()
-    };
+    let question = stage.reply(&alert, "@prxbot what now?");
     stage.wait_for_answer(&question);
     let told = asked(&model)[1]["content"].to_string();
     let quotation = "[Quotation: the program alerts posted this]\\n> @prxbot\\n> \\n> Disk full";

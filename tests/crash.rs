@@ -21,13 +21,12 @@ use prx::times::{Clock, Sleep, Step, SystemClock, Times};
 use serde_json::Value;
 
 use crate::support::alone;
-use crate::support::bot::{Stage, binary, binary_path};
+use crate::support::bot::{ECHO, Stage, binary, binary_path};
 use crate::support::clock::EPOCH_MS;
 use crate::support::mattermost::{Act, Fault, Joining, World};
 use crate::support::model::{Model, ModelReply};
 use crate::support::wire::lock;
 
-const ECHO: &str = "default_provider = \"echo\"";
 const CONFIG: &str = "PRX_CRASH_CONFIG";
 const CONTROL: &str = "PRX_CRASH_CONTROL";
 /// A worker reports before this; real time.
@@ -800,10 +799,6 @@ fn wait_for_first_look(stage: &Stage) {
     });
 }
 
-fn ask(stage: &Stage, text: &str) -> String {
-    stage.world().post(&stage.ann.id, &stage.channel, text)
-}
-
 /// Sends a signal, by its name.
 fn signal(name: &str, process: u32) {
     let status = Command::new("sh")
@@ -841,7 +836,7 @@ fn a_killed_bot_leaves_no_lock_and_a_second_one_makes_no_request() {
     assert_eq!((second.code, second.stderr.as_str()), (Some(0), ""));
 
     first.kill();
-    let question = ask(&stage, "anybody there?");
+    let question = stage.ask("anybody there?");
     let _third = stage.spawn();
     stage.wait_for_answer(&question);
 }
@@ -854,7 +849,7 @@ fn a_provider_that_outlives_the_bot_does_not_hold_its_lock() {
     stage.configure(&command(&script), QUICK);
     let mut bot = stage.spawn();
     wait_for_first_look(&stage);
-    let question = ask(&stage, "wait for me");
+    let question = stage.ask("wait for me");
     stage.wait("the provider", |_| read(&pid_path).ends_with('\n'));
     bot.kill();
     let provider: u32 = read(&pid_path).trim().parse().expect("a process id");
@@ -874,12 +869,12 @@ fn a_message_that_ends_its_worker_each_time_gets_an_apology_and_others_an_answer
     stage.configure(&command(script), QUICK);
     let bot = stage.spawn();
     wait_for_first_look(&stage);
-    let poison = ask(&stage, "poison");
-    let other = ask(&stage, "and this?");
+    let poison = stage.ask("poison");
+    let other = stage.ask("and this?");
     let apology = stage.wait_for_answer(&poison);
     assert!(apology.contains("I have stopped trying"), "{apology}");
     assert_eq!(stage.wait_for_answer(&other), "fine");
-    let later = ask(&stage, "and that?");
+    let later = stage.ask("and that?");
     assert_eq!(stage.wait_for_answer(&later), "fine");
     assert_eq!(stage.answers(&poison).len(), 1);
     let log = bot.log();
@@ -898,7 +893,7 @@ fn signals_end_the_process_and_lose_nothing() {
         stage.configure(&format!("{top}\ndefault_model = \"m\""), QUICK);
         let mut bot = stage.spawn();
         wait_for_first_look(&stage);
-        let question = ask(&stage, "think about it");
+        let question = stage.ask("think about it");
         stage.wait("the model", |_| !model.requests().is_empty());
         if is_ignored(name, bot.child.id()) {
             crate::support::skipped(&format!("SIG{name} is ignored by what started the tests"));
@@ -909,7 +904,7 @@ fn signals_end_the_process_and_lose_nothing() {
         drop(release);
         let _next = stage.spawn();
         assert_eq!(stage.wait_for_answer(&question), "Hello!", "SIG{name}");
-        let second = ask(&stage, "and then?");
+        let second = stage.ask("and then?");
         stage.wait_for_answer(&second);
         assert_eq!(stage.answers(&question).len(), 1, "SIG{name}");
     }
@@ -934,15 +929,15 @@ fn a_bot_that_stood_still_while_the_server_dropped_it_goes_on() {
     stage.configure(ECHO, QUICK);
     let bot = stage.spawn();
     wait_for_first_look(&stage);
-    let before = ask(&stage, "before");
+    let before = stage.ask("before");
     stage.wait_for_answer(&before);
     signal("STOP", bot.child.id());
     stage.mattermost.stop();
     stage.mattermost.restart();
-    let during = ask(&stage, "during");
+    let during = stage.ask("during");
     signal("CONT", bot.child.id());
     stage.wait_for_answer(&during);
-    let after = ask(&stage, "after");
+    let after = stage.ask("after");
     stage.wait_for_answer(&after);
     for question in [before, during, after] {
         assert_eq!(stage.answers(&question).len(), 1);

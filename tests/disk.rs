@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::bot::{Bot, Ran, Stage, binary_at, binary_path, run};
+use crate::support::bot::{Bot, ECHO, Ran, Stage, binary_at, binary_path, run};
 use crate::support::skipped;
 
 /// A small file system that only processes in its namespace see.
@@ -102,15 +102,11 @@ fn configure(stage: &Stage, state_dir: &Path) {
         "poll_interval_secs = 0.05\nstate_dir = \"{}\"",
         state_dir.display()
     );
-    stage.configure("default_provider = \"echo\"", &more);
+    stage.configure(ECHO, &more);
 }
 
 fn spawn(stage: &Stage, disk: &Disk) -> Bot {
     stage.spawn_as(disk.command(&binary_path()), |_| {})
-}
-
-fn ask(stage: &Stage, text: &str) -> String {
-    stage.world().post(&stage.ann.id, &stage.channel, text)
 }
 
 /// A bot at work with its state on a small disk of its own; nothing where none can be mounted.
@@ -134,13 +130,13 @@ fn on_a_full_disk_no_answer_is_begun_until_there_is_room() {
     let Some((stage, disk, mut bot)) = on_a_disk() else {
         return;
     };
-    let mut questions = vec![ask(&stage, "before")];
+    let mut questions = vec![stage.ask("before")];
     stage.wait_for_answer(&questions[0]);
     stage.wait("a settled state", |_| disk.state().contains(&questions[0]));
 
     disk.fill();
     let typed = stage.world().typing.len();
-    questions.push(ask(&stage, "during"));
+    questions.push(stage.ask("during"));
     let told = |bot: &Bot| {
         let log = bot.log();
         let told = log
@@ -160,7 +156,7 @@ fn on_a_full_disk_no_answer_is_begun_until_there_is_room() {
     bot.kill();
     let bot = spawn(&stage, &disk);
     stage.wait("the line in the log again", |_| told(&bot).len() == 2);
-    questions.push(ask(&stage, "and now?"));
+    questions.push(stage.ask("and now?"));
     wait_for_tries(&stage);
     assert_eq!(told(&bot).len(), 2, "{}", bot.log());
     assert_eq!(stage.world().typing.len(), typed);
@@ -169,7 +165,7 @@ fn on_a_full_disk_no_answer_is_begun_until_there_is_room() {
     }
 
     disk.make_room();
-    questions.push(ask(&stage, "after"));
+    questions.push(stage.ask("after"));
     for question in &questions {
         stage.wait_for_answer(question);
     }
@@ -203,7 +199,7 @@ fn a_read_only_state_folder_ends_the_bot_before_any_request() {
         return;
     };
     bot.kill();
-    ask(&stage, "anybody?");
+    stage.ask("anybody?");
     stage.world().request_count = 0;
     disk.make_read_only();
     let ran = run_on(&stage, &disk);
@@ -230,8 +226,8 @@ fn a_state_folder_that_is_none_ends_the_bot_before_any_request() {
 #[test]
 fn a_state_file_that_cannot_be_read_ends_the_bot_before_any_answer() {
     let stage = Stage::real();
-    stage.configure("default_provider = \"echo\"", "");
-    ask(&stage, "anybody?");
+    stage.configure(ECHO, "");
+    stage.ask("anybody?");
     fs::create_dir(stage.state_path()).expect("a folder");
     let ran = stage.run(&["-q"], "");
     assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -292,9 +288,9 @@ fn in_an_empty_root_it_answers_and_names_what_it_lacks() {
     let Some(bare) = Bare::make() else {
         return;
     };
-    let (stage, echo) = (&bare.stage, "default_provider = \"echo\"");
+    let (stage, echo) = (&bare.stage, ECHO);
     for text in ["before its time", "why?"] {
-        let question = ask(stage, text);
+        let question = stage.ask(text);
         let ran = bare.round(echo);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         // The watch for changes is off.
@@ -303,7 +299,7 @@ fn in_an_empty_root_it_answers_and_names_what_it_lacks() {
         let answered = usize::from(text == "why?");
         assert_eq!(stage.answers(&question).len(), answered, "{ran:?}");
     }
-    let question = ask(stage, "and by a program?");
+    let question = stage.ask("and by a program?");
     let command = "default_provider = \"command\"\nprovider_command = [\"/prx\", \"--version\"]";
     let ran = bare.round(command);
     assert!(ran.stderr.contains("is /proc mounted?)"), "{ran:?}");

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::support::bot::{Ran, Stage, binary, run};
+use crate::support::bot::{ECHO, Ran, Stage, binary, run};
 use crate::support::clock::{SimClock, Time};
 use crate::support::mattermost::{Act, Fault, Joining, Kind, Version};
 use crate::support::model::{Model, ModelReply};
@@ -13,8 +13,6 @@ use crate::support::net::Authority;
 use crate::support::wire::{Reply, Request, Wire};
 use rcgen::CertificateParams;
 use serde_json::Value;
-
-const ECHO: &str = "default_provider = \"echo\"";
 
 /// The checks, as JSON.
 fn checks(ran: &Ran) -> Vec<Value> {
@@ -144,6 +142,7 @@ type Setting<'a> = &'a dyn Fn(&Stage) -> String;
 /// and what to do, with `{…}` for what is on the stage.
 #[test]
 fn each_mistake_in_the_settings_is_named_with_what_to_do() {
+    #[rustfmt::skip] // A table.
     let cases: &[(Setting, &str, &str, &str, &str)] = &[
         (
             &|_| "channel_id = \"talk\"".into(),
@@ -152,13 +151,7 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "name or a link",
             "channel_id = \"{channel}\"  # ~talk in ",
         ),
-        (
-            &|_| "channel_id = \"~talk\"".into(),
-            "channel",
-            "failure",
-            "name or a link",
-            "channel_id = \"{channel}\"",
-        ),
+        (&|_| "channel_id = \"~talk\"".into(), "channel", "failure", "name or a link", "channel_id = \"{channel}\""),
         (
             &|s| format!("channel_id = \"{}/team/channels/talk\"", s.mattermost.url()),
             "channel",
@@ -382,13 +375,7 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "cannot be written",
             "mkdir -p {folder}/not/there",
         ),
-        (
-            &|_| "menton_only = true".into(),
-            "config",
-            "warning",
-            "unknown key",
-            "did you mean mention_only?",
-        ),
+        (&|_| "menton_only = true".into(), "config", "warning", "unknown key", "did you mean mention_only?"),
         (
             &|_| "mention_only = true\nfollow_threads = true".into(),
             "replies",
@@ -824,6 +811,7 @@ fn what_is_wrong_with_a_certificate_is_named_with_what_to_do() {
     };
     let server = |name: &str| authority.server(&[name], |_| ());
     // The server, whether its authority is trusted; what is said.
+    #[rustfmt::skip] // A table.
     let cases = [
         (
             server("localhost"),
@@ -839,20 +827,8 @@ fn what_is_wrong_with_a_certificate_is_named_with_what_to_do() {
             "or the server does not send the intermediate certificate",
             "-showcerts",
         ),
-        (
-            authority.server(&["localhost"], expired),
-            true,
-            "failure",
-            "has expired",
-            "set the clock",
-        ),
-        (
-            server("chat.example.com"),
-            true,
-            "failure",
-            "is for other names",
-            "use a URL whose host is one of these",
-        ),
+        (authority.server(&["localhost"], expired), true, "failure", "has expired", "set the clock"),
+        (server("chat.example.com"), true, "failure", "is for other names", "use a URL whose host is one of these"),
         (server("localhost"), true, "ok", "Mattermost 11.6.0", ""),
     ];
     for (server, trusted, status, detail, fix) in cases {
@@ -977,43 +953,19 @@ fn what_is_wrong_with_the_model_is_named_with_what_to_do() {
     let custom = format!("default_provider = \"custom:{}/v1\"\n", model.url());
     let bare = format!("default_provider = \"custom:{}\"\n", model.url());
     let good = "default_model = \"test-model\"";
+    #[rustfmt::skip] // A table.
     let cases: &[(String, &str, &str, &str)] = &[
-        (
-            String::new(),
-            "warning",
-            "no language model yet",
-            "default_provider = \"ollama\"",
-        ),
-        (
-            format!("{custom}{good}"),
-            "ok",
-            "reachable, and it has the model",
-            "",
-        ),
-        (
-            format!("{bare}{good}"),
-            "ok",
-            "reachable, and it has the model",
-            "",
-        ),
+        (String::new(), "warning", "no language model yet", "default_provider = \"ollama\""),
+        (format!("{custom}{good}"), "ok", "reachable, and it has the model", ""),
+        (format!("{bare}{good}"), "ok", "reachable, and it has the model", ""),
         (
             format!("{custom}default_model = \"test-mdel\""),
             "warning",
             "has no model \"test-mdel\"",
             "default_model = \"test-model\"",
         ),
-        (
-            custom.clone(),
-            "warning",
-            "no model is named",
-            "default_model = \"test-model\"",
-        ),
-        (
-            format!("{ollama}default_model = \"qwen3\""),
-            "failure",
-            "has no model \"qwen3\"",
-            "ollama pull qwen3",
-        ),
+        (custom.clone(), "warning", "no model is named", "default_model = \"test-model\""),
+        (format!("{ollama}default_model = \"qwen3\""), "failure", "has no model \"qwen3\"", "ollama pull qwen3"),
         (
             "default_provider = \"ollama\"\napi_url = \"http://127.0.0.1:1\"".into(),
             "failure",
@@ -1032,12 +984,7 @@ fn what_is_wrong_with_the_model_is_named_with_what_to_do() {
             "looks like one of Anthropic's",
             "default_provider = \"anthropic\"",
         ),
-        (
-            "default_provider = \"command\"\nprovider_command = [\"cat\"]".into(),
-            "ok",
-            "the program cat",
-            "",
-        ),
+        ("default_provider = \"command\"\nprovider_command = [\"cat\"]".into(), "ok", "the program cat", ""),
         (
             "default_provider = \"command\"\nprovider_command = [\"/not/there\"]".into(),
             "failure",
@@ -1094,28 +1041,11 @@ fn a_fallbacks_settings_are_corrected_where_they_stand() {
     let stage = Stage::real();
     let below = "below [fallback.NAME], with the NAME that fallback_providers has:\n  ";
     let model_line = format!("{below}model = \"test-model\"");
-    for (url, more, status, detail, fix) in [
-        (
-            closed.url(),
-            "",
-            "failure",
-            "the key is refused",
-            format!("{below}api_key = \"…\""),
-        ),
-        (
-            model.url(),
-            "model = \"test-mdel\"",
-            "warning",
-            "has no model \"test-mdel\"",
-            model_line,
-        ),
-        (
-            "http://127.0.0.1:1".into(),
-            "",
-            "failure",
-            "refused",
-            format!("{below}api_url = "),
-        ),
+    #[rustfmt::skip] // A table.
+    let cases = [
+        (closed.url(), "", "failure", "the key is refused", format!("{below}api_key = \"…\"")),
+        (model.url(), "model = \"test-mdel\"", "warning", "has no model \"test-mdel\"", model_line),
+        ("http://127.0.0.1:1".into(), "", "failure", "refused", format!("{below}api_url = ")),
         (
             model.url(),
             "api_key = \"sk-ant-123\"",
@@ -1123,7 +1053,8 @@ fn a_fallbacks_settings_are_corrected_where_they_stand() {
             "looks like one of Anthropic's",
             "in fallback_providers".into(),
         ),
-    ] {
+    ];
+    for (url, more, status, detail, fix) in cases {
         let top = "default_provider = \"echo\"\ndefault_model = \"test-model\"\n\
                    reliability.fallback_providers = [\"gpu\"]\n\
                    fallback.gpu.api_url = ";
@@ -1305,7 +1236,7 @@ fn people_are_listed_in_the_order_of_the_config() {
     for _ in 0..2 {
         let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
         let setting = format!("allowed_users = {ids:?}");
-        stage.configure("default_provider = \"echo\"", &setting);
+        stage.configure(ECHO, &setting);
         let names: Vec<&str> = people.iter().map(|(_, name)| name.as_str()).collect();
         expect(
             &doctor(&stage),

@@ -14,14 +14,13 @@ use prx::exit::Exit;
 use prx::times::{Clock, Step, Times};
 use serde_json::{Value, json};
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::clock::{SimClock, Time};
 use crate::support::lines;
 use crate::support::mattermost::{Act, Fault, Joining, Kind, Version, api_path};
-use crate::support::model::{Model, ModelReply};
+use crate::support::model::Model;
 use crate::support::wire::{Request, lock};
 
-const ECHO: &str = "default_provider = \"echo\"";
 /// How long a call may take, in real time: what hangs costs the tests so much.
 const CALL: Duration = Duration::from_millis(200);
 /// More requests than this at one moment of simulated time are a loop without a pause.
@@ -35,16 +34,19 @@ const GIVEN_UP_MS: u64 = 900_000;
 
 fn try_start(stage: &Stage) -> Result<Session, Exit> {
     lines::keep(log::LevelFilter::Info);
+    start_as(stage, Rc::new(stage.clock.clone()), false)
+}
+
+/// Starts the configured bot by this clock, for one round or for good.
+fn start_as(stage: &Stage, clock: Rc<dyn Clock>, once: bool) -> Result<Session, Exit> {
     let config = prx::config::load(Some(&stage.config_path()), &|_| None)?;
     let times = Times {
-        clock: Rc::new(stage.clock.clone()),
+        clock,
         call: CALL,
         ..Times::default()
     };
-    Ok(
-        Session::start(config, times, stage.test_desk(), false, &mut || {})?
-            .expect("no other instance"),
-    )
+    let session = Session::start(config, times, stage.test_desk(), once, &mut || {})?;
+    Ok(session.expect("no other instance"))
 }
 
 fn start(stage: &Stage) -> Session {
@@ -59,7 +61,7 @@ fn prepared(settings: &str) -> Stage {
 fn prepare(stage: Stage, settings: &str) -> Stage {
     stage.configure(ECHO, &settings.replace("{channel}", &stage.channel));
     stage.clock.advance(5_000);
-    ask(&stage, "history");
+    stage.ask("history");
     stage.clock.advance(5_000);
     let mut session = start(&stage);
     stage.run_for(&mut session, 3);
@@ -69,8 +71,13 @@ fn prepare(stage: Stage, settings: &str) -> Stage {
     stage
 }
 
-fn ask(stage: &Stage, text: &str) -> String {
-    stage.world().post(&stage.ann.id, &stage.channel, text)
+/// The same at work, in its second run.
+fn running(settings: &str) -> (Stage, Session) {
+    let stage = prepared(settings);
+    let mut session = start(&stage);
+    stage.run_for(&mut session, 3);
+    lines::taken();
+    (stage, session)
 }
 
 // The matrix.
@@ -163,7 +170,7 @@ fn play(
         let stage = Stage::simulated();
         stage.configure(ECHO, &settings.replace("{channel}", &stage.channel));
         stage.clock.advance(100_000);
-        ask(&stage, "history");
+        stage.ask("history");
         stage.clock.advance(100_000);
         stage
     } else {
@@ -184,7 +191,7 @@ fn play(
         let draft = world.draft(&stage.ann.id, channel, &long_text());
         question = Some(draft.root(&root).post());
     } else if !scenario.first_run {
-        question = Some(ask(&stage, "what is new?"));
+        question = Some(stage.ask("what is new?"));
     }
 
     let call = Arc::new(Mutex::new(None));
@@ -299,7 +306,7 @@ fn watch(
             }
         }
         if question.is_none() && stage.state_path().exists() && now > begun + 3_000 {
-            *question = Some(ask(stage, "what is new?"));
+            *question = Some(stage.ask("what is new?"));
         }
         let parts = if scenario.thread { 3 } else { 1 };
         let question = question.as_deref().unwrap_or_default();
@@ -337,12 +344,9 @@ fn watch(
     } else if texts != due.iter().collect::<Vec<_>>() {
         problems.push(format!("answers {texts:?}"));
     }
-    let own = world.posts_in(&stage.channel);
-    let own = own
-        .iter()
-        .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty())
-        .filter(|post| post.message != "by hand");
-    let (own, answers) = (own.count(), answers.len());
+    let answers = answers.len();
+    drop(world);
+    let own = own_posts(stage);
     if own != answers {
         problems.push(format!("{own} posts in all"));
     }
@@ -351,6 +355,15 @@ fn watch(
         problems.push(format!("an answer is left: {state}"));
     }
     (problems, needed)
+}
+
+/// How much the bot has written in the channel by itself.
+fn own_posts(stage: &Stage) -> usize {
+    let posts = stage.world().posts_in(&stage.channel);
+    let own = posts
+        .iter()
+        .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty());
+    own.filter(|post| post.message != "by hand").count()
 }
 
 fn read_state(stage: &Stage) -> String {
@@ -527,12 +540,9 @@ fn an_outage_of_any_kind_costs_few_requests_and_two_lines() {
         if matches!(name, "403" | "404") {
             continue;
         }
-        let stage = prepared("");
-        let mut session = start(&stage);
-        stage.run_for(&mut session, 3);
-        lines::taken();
+        let (stage, mut session) = running("");
         out_while(&stage, 0, 240_000, fault);
-        let question = ask(&stage, "anybody?");
+        let question = stage.ask("anybody?");
         let before = stage.world().request_count;
         stage.run_for(&mut session, 240);
         let requests = stage.world().request_count - before;
@@ -552,10 +562,7 @@ fn an_outage_of_any_kind_costs_few_requests_and_two_lines() {
 
 #[test]
 fn a_server_that_fails_every_second_time_is_one_outage() {
-    let stage = prepared("");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 3);
-    lines::taken();
+    let (stage, mut session) = running("");
     let mut fails = false;
     stage.mattermost.on_request(move |_, _| {
         fails = !fails;
@@ -568,7 +575,7 @@ fn a_server_that_fails_every_second_time_is_one_outage() {
     let lines = lines::taken();
     assert_eq!(lines.len(), 1, "{lines:#?}");
     stage.mattermost.serve_all();
-    let question = ask(&stage, "well?");
+    let question = stage.ask("well?");
     stage.run_for(&mut session, 10);
     assert_eq!(stage.answers(&question).len(), 1);
     stage.run_for(&mut session, 80);
@@ -585,12 +592,10 @@ fn a_server_that_fails_every_second_time_is_one_outage() {
 
 #[test]
 fn a_token_that_is_refused_for_five_minutes_ends_the_bot() {
-    let stage = prepared("");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 3);
+    let (stage, mut session) = running("");
     let refused = Fault::Error(401, "api.context.session_expired.app_error");
     out_while(&stage, 0, 240_000, refused);
-    let question = ask(&stage, "anybody?");
+    let question = stage.ask("anybody?");
     stage.run_for(&mut session, 330);
     assert_eq!(stage.answers(&question).len(), 1);
 
@@ -616,7 +621,7 @@ fn no_strange_refusal_for_too_many_requests_keeps_an_answer_for_longer_than_a_mi
     for (name, fault) in Fault::strange_rate_limits() {
         stage.run_for(&mut session, 3);
         stage.mattermost.once("POST", "posts", Act::Instead(fault));
-        let question = ask(&stage, "still there?");
+        let question = stage.ask("still there?");
         stage.run_for(&mut session, 63);
         assert_eq!(stage.answers(&question).len(), 1, "{name}");
     }
@@ -634,10 +639,7 @@ fn an_hour_out_of_reach_costs_a_request_a_minute_and_two_lines() {
         ("429", Some(Fault::RateLimited(5))),
     ];
     for (name, fault) in faults {
-        let stage = prepared("");
-        let mut session = start(&stage);
-        stage.run_for(&mut session, 3);
-        lines::taken();
+        let (stage, mut session) = running("");
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = requests.clone();
         stage.clock.on_checkpoint(move |step| {
@@ -648,7 +650,7 @@ fn an_hour_out_of_reach_costs_a_request_a_minute_and_two_lines() {
             None => stage.mattermost.stop(),
         }
         stage.run_for(&mut session, 1_800);
-        let question = ask(&stage, "anybody?");
+        let question = stage.ask("anybody?");
         stage.run_for(&mut session, 1_800);
         stage.mattermost.serve_all();
         stage.mattermost.restart();
@@ -670,11 +672,8 @@ fn an_hour_out_of_reach_costs_a_request_a_minute_and_two_lines() {
 fn a_minute_without_the_servers_database_loses_nothing_whenever_it_begins() {
     // From the poll that finds the question to those after its answer.
     for first in 0..12 {
-        let stage = prepared("");
-        let mut session = start(&stage);
-        stage.run_for(&mut session, 3);
-        lines::taken();
-        let question = ask(&stage, "what is new?");
+        let (stage, mut session) = running("");
+        let question = stage.ask("what is new?");
         let (clock, mut count, mut until) = (stage.clock.clone(), 0, 0);
         let (ann, channel) = (stage.ann.id.clone(), stage.channel.clone());
         stage.mattermost.on_request(move |_, world| {
@@ -729,7 +728,7 @@ fn is_new_post(request: &Request) -> bool {
 #[test]
 fn an_unclear_post_is_repeated_as_it_was_and_later_asked_for_and_posted_anew() {
     let stage = prepared("");
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     let (clock, mut first) = (stage.clock.clone(), None);
     stage.mattermost.on_request(move |request, _| {
         let now = clock.elapsed_ms();
@@ -753,7 +752,7 @@ fn an_unclear_post_is_repeated_as_it_was_and_later_asked_for_and_posted_anew() {
 #[test]
 fn a_post_that_a_server_takes_late_is_not_posted_again_by_the_next_run() {
     let stage = prepared("");
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     let (bot, mut taken) = (stage.bot.id.clone(), false);
     stage.mattermost.on_request(move |request, world| {
         if !is_new_post(request) || std::mem::replace(&mut taken, true) {
@@ -787,13 +786,8 @@ fn a_post_that_a_server_takes_late_is_not_posted_again_by_the_next_run() {
 #[test]
 fn an_answer_that_was_not_on_its_way_is_posted_at_once_after_a_restart() {
     let stage = prepared("");
-    let question = ask(&stage, "what is new?");
-    stage
-        .mattermost
-        .on_request(|request, _| match is_new_post(request) {
-            true => Act::Instead(Fault::RateLimited(5)),
-            false => Act::Serve,
-        });
+    let question = stage.ask("what is new?");
+    stage.fail(Fault::RateLimited(5), is_new_post);
     let mut session = start(&stage);
     while tries(&stage).is_empty() {
         session.step().expect("no reason to exit");
@@ -811,7 +805,7 @@ fn an_answer_that_was_not_on_its_way_is_posted_at_once_after_a_restart() {
 fn an_answer_that_was_taken_is_found_far_from_the_newest_posts() {
     for settings in ["", "thread_replies = false"] {
         let stage = prepared(settings);
-        let question = ask(&stage, "what is new?");
+        let question = stage.ask("what is new?");
         let (clock, mut taken_at) = (stage.clock.clone(), None);
         let (eve, channel) = (stage.eve.id.clone(), stage.channel.clone());
         stage.mattermost.on_request(move |request, world| {
@@ -839,7 +833,7 @@ fn an_answer_that_was_taken_is_found_far_from_the_newest_posts() {
 #[test]
 fn a_post_that_somebody_else_made_under_the_same_pending_id_is_noticed() {
     let stage = prepared("");
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     let seen = Arc::new(Mutex::new(None));
     let noted = seen.clone();
     stage.mattermost.on_request(move |request, _| {
@@ -868,7 +862,7 @@ fn a_post_that_somebody_else_made_under_the_same_pending_id_is_noticed() {
 #[test]
 fn a_server_that_gives_another_post_each_time_is_not_asked_without_a_pause() {
     let stage = prepared("");
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     let eve = stage.eve.id.clone();
     stage.mattermost.on_request(move |request, _| {
         if is_new_post(request) {
@@ -917,7 +911,7 @@ fn post_as(stage: &Stage, token: &str, post: &Value) {
 #[test]
 fn an_answer_that_somebody_else_claims_to_be_is_none() {
     let stage = prepared("allowed_users = [\"*\"]");
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     let (eve, channel, asked) = (
         stage.eve.id.clone(),
         stage.channel.clone(),
@@ -941,7 +935,7 @@ fn an_answer_that_somebody_else_claims_to_be_is_none() {
 #[test]
 fn a_part_whose_props_a_server_takes_away_is_posted_once() {
     let stage = prepared("");
-    ask(&stage, "what is new?");
+    stage.ask("what is new?");
     let bot = stage.bot.id.clone();
     stage.mattermost.on_request(move |request, _| {
         if is_new_post(request) {
@@ -971,7 +965,7 @@ fn where_the_bot_may_not_write_nothing_is_said_twice_and_the_time_between_is_his
             let mut world = stage.world();
             world.remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
             drop(world);
-            let missed = ask(&stage, "while it is away");
+            let missed = stage.ask("while it is away");
             let before = stage.world().request_count;
             stage.run_for(&mut session, 600);
             let requests = stage.world().request_count - before;
@@ -986,33 +980,11 @@ fn where_the_bot_may_not_write_nothing_is_said_twice_and_the_time_between_is_his
             world.add_member(&stage.channel, &stage.bot.id, by);
             drop(world);
             stage.run_for(&mut session, 2);
-            let question = ask(&stage, "back again?");
+            let question = stage.ask("back again?");
             stage.run_for(&mut session, 120);
             assert_eq!(stage.answers(&question).len(), 1, "{told}");
             assert!(stage.answers(&missed).is_empty(), "{told}");
         }
-    }
-}
-
-#[test]
-fn what_was_said_between_a_removal_and_a_return_is_history() {
-    for settings in ["", "channel_id = \"{channel}\""] {
-        let stage = prepared(settings);
-        let mut session = start(&stage);
-        stage.run_for(&mut session, 3);
-        let mut world = stage.world();
-        world.remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
-        stage.clock.advance(100);
-        let missed = world.post(&stage.ann.id, &stage.channel, "while it is away");
-        stage.clock.advance(100);
-        let by = Joining::AddedBy(&stage.ann.id);
-        world.add_member(&stage.channel, &stage.bot.id, by);
-        stage.clock.advance(100);
-        let question = world.post(&stage.ann.id, &stage.channel, "back again?");
-        drop(world);
-        stage.run_for(&mut session, 120);
-        assert_eq!(stage.answers(&question).len(), 1, "{settings}");
-        assert!(stage.answers(&missed).is_empty(), "{settings}");
     }
 }
 
@@ -1044,14 +1016,14 @@ fn what_was_said_between_a_removal_and_a_silent_return_to_an_idle_server_is_hist
             }
             if !settings.is_empty() {
                 // Only that it may not write there tells it.
-                ask(&stage, "may it?");
+                stage.ask("may it?");
             }
             stage.run_for(&mut session, 200);
-            let missed = ask(&stage, "while it is away");
+            let missed = stage.ask("while it is away");
             stage.clock.advance(100);
             members(&stage, true);
             stage.run_for(&mut session, 70);
-            let question = ask(&stage, "back again?");
+            let question = stage.ask("back again?");
             stage.run_for(&mut session, 70);
             assert_eq!(stage.answers(&question).len(), 1, "{told}");
             assert!(stage.answers(&missed).is_empty(), "{told}");
@@ -1062,18 +1034,15 @@ fn what_was_said_between_a_removal_and_a_silent_return_to_an_idle_server_is_hist
 #[test]
 fn an_archived_channel_is_left_alone_until_it_is_back() {
     for settings in ["", "channel_id = \"{channel}\""] {
-        let stage = prepared(settings);
-        let mut session = start(&stage);
-        stage.run_for(&mut session, 3);
-        lines::taken();
-        ask(&stage, "last words");
+        let (stage, mut session) = running(settings);
+        stage.ask("last words");
         stage.world().archive(&stage.channel, &stage.ann.id);
         stage.run_for(&mut session, 300);
         let lines = lines::taken();
         assert!(lines.len() <= 2, "{settings}: {lines:#?}");
         stage.world().unarchive(&stage.channel, &stage.ann.id);
         stage.run_for(&mut session, 70);
-        let question = ask(&stage, "open again?");
+        let question = stage.ask("open again?");
         stage.run_for(&mut session, 120);
         assert_eq!(stage.answers(&question).len(), 1, "{settings}");
     }
@@ -1097,7 +1066,7 @@ fn with_slow_model(settings: &str) -> (Stage, Model) {
 fn a_question_deleted_while_its_answer_is_made_gets_none() {
     // In a thread the server would refuse the answer anyway.
     let (stage, model) = with_slow_model("thread_replies = false");
-    let root = ask(&stage, "a root");
+    let root = stage.ask("a root");
     let mut session = start(&stage);
     let deleted = root.clone();
     let (ann, channel) = (stage.ann.id.clone(), stage.channel.clone());
@@ -1110,15 +1079,7 @@ fn a_question_deleted_while_its_answer_is_made_gets_none() {
     stage.run_for(&mut session, 60);
     assert!(stage.answers(&root).is_empty());
     assert_eq!(model.bodies().len(), 2);
-    assert_eq!(
-        stage
-            .world()
-            .posts_in(&stage.channel)
-            .iter()
-            .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty())
-            .count(),
-        1
-    );
+    assert_eq!(own_posts(&stage), 1);
 }
 
 #[test]
@@ -1130,10 +1091,7 @@ fn an_answer_to_a_thread_that_is_deleted_meanwhile_is_dropped_with_a_line() {
         let mut session = start(&stage);
         stage.run_for(&mut session, 5);
         lines::taken();
-        let mut world = stage.world();
-        let draft = world.draft(&stage.ann.id, &stage.channel, "in the thread");
-        let question = draft.root(&root).post();
-        drop(world);
+        let question = stage.reply(&root, "in the thread");
         let (clock, thinks) = (stage.clock.clone(), Arc::new(AtomicBool::new(false)));
         let begins = thinks.clone();
         model.on_arrival(move |_| {
@@ -1147,7 +1105,7 @@ fn an_answer_to_a_thread_that_is_deleted_meanwhile_is_dropped_with_a_line() {
             Act::Serve
         });
         stage.run_for(&mut session, 60);
-        let after = ask(&stage, "and now?");
+        let after = stage.ask("and now?");
         stage.run_for(&mut session, 60);
         assert_eq!(model.bodies().len(), 2, "{takes_ms}");
         assert!(stage.answers(&question).is_empty(), "{takes_ms}");
@@ -1173,8 +1131,8 @@ fn where_the_bot_is_no_member_any_more_no_model_is_asked() {
                 let mut session = start(&stage);
                 stage.run_for(&mut session, 3);
                 if busy {
-                    ask(&stage, "one");
-                    ask(&stage, "two");
+                    stage.ask("one");
+                    stage.ask("two");
                 }
                 let (ann, bot) = (stage.ann.id.clone(), stage.bot.id.clone());
                 let channel = stage.channel.clone();
@@ -1198,11 +1156,11 @@ fn where_the_bot_is_no_member_any_more_no_model_is_asked() {
 #[test]
 fn a_question_that_waits_is_answered_as_it_is_then() {
     let (stage, model) = with_slow_model("");
-    let first = ask(&stage, "the first");
+    let first = stage.ask("the first");
     stage.clock.advance(10);
-    let gone = ask(&stage, "never mind");
+    let gone = stage.ask("never mind");
     stage.clock.advance(10);
-    let edited = ask(&stage, "before the edit");
+    let edited = stage.ask("before the edit");
     let mut session = start(&stage);
     let (deleted, changed) = (gone.clone(), edited.clone());
     stage.mattermost.at(5_000, move |world| {
@@ -1222,7 +1180,7 @@ fn a_question_that_waits_is_answered_as_it_is_then() {
 #[test]
 fn an_answer_that_a_moderator_deletes_is_not_posted_again() {
     let stage = prepared("");
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     let (bot, asked) = (stage.bot.id.clone(), question.clone());
     let mut taken = false;
     stage.mattermost.on_request(move |request, world| {
@@ -1244,13 +1202,11 @@ fn an_answer_that_a_moderator_deletes_is_not_posted_again() {
 
 #[test]
 fn a_new_username_is_the_one_that_counts() {
-    let stage = prepared("mention_only = true");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 3);
+    let (stage, mut session) = running("mention_only = true");
     stage.world().rename_user(&stage.bot.id, "newname");
     stage.run_for(&mut session, 90);
-    let question = ask(&stage, "@newname hello");
-    let other = ask(&stage, "@prxbot hello");
+    let question = stage.ask("@newname hello");
+    let other = stage.ask("@prxbot hello");
     stage.run_for(&mut session, 10);
     assert_eq!(stage.answers(&question).len(), 1);
     assert!(stage.answers(&other).is_empty());
@@ -1259,7 +1215,7 @@ fn a_new_username_is_the_one_that_counts() {
 #[test]
 fn an_author_who_leaves_is_still_answered_once() {
     let stage = prepared("");
-    let question = ask(&stage, "goodbye?");
+    let question = stage.ask("goodbye?");
     stage.world().deactivate(&stage.ann.id);
     let mut session = start(&stage);
     stage.run_for(&mut session, 60);
@@ -1274,10 +1230,7 @@ fn a_persons_new_name_is_known_after_an_hour() {
     let root = stage.world().post(&stage.eve.id, &stage.channel, "a root");
     stage.run_for(&mut session, 30);
     let said_to_model = |session: &mut Session| {
-        let mut world = stage.world();
-        let reply = world.draft(&stage.ann.id, &stage.channel, "and so?");
-        reply.root(&root).post();
-        drop(world);
+        stage.reply(&root, "and so?");
         stage.run_for(session, 30);
         model.bodies().last().expect("a question").to_string()
     };
@@ -1323,7 +1276,7 @@ fn a_config_and_a_state_behind_links_are_used() {
         fs::rename(&place, &elsewhere).expect("a file");
         std::os::unix::fs::symlink(&elsewhere, &place).expect("a link");
     }
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     let mut session = start(&stage);
     stage.run_for(&mut session, 10);
     assert_eq!(stage.answers(&question).len(), 1);
@@ -1331,15 +1284,12 @@ fn a_config_and_a_state_behind_links_are_used() {
 
 #[test]
 fn without_room_for_the_state_no_answer_is_begun() {
-    let stage = prepared("");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 3);
-    lines::taken();
+    let (stage, mut session) = running("");
     // Works for root too, which a folder's mode does not stop.
     let blocked = stage.folder.path().join("config.state.json.new");
     fs::create_dir(&blocked).expect("a folder");
     let typed = stage.world().typing.len();
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     let before = stage.world().request_count;
     stage.run_for(&mut session, 240);
     let requests = stage.world().request_count - before;
@@ -1366,9 +1316,11 @@ fn a_folder_without_room_for_the_lock_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_broken_state_file_doubles_nothing_and_brings_no_history_back() {
+fn a_lost_or_broken_state_file_doubles_nothing_and_brings_no_history_back() {
     type Damage = fn(&str) -> String;
-    let damages: [(&str, Damage); 5] = [
+    let damages: [(&str, Damage); 7] = [
+        ("lost", |_| String::new()),
+        ("a list", |_| "[]".into()),
         ("not JSON", |_| "\0\0\0".into()),
         ("empty", |_| String::new()),
         ("truncated", |text| text[..text.len() / 2].into()),
@@ -1383,25 +1335,30 @@ fn a_broken_state_file_doubles_nothing_and_brings_no_history_back() {
     ];
     for (name, damage) in damages {
         let stage = prepared("");
-        let answered = ask(&stage, "before");
+        let answered = stage.ask("before");
         let mut session = start(&stage);
         stage.run_for(&mut session, 10);
         drop(session);
         let text = fs::read_to_string(stage.state_path()).expect("a state file");
-        fs::write(stage.state_path(), damage(&text)).expect("a state file");
+        match name {
+            "lost" => fs::remove_file(stage.state_path()).expect("a state file"),
+            _ => fs::write(stage.state_path(), damage(&text)).expect("a state file"),
+        }
         lines::taken();
         let mut session = start(&stage);
         stage.run_for(&mut session, 5);
-        let question = ask(&stage, "after");
+        let question = stage.ask("after");
         stage.run_for(&mut session, 120);
         assert_eq!(stage.answers(&answered).len(), 1, "{name}");
         assert_eq!(stage.answers(&question).len(), 1, "{name}");
-        let own = stage.world().posts_in(&stage.channel);
-        let own = own.iter().filter(|post| post.user_id == stage.bot.id);
-        assert_eq!(own.filter(|post| post.kind.is_empty()).count(), 2, "{name}");
+        assert_eq!(own_posts(&stage), 2, "{name}");
         let lines = lines::taken();
         let told = lines.iter().filter(|line| line.contains("state.json"));
-        assert_eq!(told.count(), 1, "{name}: {lines:#?}");
+        let damaged = name != "lost";
+        assert_eq!(told.count(), usize::from(damaged), "{name}: {lines:#?}");
+        let aside = stage.folder.path().join("config.state.json.corrupt");
+        let is_kept = damaged && name != "another bot's";
+        assert_eq!(aside.exists(), is_kept, "{name}");
     }
 }
 
@@ -1409,23 +1366,23 @@ fn a_broken_state_file_doubles_nothing_and_brings_no_history_back() {
 fn yesterdays_state_file_doubles_nothing() {
     let stage = prepared("");
     let mut session = start(&stage);
-    let mut questions = vec![ask(&stage, "the first")];
+    let mut questions = vec![stage.ask("the first")];
     stage.run_for(&mut session, 90);
     let yesterdays = fs::read(stage.state_path()).expect("a state file");
     // More than one answer of the server shows, and more than the bot catches up with.
     for burst in 0..52 {
         for number in 0..12 {
-            questions.push(ask(&stage, &format!("{burst}, {number}")));
+            questions.push(stage.ask(&format!("{burst}, {number}")));
         }
         stage.run_for(&mut session, 5);
         stage.clock.advance(1_800_000);
     }
     drop(session);
     fs::write(stage.state_path(), yesterdays).expect("a state file");
-    questions.push(ask(&stage, "while it was down"));
+    questions.push(stage.ask("while it was down"));
     let mut session = start(&stage);
     stage.run_for(&mut session, 90);
-    questions.push(ask(&stage, "after"));
+    questions.push(stage.ask("after"));
     stage.run_for(&mut session, 90);
     for (number, question) in questions.iter().enumerate() {
         assert_eq!(
@@ -1461,60 +1418,30 @@ fn the_local_calendar_decides_nothing() {
     let stage = prepared("");
     let year = 366 * 86_400;
     let shift = Arc::new(AtomicI64::new(0));
-    let config = prx::config::load(Some(&stage.config_path()), &|_| None).expect("a config");
-    let times = Times {
-        clock: Rc::new(Wrong(stage.clock.clone(), shift.clone())),
-        ..Times::default()
-    };
-    let session =
-        Session::start(config, times, stage.test_desk(), false, &mut || {}).expect("a start");
-    let mut session = session.expect("no other instance");
+    let wrong = Rc::new(Wrong(stage.clock.clone(), shift.clone()));
+    let mut session = start_as(&stage, wrong, false).expect("a start");
     for wrong in [0, -year, year, 0] {
         shift.store(wrong, Ordering::SeqCst);
-        let question = ask(&stage, "what day is it?");
+        let question = stage.ask("what day is it?");
         stage.run_for(&mut session, 90);
         assert_eq!(stage.answers(&question).len(), 1, "{wrong}");
     }
 }
 
 #[test]
-fn an_answer_that_the_model_cut_keeps_its_text() {
-    let (stage, model) = with_slow_model("");
-    model.then(ModelReply::stream(
-        "data: {\"choices\": [{\"delta\": {\"content\": \"the first half\"}}]}\n\n\
-         data: {\"choices\": [{\"delta\": {}, \"finish_reason\": \"length\"}]}\n\n\
-         data: [DONE]\n\n",
-    ));
-    let question = ask(&stage, "tell me all");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 30);
-    let answer = stage.answers(&question).concat();
-    assert!(answer.starts_with("the first half"), "{answer}");
-    assert!(answer.contains("cut off"), "{answer}");
-}
-
-#[test]
 fn a_channel_that_cannot_be_read_does_not_hold_up_the_others() {
-    let stage = prepared("");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 3);
-    let mut world = stage.world();
-    let broken = world.add_channel(&stage.team, "broken", Kind::Open);
-    world.add_member(&broken, &stage.ann.id, Joining::Joined);
-    world.add_member(&broken, &stage.bot.id, Joining::Joined);
-    drop(world);
+    let (stage, mut session) = running("");
+    let broken = stage.add_channel("broken");
     stage.run_for(&mut session, 3);
     let path = format!("/channels/{broken}/posts?since");
-    stage
-        .mattermost
-        .on_request(move |request, _| match request.target.contains(&path) {
-            true => Act::Instead(Fault::Error(500, "app.post.get_posts_since.app_error")),
-            false => Act::Serve,
-        });
+    stage.fail(
+        Fault::Error(500, "app.post.get_posts_since.app_error"),
+        move |request| request.target.contains(&path),
+    );
     stage.clock.advance(10);
     let held_up = stage.world().post(&stage.ann.id, &broken, "here?");
     stage.run_for(&mut session, 30);
-    let question = ask(&stage, "and here?");
+    let question = stage.ask("and here?");
     stage.run_for(&mut session, 90);
     assert_eq!(stage.answers(&question).len(), 1);
     stage.mattermost.serve_all();
@@ -1533,10 +1460,7 @@ fn a_question_that_cannot_be_looked_up_holds_up_the_others_for_minutes_only() {
         ("/thread", following, false, 1),
     ];
     for (path, settings, answered, left_out) in cases {
-        let stage = prepared(settings);
-        let mut session = start(&stage);
-        stage.run_for(&mut session, 3);
-        lines::taken();
+        let (stage, mut session) = running(settings);
         let mut world = stage.world();
         let root = world.post(&stage.bot.id, &stage.channel, "by hand");
         let draft = world.draft(&stage.ann.id, &stage.channel, "here?");
@@ -1558,7 +1482,7 @@ fn a_question_that_cannot_be_looked_up_holds_up_the_others_for_minutes_only() {
             }
         });
         stage.clock.advance(5_000);
-        let other = ask(&stage, "@prxbot and here?");
+        let other = stage.ask("@prxbot and here?");
         stage.run_for(&mut session, 200);
         assert!(stage.answers(&question).is_empty(), "{path}");
         stage.run_for(&mut session, 300);
@@ -1581,7 +1505,7 @@ fn a_limit_that_was_lowered_meanwhile_splits_the_answer_anew() {
         let mut session = start(&stage);
         stage.run_for(&mut session, 3);
         stage.clock.advance(10);
-        let question = ask(&stage, &"word ".repeat(1000));
+        let question = stage.ask(&"word ".repeat(1000));
         stage.world().knobs.max_post_size = 1500;
         stage.run_for(&mut session, 30);
         let parts = stage.answers(&question);
@@ -1616,7 +1540,7 @@ fn an_answer_that_the_server_does_not_take_becomes_a_short_message() {
     for (id, refused, tried, told) in cases {
         let stage = prepared("");
         refuse_posts(&stage, refused, 400, id);
-        let question = ask(&stage, "what is new?");
+        let question = stage.ask("what is new?");
         let mut session = start(&stage);
         stage.run_for(&mut session, 120);
         assert_eq!(tries(&stage).len(), tried, "{id}, {refused}");
@@ -1626,7 +1550,7 @@ fn an_answer_that_the_server_does_not_take_becomes_a_short_message() {
             false => "",
         };
         assert_eq!(answers, expected, "{refused}");
-        let next = ask(&stage, "and now?");
+        let next = stage.ask("and now?");
         stage.run_for(&mut session, 10);
         assert_eq!(stage.answers(&next).len(), 1, "{id}, {refused}");
     }
@@ -1637,7 +1561,7 @@ fn an_answer_that_may_not_be_posted_for_a_while_is_kept_until_it_may() {
     for settings in ["", "channel_id = \"{channel}\""] {
         let (stage, model) = with_slow_model(settings);
         refuse_posts(&stage, 3, 403, "api.context.permissions.app_error");
-        let question = ask(&stage, "what is new?");
+        let question = stage.ask("what is new?");
         let mut session = start(&stage);
         lines::taken();
         stage.run_for(&mut session, 300);
@@ -1653,21 +1577,12 @@ fn an_answer_that_may_not_be_posted_for_a_while_is_kept_until_it_may() {
     }
 }
 
-/// A second channel with Ann and the bot in it.
-fn add_channel(stage: &Stage, name: &str) -> String {
-    let mut world = stage.world();
-    let channel = world.add_channel(&stage.team, name, Kind::Open);
-    world.add_member(&channel, &stage.ann.id, Joining::Joined);
-    world.add_member(&channel, &stage.bot.id, Joining::Joined);
-    channel
-}
-
 #[test]
 fn an_answer_that_cannot_be_delivered_holds_up_the_others_for_minutes_only() {
     // Whether the server never takes the post, or took none and does not say so.
     for listing in [false, true] {
         let stage = prepared("");
-        let other = add_channel(&stage, "other");
+        let other = stage.add_channel("other");
         let mut session = start(&stage);
         stage.run_for(&mut session, 90);
         lines::taken();
@@ -1688,7 +1603,7 @@ fn an_answer_that_cannot_be_delivered_holds_up_the_others_for_minutes_only() {
             }
         });
         stage.clock.advance(10);
-        let question = ask(&stage, "what is new?");
+        let question = stage.ask("what is new?");
         stage.run_for(&mut session, 10);
         let elsewhere = stage.world().post(&stage.ann.id, &other, "and here?");
         stage.run_for(&mut session, 500);
@@ -1719,7 +1634,7 @@ fn an_excuse_in_the_midst_of_an_answer_outlives_a_restart() {
             }
         });
         stage.clock.advance(10);
-        let question = ask(&stage, &"word ".repeat(1000));
+        let question = stage.ask(&"word ".repeat(1000));
         while tries(&stage).len() < 3 {
             session.step().expect("no reason to exit");
         }
@@ -1740,37 +1655,22 @@ fn an_excuse_in_the_midst_of_an_answer_outlives_a_restart() {
 
 #[test]
 fn with_once_a_question_that_cannot_be_looked_up_holds_up_its_own_channel_only() {
-    let stage = prepared("");
-    let mut session = start(&stage);
-    stage.run_for(&mut session, 3);
-    let other = add_channel(&stage, "other");
+    let (stage, mut session) = running("");
+    let other = stage.add_channel("other");
     stage.run_for(&mut session, 90);
     drop(session);
     let root = stage.world().post(&stage.bot.id, &stage.channel, "by hand");
-    let question = stage
-        .world()
-        .draft(&stage.ann.id, &stage.channel, "here?")
-        .root(&root)
-        .post();
-    stage
-        .mattermost
-        .on_request(|request, _| match request.target.contains("/thread") {
-            true => Act::Instead(Fault::Error(500, "app.post.get.app_error")),
-            false => Act::Serve,
-        });
+    let question = stage.reply(&root, "here?");
+    stage.fail(
+        Fault::Error(500, "app.post.get.app_error"),
+        move |request| request.target.contains("/thread"),
+    );
     stage.clock.advance(10);
     let held_up = stage.world().post(&stage.ann.id, &other, "and here?");
     for _ in 0..60 {
         stage.clock.advance(60_000);
-        let config = prx::config::load(Some(&stage.config_path()), &|_| None).expect("a config");
-        let times = Times {
-            clock: Rc::new(stage.clock.clone()),
-            call: CALL,
-            ..Times::default()
-        };
-        let mut session = Session::start(config, times, stage.test_desk(), true, &mut || {})
-            .expect("a start")
-            .expect("no other");
+        let clock = Rc::new(stage.clock.clone());
+        let mut session = start_as(&stage, clock, true).expect("a start");
         for _ in 0..100 {
             match session.step() {
                 Ok(true) | Err(_) => break,
@@ -1778,11 +1678,6 @@ fn with_once_a_question_that_cannot_be_looked_up_holds_up_its_own_channel_only()
             }
         }
     }
-    println!(
-        "{:?} {:?}",
-        stage.answers(&question),
-        stage.answers(&held_up)
-    );
     assert_eq!(stage.answers(&held_up).len(), 1, "the other");
     stage.mattermost.serve_all();
     let mut session = start(&stage);
@@ -1793,11 +1688,11 @@ fn with_once_a_question_that_cannot_be_looked_up_holds_up_its_own_channel_only()
 #[test]
 fn what_is_known_of_a_post_on_a_later_page_outlives_a_held_answer() {
     let stage = prepared("");
-    let other = add_channel(&stage, "other");
+    let other = stage.add_channel("other");
     let mut session = start(&stage);
     stage.run_for(&mut session, 90);
     drop(session);
-    let question = ask(&stage, "what is new?");
+    let question = stage.ask("what is new?");
     stage.clock.advance(10_000);
     let many = stage.world().post_many(&stage.ann.id, &other, 1100, 5);
     // The last one ended three runs.
@@ -1832,7 +1727,7 @@ fn an_answer_that_was_taken_but_cannot_be_found_for_long_is_not_doubled() {
     for (long, restarted) in [(false, false), (false, true), (true, false), (true, true)] {
         let stage = prepared("");
         stage.world().knobs.max_post_size = 1500;
-        let other = add_channel(&stage, "other");
+        let other = stage.add_channel("other");
         let mut session = start(&stage);
         stage.run_for(&mut session, 90);
         let (path, channel) = (
@@ -1852,8 +1747,8 @@ fn an_answer_that_was_taken_but_cannot_be_found_for_long_is_not_doubled() {
             }
         });
         stage.clock.advance(10);
-        let question = ask(&stage, &"word ".repeat(if long { 1000 } else { 1 }));
-        let second = ask(&stage, "and what else?");
+        let question = stage.ask(&"word ".repeat(if long { 1000 } else { 1 }));
+        let second = stage.ask("and what else?");
         stage.run_for(&mut session, 10);
         let elsewhere = stage.world().post(&stage.ann.id, &other, "and here?");
         stage.run_for(&mut session, 500);
@@ -1884,7 +1779,7 @@ fn a_limit_that_is_lowered_between_two_parts_repeats_no_text() {
     stage.run_for(&mut session, 3);
     stage.clock.advance(10);
     let text: Vec<String> = (0..2000).map(|n| format!("w{n}")).collect();
-    let question = ask(&stage, &text.join(" "));
+    let question = stage.ask(&text.join(" "));
     let mut count = 0;
     stage.mattermost.on_request(move |request, world| {
         count += usize::from(is_new_post(request));
@@ -1907,7 +1802,7 @@ fn any_row_of_refusals_lost_answers_and_restarts_leaves_one_answer_to_each_quest
     for seed in 1..5u64 {
         let stage = prepared("");
         stage.world().knobs.max_post_size = 1500;
-        let other = add_channel(&stage, "other");
+        let other = stage.add_channel("other");
         let mut session = start(&stage);
         stage.run_for(&mut session, 90);
         let random = Arc::new(Mutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));

@@ -4,7 +4,7 @@
 use prx::commands::run::Session;
 use serde_json::{Map, Value, json};
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::clock::{SimClock, Time};
 use crate::support::mattermost::{Act, Fault, Rewrite, Version};
 
@@ -93,7 +93,7 @@ fn at_work(version: Version, settings: &str) -> (Stage, Session) {
     let clock = SimClock::new();
     let stage = Stage::new(Time::Sim(clock.clone()), clock, version);
     let settings = settings.replace("{channel}", &stage.channel);
-    stage.configure("default_provider = \"echo\"", &settings);
+    stage.configure(ECHO, &settings);
     // As where the server names no limit.
     stage.world().knobs.max_post_size = 4000;
     stage.clock.advance(5_000);

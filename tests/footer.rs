@@ -7,13 +7,13 @@ use log::LevelFilter;
 use prx::commands::run::Session;
 use prx::provider::Answer;
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::desk::Play;
 use crate::support::lines;
 
 fn at_work(more: &str) -> (Stage, Session) {
     let stage = Stage::simulated();
-    stage.configure("default_provider = \"echo\"", more);
+    stage.configure(ECHO, more);
     stage.clock.advance(5_000);
     let mut session = stage.start();
     stage.run_for(&mut session, 90);
@@ -22,11 +22,7 @@ fn at_work(more: &str) -> (Stage, Session) {
 
 fn ask(stage: &Stage, session: &mut Session, root: &str, text: &str) -> String {
     stage.clock.advance(1);
-    let post = {
-        let mut world = stage.world();
-        let draft = world.draft(&stage.ann.id, &stage.channel, text);
-        draft.root(root).post()
-    };
+    let post = stage.reply(root, text);
     stage.run_for(session, 10);
     post
 }

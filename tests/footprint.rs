@@ -1,7 +1,7 @@
 //! What the program costs, where counting tells it: the goals that hold on every machine. `cargo
 //! bench` measures the rest.
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::footprint::{Row, counts, size};
 
 fn all_met(rows: &[Row]) {
@@ -32,7 +32,7 @@ fn a_given_binary_is_small() {
 #[test]
 fn a_backlog_is_answered_without_a_pause_between_its_pages() {
     let stage = Stage::simulated();
-    stage.configure("default_provider = \"echo\"", "poll_interval_secs = 60");
+    stage.configure(ECHO, "poll_interval_secs = 60");
     let mut session = stage.start();
     stage.run_for(&mut session, 180);
     drop(session);

@@ -2,16 +2,14 @@
 //! time.
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::clock;
 use crate::support::desk::{Play, Script, question};
 use crate::support::mattermost::{Act, Fault, Post, Version, api_path};
 use prx::commands::run::Session;
 
-const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
 
 fn at_work(more: &str) -> (Stage, Session) {
@@ -307,12 +305,9 @@ fn an_edited_question_in_a_channel_that_is_closed_for_a_while_gets_one_answer() 
     stage.run_for(&mut session, 10);
     stage.world().edit(&asked, "tell me more");
     let closed = Fault::Error(403, "api.context.permissions.app_error");
-    stage
-        .mattermost
-        .on_request(move |request, _| match api_path(request) {
-            "users/me/typing" => Act::Instead(closed.clone()),
-            _ => Act::Serve,
-        });
+    stage.fail(closed.clone(), |request| {
+        api_path(request) == "users/me/typing"
+    });
     stage.run_for(&mut session, 30);
     stage.mattermost.serve_all();
     stage.run_for(&mut session, 240);
@@ -418,22 +413,6 @@ fn a_bot_killed_at_any_moment_finishes_the_post_that_was_growing() {
     }
 }
 
-/// Lets the bot work until it is killed at the given one of its steps, or for a while.
-fn live(stage: &Stage, steps: u64, secs: u64) -> bool {
-    struct Killed;
-    let mut session = stage.start();
-    let mut left = steps;
-    stage.clock.on_checkpoint(move |_| {
-        if left == 0 {
-            resume_unwind(Box::new(Killed));
-        }
-        left -= 1;
-    });
-    let lived = catch_unwind(AssertUnwindSafe(|| stage.run_for(&mut session, secs)));
-    stage.clock.no_checkpoint();
-    lived.is_err()
-}
-
 #[test]
 fn a_bot_killed_at_any_step_of_growing_answers_leaves_whole_ones_of_one_generation() {
     let mut steps = 0;
@@ -449,7 +428,7 @@ fn a_bot_killed_at_any_step_of_growing_answers_leaves_whole_ones_of_one_generati
             Some(writes(&words(&mark, 100), 9))
         });
         let questions = [ask(&stage, "a"), ask(&stage, "b")];
-        if !live(&stage, steps, 40) {
+        if !stage.live(steps, 40) {
             break;
         }
         let mut session = stage.start();

@@ -2,10 +2,9 @@
 //! crashes, backlogs, joining and leaving, and clocks that lie.
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::clock::{SimClock, Time};
 use crate::support::lines;
 use crate::support::mattermost::{
@@ -16,7 +15,6 @@ use log::LevelFilter;
 use prx::commands::run::Session;
 use serde_json::{Value, json};
 
-const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3_600_000;
 const YEAR: u64 = 365 * 24 * HOUR;
@@ -45,6 +43,32 @@ fn only(channel: &str) -> String {
     format!("channel_id = \"{channel}\"")
 }
 
+/// The setting for the stage's channel alone, or for all.
+fn scope(stage: &Stage, one: bool) -> String {
+    let only = one.then(|| only(&stage.channel));
+    only.unwrap_or_default()
+}
+
+/// Ann posts what others see so much later.
+fn late(stage: &Stage, text: &str, ms: u64) -> String {
+    let mut world = stage.world();
+    let draft = world.draft(&stage.ann.id, &stage.channel, text);
+    draft.visible_after_ms(ms).post()
+}
+
+/// A channel with Ann in it, and without the bot.
+fn without_the_bot(stage: &Stage, kind: Kind) -> String {
+    let mut world = stage.world();
+    let channel = world.add_channel(&stage.team, "later", kind);
+    world.add_member(&channel, &stage.ann.id, Joining::Joined);
+    channel
+}
+
+fn old_server() -> Stage {
+    let clock = SimClock::new();
+    Stage::new(Time::Sim(clock.clone()), clock, Version::V5_37)
+}
+
 /// Starts the configured bot and lets it look around.
 fn begin(stage: &Stage) -> Session {
     let mut session = stage.start();
@@ -63,23 +87,8 @@ fn while_down(stage: &Stage, session: Session, secs: u64, happens: impl FnOnce(&
     session
 }
 
-/// Ann posts `text` in the stage's channel.
-fn ask(stage: &Stage, text: &str) -> String {
-    stage.world().post(&stage.ann.id, &stage.channel, text)
-}
-
 fn ask_in(stage: &Stage, channel: &str, text: &str) -> String {
     stage.world().post(&stage.ann.id, channel, text)
-}
-
-/// One more channel with everybody in it.
-fn another_channel(stage: &Stage, name: &str) -> String {
-    let mut world = stage.world();
-    let channel = world.add_channel(&stage.team, name, Kind::Open);
-    for account in [&stage.ann, &stage.eve, &stage.bot] {
-        world.add_member(&channel, &account.id, Joining::Joined);
-    }
-    channel
 }
 
 #[track_caller]
@@ -133,10 +142,6 @@ fn answered_in_order(stage: &Stage, channels: &[&str]) -> Vec<String> {
     // Several answers in one millisecond keep their order within a channel.
     answers.sort_by_key(|answer| answer.0);
     answers.into_iter().map(|answer| answer.1).collect()
-}
-
-fn state(stage: &Stage) -> Value {
-    serde_json::from_slice(&fs::read(stage.state_path()).unwrap_or_default()).unwrap_or_default()
 }
 
 /// The bot's requests since the log was last cleared.
@@ -211,8 +216,8 @@ fn an_idle_poll_of_all_channels_is_one_request_per_team_without_a_body() {
 #[test]
 fn a_channel_is_read_only_when_its_counters_move() {
     let (stage, mut session) = at_work("");
-    let quiet = another_channel(&stage, "quiet");
-    let old = ask(&stage, "old");
+    let quiet = stage.add_channel("quiet");
+    let old = stage.ask("old");
     let seen = stage.world().post(&stage.eve.id, &stage.channel, "seen");
     stage.run_for(&mut session, 10);
     assert_once(&stage, [&old]);
@@ -261,7 +266,7 @@ fn a_channel_is_read_only_when_its_counters_move() {
 fn nothing_is_read_after_a_restart_when_nothing_changed() {
     for one in [true, false] {
         let (stage, mut session) = if one { at_work_in_one() } else { at_work("") };
-        let question = ask(&stage, "hello");
+        let question = stage.ask("hello");
         stage.run_for(&mut session, 10);
         stage.world().clear_log();
         drop(session);
@@ -276,14 +281,10 @@ fn nothing_is_read_after_a_restart_when_nothing_changed() {
 fn a_commit_hidden_behind_a_newer_post_elsewhere_is_found_within_5_seconds() {
     for late_ms in [900, 3_300, 7_000, 10_000, 31_000, 57_500] {
         let (stage, mut session) = at_work("");
-        let other = another_channel(&stage, "other");
+        let other = stage.add_channel("other");
         stage.run_for(&mut session, 2 * WINDOW_SECS);
         let draft_at = stage.world().now();
-        let late = {
-            let mut world = stage.world();
-            let draft = world.draft(&stage.ann.id, &stage.channel, "late");
-            draft.visible_after_ms(late_ms).post()
-        };
+        let late = late(&stage, "late", late_ms);
         stage.clock.advance(500);
         stage.world().post(&stage.eve.id, &other, "newer");
         stage.run_for(&mut session, late_ms / SECOND + 8);
@@ -297,13 +298,9 @@ fn a_commit_hidden_behind_a_newer_post_elsewhere_is_found_within_5_seconds() {
 #[test]
 fn a_commit_hidden_behind_a_newer_post_is_found_after_a_restart() {
     let (stage, mut session) = at_work("");
-    let other = another_channel(&stage, "other");
+    let other = stage.add_channel("other");
     stage.run_for(&mut session, 2 * WINDOW_SECS);
-    let late = {
-        let mut world = stage.world();
-        let draft = world.draft(&stage.ann.id, &stage.channel, "late");
-        draft.visible_after_ms(10 * SECOND).post()
-    };
+    let late = late(&stage, "late", 10 * SECOND);
     stage.clock.advance(500);
     stage.world().post(&stage.eve.id, &other, "newer");
     stage.run_for(&mut session, 3);
@@ -362,23 +359,20 @@ fn a_list_that_fails_drops_nothing() {
     for fault in faults {
         for restart in [false, true] {
             let (stage, mut session) = at_work("");
-            let before = ask(&stage, "before");
+            let before = stage.ask("before");
             stage.run_for(&mut session, 3);
             let spoilt = fault.clone();
-            stage.mattermost.on_request(move |request, _| {
-                match api_path(request).starts_with("users/me/teams/") {
-                    true => Act::Instead(spoilt.clone()),
-                    false => Act::Serve,
-                }
+            stage.fail(spoilt.clone(), move |request| {
+                api_path(request).starts_with("users/me/teams/")
             });
             if restart {
                 drop(session);
                 session = stage.start();
             }
             stage.run_for(&mut session, 5);
-            let during = ask(&stage, "during");
+            let during = stage.ask("during");
             stage.run_for(&mut session, 10);
-            let known = state(&stage)["channels"]
+            let known = stage.state()["channels"]
                 .as_object()
                 .map(|channels| channels.len());
             assert_eq!(known, Some(3), "{fault:?} restart {restart}");
@@ -392,14 +386,11 @@ fn a_list_that_fails_drops_nothing() {
 #[test]
 fn teams_that_cannot_be_looked_up_drop_nothing() {
     let (stage, mut session) = at_work("");
-    stage
-        .mattermost
-        .on_request(|request, _| match api_path(request) {
-            "users/me/teams" => Act::Instead(Fault::Error(500, "app.team.get_all.app_error")),
-            _ => Act::Serve,
-        });
+    stage.fail(Fault::Error(500, "app.team.get_all.app_error"), |request| {
+        api_path(request) == "users/me/teams"
+    });
     stage.run_for(&mut session, 70);
-    let during = ask(&stage, "during");
+    let during = stage.ask("during");
     stage.mattermost.serve_all();
     stage.run_for(&mut session, 70);
     assert_once(&stage, [&during]);
@@ -444,8 +435,7 @@ fn a_bot_in_no_team_answers_in_its_direct_channels() {
 #[test]
 fn a_bot_in_no_team_of_an_old_server_waits_in_silence() {
     lines::keep(LevelFilter::Info);
-    let clock = SimClock::new();
-    let stage = Stage::new(Time::Sim(clock.clone()), clock, Version::V5_37);
+    let stage = old_server();
     let direct = {
         let mut world = stage.world();
         world.leave_team(&stage.team, &stage.bot.id);
@@ -465,8 +455,7 @@ fn a_bot_in_no_team_of_an_old_server_waits_in_silence() {
 #[test]
 fn what_was_said_before_the_first_run_stays_history_when_an_old_server_shows_no_channels_for_a_while()
  {
-    let clock = SimClock::new();
-    let stage = Stage::new(Time::Sim(clock.clone()), clock, Version::V5_37);
+    let stage = old_server();
     let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
     let history = ask_in(&stage, &direct, "before the first run");
     stage.clock.advance(SECOND);
@@ -506,11 +495,11 @@ fn posts_of_one_millisecond_are_each_answered_once() {
 #[test]
 fn edits_reactions_and_replies_to_what_was_answered_change_nothing() {
     let stage = Stage::simulated();
-    let before = ask(&stage, "before the first run");
+    let before = stage.ask("before the first run");
     stage.clock.advance(SECOND);
     stage.configure(ECHO, "");
     let mut session = begin(&stage);
-    let question = ask(&stage, "hello");
+    let question = stage.ask("hello");
     stage.run_for(&mut session, 5);
     let mut replies = Vec::new();
     // Within the window, at its edge and far beyond it.
@@ -541,10 +530,10 @@ fn edits_reactions_and_replies_to_what_was_answered_change_nothing() {
 #[test]
 fn a_post_deleted_before_it_was_read_is_not_answered() {
     let (stage, mut session) = at_work("");
-    let deleted = ask(&stage, "never mind");
+    let deleted = stage.ask("never mind");
     stage.clock.advance(10);
     stage.world().delete(&deleted);
-    let question = ask(&stage, "hello");
+    let question = stage.ask("hello");
     stage.run_for(&mut session, 5);
     assert_once(&stage, [&question]);
     assert_never(&stage, [&deleted]);
@@ -556,12 +545,8 @@ fn a_post_is_found_though_the_server_caches_the_newest_change() {
     let mut questions = Vec::new();
     for number in 0..10 {
         // Stamped in the millisecond of the newest post, and visible after it was read.
-        let now = ask(&stage, &format!("{number}"));
-        let later = {
-            let mut world = stage.world();
-            let draft = world.draft(&stage.ann.id, &stage.channel, "same millisecond");
-            draft.visible_after_ms(1500).post()
-        };
+        let now = stage.ask(&format!("{number}"));
+        let later = late(&stage, "same millisecond", 1500);
         questions.extend([now, later]);
         stage.run_for(&mut session, 4);
     }
@@ -570,30 +555,15 @@ fn a_post_is_found_though_the_server_caches_the_newest_change() {
 
 // The mark never passes a post that is not handled.
 
-/// A life of the bot that ends, as by kill -9, at its `steps`th step that outlives it, or after `secs`
-/// with the bot at work.
-fn live(stage: &Stage, steps: u64, secs: u64) {
-    let mut left = steps;
-    stage.clock.on_checkpoint(move |step| {
-        left -= 1;
-        assert!(left > 0, "killed {step:?}");
-    });
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        let mut session = stage.start();
-        stage.run_for(&mut session, secs);
-    }));
-    stage.clock.no_checkpoint();
-}
-
 #[test]
 fn a_bot_killed_at_any_step_answers_what_waits_once() {
-    for steps in 1..60 {
+    for steps in 0..59 {
         let one = steps % 2 == 0;
         let (stage, session) = if one { at_work_in_one() } else { at_work("") };
         let other = if one {
             stage.channel.clone()
         } else {
-            another_channel(&stage, "other")
+            stage.add_channel("other")
         };
         drop(session);
         let mut questions: Vec<String> = (0..4)
@@ -603,13 +573,9 @@ fn a_bot_killed_at_any_step_answers_what_waits_once() {
                 ask_in(&stage, channel, &format!("question {number}"))
             })
             .collect();
-        questions.push({
-            let mut world = stage.world();
-            let draft = world.draft(&stage.ann.id, &stage.channel, "late");
-            draft.visible_after_ms(9 * SECOND).post()
-        });
-        live(&stage, steps, 10);
-        live(&stage, u64::MAX, 90);
+        questions.push(late(&stage, "late", 9 * SECOND));
+        stage.live(steps, 10);
+        stage.live(u64::MAX, 90);
         assert_once(&stage, &questions);
     }
 }
@@ -618,7 +584,7 @@ fn a_bot_killed_at_any_step_answers_what_waits_once() {
 fn a_bot_killed_again_and_again_answers_each_post_once() {
     let (stage, session) = at_work("");
     drop(session);
-    let other = another_channel(&stage, "other");
+    let other = stage.add_channel("other");
     let questions: Vec<String> = (0..30)
         .map(|number| {
             stage.clock.advance(500);
@@ -629,16 +595,16 @@ fn a_bot_killed_again_and_again_answers_each_post_once() {
         })
         .collect();
     for steps in (9..40).cycle().take(62) {
-        live(&stage, steps, 5);
+        stage.live(steps, 5);
     }
-    live(&stage, u64::MAX, 120);
+    stage.live(u64::MAX, 120);
     assert_once(&stage, &questions);
 }
 
 #[test]
 fn what_waits_in_a_closed_channel_is_answered_after_a_restart() {
     let (stage, mut session) = at_work("");
-    let other = another_channel(&stage, "other");
+    let other = stage.add_channel("other");
     stage.run_for(&mut session, 3);
     let closed = stage.channel.clone();
     stage.mattermost.on_request(move |request, _| {
@@ -648,10 +614,10 @@ fn what_waits_in_a_closed_channel_is_answered_after_a_restart() {
             false => Act::Serve,
         }
     });
-    let waits = ask(&stage, "into the closed channel");
+    let waits = stage.ask("into the closed channel");
     for number in 0..20 {
         ask_in(&stage, &other, &format!("elsewhere {number}"));
-        ask(&stage, "more of it");
+        stage.ask("more of it");
         stage.run_for(&mut session, 10);
     }
     assert_never(&stage, [&waits]);
@@ -663,47 +629,22 @@ fn what_waits_in_a_closed_channel_is_answered_after_a_restart() {
 // What is answered.
 
 #[test]
-fn a_lost_or_broken_state_file_doubles_nothing() {
-    for contents in [
-        None,
-        Some(""),
-        Some("{\"version\":1"),
-        Some("[]"),
-        Some("{\"version\":9}"),
-    ] {
-        let (stage, mut session) = at_work("");
-        let questions: Vec<String> = (0..5).map(|_| ask(&stage, "hello")).collect();
-        stage.run_for(&mut session, 10);
-        let mut session = while_down(&stage, session, 10, |stage| match contents {
-            None => fs::remove_file(stage.state_path()).unwrap(),
-            Some(contents) => fs::write(stage.state_path(), contents).unwrap(),
-        });
-        assert_once(&stage, &questions);
-        let aside = stage.folder.path().join("config.state.json.corrupt");
-        assert_eq!(aside.exists(), contents.is_some(), "{contents:?}");
-        let next = ask(&stage, "and now?");
-        stage.run_for(&mut session, 5);
-        assert_once(&stage, questions.iter().chain([&next]));
-    }
-}
-
-#[test]
 fn an_older_state_file_doubles_nothing() {
     for (count, apart_ms) in [(1, 0), (8, 300), (8, 20_000), (40, 4_000)] {
         let (stage, mut session) = at_work("");
-        let first = ask(&stage, "first");
+        let first = stage.ask("first");
         stage.run_for(&mut session, 10);
         let older = fs::read(stage.state_path()).unwrap();
         let mut questions = vec![first];
         for number in 0..count {
-            questions.push(ask(&stage, &format!("{number}")));
+            questions.push(stage.ask(&format!("{number}")));
             stage.run_for(&mut session, 1 + apart_ms / SECOND);
         }
         stage.run_for(&mut session, 10);
         let mut waiting = String::new();
         while_down(&stage, session, 10, |stage| {
             fs::write(stage.state_path(), &older).unwrap();
-            waiting = ask(stage, "while it was down");
+            waiting = stage.ask("while it was down");
         });
         questions.push(waiting);
         assert_once(&stage, &questions);
@@ -715,7 +656,7 @@ fn another_persons_post_does_not_answer_for_the_bot() {
     let (stage, session) = at_work("");
     let mut question = String::new();
     while_down(&stage, session, 10, |stage| {
-        question = ask(stage, "hello");
+        question = stage.ask("hello");
         stage.clock.advance(5);
         let prx = json!({ "in_reply_to": question, "part": 0, "of": 1 });
         for person in [&stage.eve, &stage.ann] {
@@ -740,7 +681,7 @@ fn only_an_answer_with_all_its_parts_is_one() {
         let (stage, session) = at_work("");
         let mut question = String::new();
         while_down(&stage, session, 10, |stage| {
-            question = ask(stage, "hello");
+            question = stage.ask("hello");
             for part in parts {
                 stage.clock.advance(5);
                 let mut world = stage.world();
@@ -763,18 +704,11 @@ fn what_was_there_before_the_first_run_is_history() {
     for one in [true, false] {
         let stage = Stage::simulated();
         let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
-        let history = [ask(&stage, "before"), ask_in(&stage, &direct, "before")];
+        let history = [stage.ask("before"), ask_in(&stage, &direct, "before")];
         stage.clock.advance(1);
-        stage.configure(
-            ECHO,
-            &if one {
-                only(&stage.channel)
-            } else {
-                String::new()
-            },
-        );
+        stage.configure(ECHO, &scope(&stage, one));
         let mut session = begin(&stage);
-        let mut questions = vec![ask(&stage, "after")];
+        let mut questions = vec![stage.ask("after")];
         if !one {
             questions.push(ask_in(&stage, &direct, "after"));
         }
@@ -788,15 +722,8 @@ fn what_was_there_before_the_first_run_is_history() {
 fn the_floors_of_a_first_run_are_on_disk_before_anything_else_is_asked() {
     for one in [true, false] {
         let stage = Stage::simulated();
-        ask(&stage, "before");
-        stage.configure(
-            ECHO,
-            &if one {
-                only(&stage.channel)
-            } else {
-                String::new()
-            },
-        );
+        stage.ask("before");
+        stage.configure(ECHO, &scope(&stage, one));
         let (path, ann, channel) = (
             stage.state_path(),
             stage.ann.id.clone(),
@@ -847,12 +774,7 @@ fn in_a_channel_joined_later_only_what_follows_is_answered() {
         for form in 0..4 {
             let (stage, mut session) = at_work("");
             let (name, how) = joinings(&stage)[form];
-            let channel = {
-                let mut world = stage.world();
-                let channel = world.add_channel(&stage.team, "later", Kind::Private);
-                world.add_member(&channel, &stage.ann.id, Joining::Joined);
-                channel
-            };
+            let channel = without_the_bot(&stage, Kind::Private);
             let mut history = Vec::new();
             for number in 0..250 {
                 history.push(ask_in(&stage, &channel, &format!("history {number}")));
@@ -898,7 +820,7 @@ fn what_was_said_while_the_bot_was_out_of_a_channel_is_history() {
                     continue; // Nobody can know.
                 }
                 stage.run_for(&mut session, 2 * WINDOW_SECS);
-                let before = ask(&stage, "before");
+                let before = stage.ask("before");
                 stage.run_for(&mut session, 10);
                 let mut between = Vec::new();
                 let leaves = |stage: &Stage| {
@@ -907,7 +829,7 @@ fn what_was_said_while_the_bot_was_out_of_a_channel_is_history() {
                         .world()
                         .remove_member(&stage.channel, &stage.bot.id, &stage.ann.id);
                     stage.clock.advance(3);
-                    ask(stage, "between")
+                    stage.ask("between")
                 };
                 let returns = |stage: &Stage| {
                     stage.clock.advance(3);
@@ -918,7 +840,7 @@ fn what_was_said_while_the_bot_was_out_of_a_channel_is_history() {
                     When::Running => {
                         between.push(leaves(&stage));
                         stage.run_for(&mut session, 130);
-                        between.push(ask(&stage, "between too"));
+                        between.push(stage.ask("between too"));
                         returns(&stage);
                         if name == "silently" {
                             stage.run_for(&mut session, 70);
@@ -935,7 +857,7 @@ fn what_was_said_while_the_bot_was_out_of_a_channel_is_history() {
                         });
                     }
                 }
-                let after = ask(&stage, "after");
+                let after = stage.ask("after");
                 stage.run_for(&mut session, 80);
                 let context = format!("one: {one}, {when:?}, {name}");
                 let world = stage.world();
@@ -956,12 +878,7 @@ fn a_channel_of_which_the_bot_becomes_a_member_later_is_answered_from_then_on() 
     for form in 0..4 {
         let stage = Stage::simulated();
         let (name, how) = joinings(&stage)[form];
-        let channel = {
-            let mut world = stage.world();
-            let channel = world.add_channel(&stage.team, "later", Kind::Open);
-            world.add_member(&channel, &stage.ann.id, Joining::Joined);
-            channel
-        };
+        let channel = without_the_bot(&stage, Kind::Open);
         let mut history = vec![ask_in(&stage, &channel, "before the start")];
         stage.clock.advance(3);
         stage.configure(ECHO, &only(&channel));
@@ -1031,7 +948,7 @@ fn the_first_message_of_a_direct_or_group_channel_is_answered() {
 #[test]
 fn a_wider_scope_begins_where_it_was_widened() {
     let (stage, session) = at_work_in_one();
-    let other = another_channel(&stage, "other");
+    let other = stage.add_channel("other");
     let direct = stage.world().direct_channel(&stage.ann.id, &stage.bot.id);
     let mut history = vec![
         ask_in(&stage, &other, "too narrow"),
@@ -1039,12 +956,12 @@ fn a_wider_scope_begins_where_it_was_widened() {
     ];
     let mut goes_on = String::new();
     let mut session = while_down(&stage, session, 5, |stage| {
-        goes_on = ask(stage, "while down");
+        goes_on = stage.ask("while down");
         history.push(ask_in(stage, &other, "while down"));
         stage.configure(ECHO, "");
     });
     let after = [
-        ask(&stage, "wide"),
+        stage.ask("wide"),
         ask_in(&stage, &other, "wide"),
         ask_in(&stage, &direct, "wide"),
     ];
@@ -1060,11 +977,11 @@ fn a_wider_scope_begins_where_it_was_widened() {
         ask_in(&stage, &other, "narrow"),
         ask_in(&stage, &direct, "narrow"),
     ];
-    let inside = ask(&stage, "narrow");
+    let inside = stage.ask("narrow");
     stage.run_for(&mut session, 10);
     let mut session = while_down(&stage, session, 5, |stage| stage.configure(ECHO, ""));
     let again = [
-        ask(&stage, "wide again"),
+        stage.ask("wide again"),
         ask_in(&stage, &other, "wide again"),
     ];
     stage.run_for(&mut session, 10);
@@ -1077,14 +994,14 @@ fn another_bots_state_is_not_used_and_a_changed_url_changes_nothing() {
     let (stage, session) = at_work("");
     let mut history = String::new();
     let session = while_down(&stage, session, 5, |stage| {
-        history = ask(stage, "to the other bot");
-        let mut state = state(stage);
+        history = stage.ask("to the other bot");
+        let mut state = stage.state();
         state["bot"] = "a".repeat(26).into();
         fs::write(stage.state_path(), state.to_string()).unwrap();
     });
     let mut question = String::new();
     while_down(&stage, session, 10, |stage| {
-        question = ask(stage, "by another address");
+        question = stage.ask("by another address");
         let config = fs::read_to_string(stage.config_path()).unwrap();
         assert!(config.contains("127.0.0.1"));
         fs::write(
@@ -1212,7 +1129,7 @@ fn posts_over_the_bound_of_a_body_are_answered_in_smaller_pages() {
         stage.world().post(&stage.eve.id, &stage.channel, &long);
         if number % 8 == 0 {
             stage.clock.advance(1);
-            questions.push(ask(&stage, &format!("{number}")));
+            questions.push(stage.ask(&format!("{number}")));
         }
     }
     let mut session = stage.start();
@@ -1241,7 +1158,7 @@ fn a_page_of_giant_properties_holds_up_nobody() {
                 giant.prop("x", "x".repeat(size)).root(&root).post();
             }
             stage.clock.advance(SECOND);
-            question = ask(stage, "Are you there?");
+            question = stage.ask("Are you there?");
         });
         let mut left = 300;
         stage.mattermost.on_request(move |_, _| {
@@ -1255,7 +1172,7 @@ fn a_page_of_giant_properties_holds_up_nobody() {
         assert_once(&stage, [&question]);
         stage.mattermost.serve_all();
         stage.run_for(&mut session, 1);
-        let last = ask(&stage, "And now?");
+        let last = stage.ask("And now?");
         stage.run_for(&mut session, 3);
         assert_once(&stage, [&question, &last]);
     }
@@ -1273,7 +1190,7 @@ fn properties_nested_ever_so_deeply_hold_up_nobody() {
         let draft = world.draft(&stage.eve.id, &stage.channel, "deep");
         draft.prop(name, nested.clone()).post();
         drop(world);
-        let question = ask(&stage, "Are you there?");
+        let question = stage.ask("Are you there?");
         stage.run_for(&mut session, 3);
         assert_once(&stage, [&question]);
     }
@@ -1288,10 +1205,10 @@ fn a_backlog_is_walked_from_the_newest_handled_post_even_if_that_was_deleted() {
             "handled later",
             "and the window has passed the first",
         ] {
-            ask(&stage, text);
+            stage.ask(text);
             stage.run_for(&mut session, 2 * WINDOW_SECS);
         }
-        let known = state(&stage)["channels"][&stage.channel]["anchor"].clone();
+        let known = stage.state()["channels"][&stage.channel]["anchor"].clone();
         let known = known.as_str().expect("an anchor").to_owned();
         drop(session);
         if deleted {
@@ -1331,7 +1248,7 @@ fn a_backlog_of_which_half_is_answered_is_finished_once() {
     let mut session = while_down(&stage, session, 5, |stage| {
         fs::remove_file(stage.state_path()).unwrap();
     });
-    let next = ask(&stage, "next");
+    let next = stage.ask("next");
     stage.run_for(&mut session, 5);
     assert_once(&stage, questions.iter().chain([&next]));
 }
@@ -1342,7 +1259,7 @@ fn a_bot_killed_during_a_backlog_answers_each_post_once() {
     drop(session);
     let questions = backlog(&stage, &stage.channel, 1_050);
     for steps in [12, 30, 111, 203, 304, 405] {
-        live(&stage, steps, 3_600);
+        stage.live(steps, 3_600);
     }
     let mut session = stage.start();
     work_until(&stage, &mut session, &questions, 105);
@@ -1353,7 +1270,7 @@ fn a_bot_killed_during_a_backlog_answers_each_post_once() {
 #[test]
 fn two_channels_are_behind_at_once() {
     let (stage, session) = at_work("");
-    let other = another_channel(&stage, "other");
+    let other = stage.add_channel("other");
     drop(session);
     let mut session = begin(&stage);
     stage.run_for(&mut session, 5);
@@ -1375,11 +1292,7 @@ fn posts_that_arrive_during_a_backlog_are_answered_once() {
     let mut questions = backlog(&stage, &stage.channel, 1_100);
     let mut session = stage.start();
     for number in 0..12 {
-        let late = {
-            let mut world = stage.world();
-            let draft = world.draft(&stage.ann.id, &stage.channel, &format!("late {number}"));
-            draft.visible_after_ms(number * 900).post()
-        };
+        let late = late(&stage, &format!("late {number}"), number * 900);
         questions.push(late);
         stage.run_for(&mut session, 1);
     }
@@ -1414,7 +1327,7 @@ fn a_burst_that_was_caught_up_with_is_not_read_again() {
         let (stage, mut session) = if one { at_work_in_one() } else { at_work("") };
         let eve = stage.eve.id.clone();
         stage.world().post_many(&eve, &stage.channel, 1_200, 1);
-        let question = ask(&stage, "after the burst");
+        let question = stage.ask("after the burst");
         stage.run_for(&mut session, 40);
         assert_once(&stage, [&question]);
         stage.world().clear_log();
@@ -1431,8 +1344,8 @@ fn the_oldest_post_of_all_channels_is_answered_first() {
     let (stage, session) = at_work("");
     let channels = [
         stage.channel.clone(),
-        another_channel(&stage, "aaa"),
-        another_channel(&stage, "zzz"),
+        stage.add_channel("aaa"),
+        stage.add_channel("zzz"),
     ];
     drop(session);
     let mut session = begin(&stage);
@@ -1459,14 +1372,7 @@ fn a_date_set_by_a_proxy_changes_nothing_but_whether_a_missed_post_is_too_old() 
         for one in [true, false] {
             let stage = Stage::simulated();
             stage.world().knobs.date_offset_ms = offset;
-            stage.configure(
-                ECHO,
-                &if one {
-                    only(&stage.channel)
-                } else {
-                    String::new()
-                },
-            );
+            stage.configure(ECHO, &scope(&stage, one));
             let mut session = begin(&stage);
             // Some posts come between the probe and the read, and are known before the counters say so.
             let (eve, channel) = (stage.eve.id.clone(), stage.channel.clone());
@@ -1483,11 +1389,11 @@ fn a_date_set_by_a_proxy_changes_nothing_but_whether_a_missed_post_is_too_old() 
                 stage.run_for(&mut session, 15);
                 stage.world().post(&stage.eve.id, &stage.channel, "denied");
                 stage.run_for(&mut session, 15);
-                questions.push(ask(&stage, &format!("{number}")));
+                questions.push(stage.ask(&format!("{number}")));
             }
             stage.run_for(&mut session, 5);
             let session = while_down(&stage, session, 5, |stage| {
-                questions.push(ask(stage, "while down"));
+                questions.push(stage.ask("while down"));
             });
             drop(session);
             let (missed, live) = questions.split_last().unwrap();
@@ -1522,7 +1428,7 @@ fn posts_before_during_and_after_a_jump_of_the_servers_clock_are_answered_once()
                 for (number, offset) in [0, jump, 0, jump, 0].into_iter().enumerate() {
                     stage.world().clock_offset_ms = offset;
                     for _ in 0..3 {
-                        questions.push(ask(&stage, &format!("at jump {number}")));
+                        questions.push(stage.ask(&format!("at jump {number}")));
                         stage.run_for(&mut session, quiet_secs);
                     }
                 }
@@ -1564,12 +1470,8 @@ fn a_post_by_someone_not_allowed_causes_nothing_and_reaches_no_model() {
         assert!(stage.world().replies_to(&secret).is_empty());
 
         // As context: above, beside and inside of what is answered.
-        let under_hers = {
-            let mut world = stage.world();
-            let draft = world.draft(&stage.ann.id, &stage.channel, "what do you say to this?");
-            draft.root(&secret).post()
-        };
-        let root = ask(&stage, "a question");
+        let under_hers = stage.reply(&secret, "what do you say to this?");
+        let root = stage.ask("a question");
         stage.run_for(&mut session, 3);
         let again = {
             let mut world = stage.world();
@@ -1592,12 +1494,7 @@ fn a_post_by_someone_not_allowed_causes_nothing_and_reaches_no_model() {
 #[test]
 fn a_first_refusal_is_looked_at_again_soon() {
     let stage = Stage::simulated();
-    let channel = {
-        let mut world = stage.world();
-        let channel = world.add_channel(&stage.team, "later", Kind::Open);
-        world.add_member(&channel, &stage.ann.id, Joining::Joined);
-        channel
-    };
+    let channel = without_the_bot(&stage, Kind::Open);
     stage.configure(ECHO, &only(&channel));
     // As on a real clock, no two moments are the same.
     let clock = stage.clock.clone();
@@ -1615,13 +1512,10 @@ fn a_first_refusal_is_looked_at_again_soon() {
 #[test]
 fn an_attempt_that_ended_with_an_error_does_not_count_after_a_restart() {
     let (stage, mut session) = at_work("");
-    let question = ask(&stage, "hello");
-    stage
-        .mattermost
-        .on_request(|request, _| match api_path(request) {
-            "users/me/typing" => Act::Instead(Fault::RateLimited(1)),
-            _ => Act::Serve,
-        });
+    let question = stage.ask("hello");
+    stage.fail(Fault::RateLimited(1), |request| {
+        api_path(request) == "users/me/typing"
+    });
     for _ in 0..5 {
         stage.run_for(&mut session, 3);
         session.end();
@@ -1644,8 +1538,8 @@ fn a_message_that_ended_the_process_and_is_far_ahead_is_not_begun_afresh() {
     stage.clock.advance(SECOND);
     backlog(&stage, &stage.channel, 1_100);
     stage.clock.advance(SECOND);
-    let poison = ask(&stage, "poison");
-    let mut state = state(&stage);
+    let poison = stage.ask("poison");
+    let mut state = stage.state();
     state["journal"] = json!({
         "post": poison, "channel": stage.channel, "attempts": 3,
         "create_at": stage.world().post_by_id(&poison).create_at,
@@ -1669,7 +1563,7 @@ fn pages_without_anything_to_answer_cost_no_time() {
     world.post_many(&stage.eve.id, &stage.channel, 2_500, SECOND);
     drop(world);
     stage.clock.advance(1);
-    let question = ask(&stage, "here?");
+    let question = stage.ask("here?");
     let mut session = stage.start();
     stage.run_for(&mut session, 3);
     assert_once(&stage, [&question]);
@@ -1679,19 +1573,16 @@ fn pages_without_anything_to_answer_cost_no_time() {
 fn a_list_that_a_proxy_calls_unchanged_at_the_first_look_is_no_list() {
     let stage = Stage::simulated();
     stage.configure(ECHO, "");
-    let question = ask(&stage, "history");
+    let question = stage.ask("history");
     let mut session = stage.start();
-    stage
-        .mattermost
-        .on_request(|request, _| match request.target.ends_with("/channels") {
-            true => Act::Instead(Fault::Status(304, vec![], vec![])),
-            false => Act::Serve,
-        });
+    stage.fail(Fault::Status(304, vec![], vec![]), move |request| {
+        request.target.ends_with("/channels")
+    });
     stage.run_for(&mut session, 30);
-    assert!(!stage.state_path().exists(), "{}", state(&stage));
+    assert!(!stage.state_path().exists(), "{}", stage.state());
     stage.mattermost.serve_all();
     stage.run_for(&mut session, 60);
-    let other = ask(&stage, "new");
+    let other = stage.ask("new");
     stage.run_for(&mut session, 3);
     assert_never(&stage, [&question]);
     assert_once(&stage, [&other]);

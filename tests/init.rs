@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::bot::{Ran, Stage, binary, run};
-use crate::support::mattermost::{Act, Fault, Joining, Kind};
+use crate::support::mattermost::{Fault, Joining, Kind};
 use crate::support::model::Model;
 use crate::support::net::Authority;
 use crate::support::wire::{Reply, Wire};
@@ -262,12 +262,9 @@ fn a_file_that_is_there_is_replaced_only_on_request() {
 #[test]
 fn a_server_in_trouble_ends_it_without_a_file() {
     let stage = Stage::real();
-    stage
-        .mattermost
-        .on_request(|request, _| match request.target.contains("/teams") {
-            true => Act::Instead(Fault::Html(502)),
-            false => Act::Serve,
-        });
+    stage.fail(Fault::Html(502), move |request| {
+        request.target.contains("/teams")
+    });
     let ran = answered(
         &stage,
         NO_OLLAMA,

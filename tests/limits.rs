@@ -1,15 +1,11 @@
 //! The daily limits, in simulated time: who gets an answer, what the others get, and what crashes do
 //! to the count.
 
-use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use prx::commands::run::Session;
-use serde_json::Value;
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::desk::{Play, question, says};
-use crate::support::mattermost::{Act, Fault, api_path};
+use crate::support::mattermost::{Fault, api_path};
 
 const DAY: u64 = 24 * 3_600_000;
 
@@ -17,7 +13,7 @@ const DAY: u64 = 24 * 3_600_000;
 fn at_work(more: &str) -> (Stage, Session) {
     let stage = Stage::simulated();
     let more = format!("allowed_users = [\"*\"]\n{more}");
-    stage.configure("default_provider = \"echo\"", &more);
+    stage.configure(ECHO, &more);
     stage.clock.advance(5_000);
     let mut session = stage.start();
     stage.run_for(&mut session, 90);
@@ -66,13 +62,9 @@ fn is_put_off(stage: &Stage, post: &str) {
     assert_eq!(reactions(stage, post), ["clock12"]);
 }
 
-fn state(stage: &Stage) -> Value {
-    serde_json::from_slice(&fs::read(stage.state_path()).expect("a state file")).expect("JSON")
-}
-
 /// How many answers are counted in the newest day.
 fn counted(stage: &Stage) -> u64 {
-    let state = state(stage);
+    let state = stage.state();
     let days = state["days"].as_object().expect("days");
     let newest = days.values().next_back().expect("a day");
     newest["all"].as_u64().expect("a number")
@@ -105,7 +97,7 @@ fn a_person_over_the_limit_is_told_once_a_day_and_then_gets_a_reaction() {
         stage.run_for(&mut session, 5);
         is_answered(&stage, &ask(&stage, &mut session, &ann, "ten"));
     }
-    let days = state(&stage)["days"].as_object().map(|days| days.len());
+    let days = stage.state()["days"].as_object().map(|days| days.len());
     assert_eq!(days, Some(2));
 }
 
@@ -147,12 +139,10 @@ fn commands_apologies_and_edits_are_not_counted() {
 fn a_question_that_waits_again_in_a_closed_channel_is_counted_once() {
     let (stage, mut session) = at_work("daily_limit = 1");
     let ann = stage.ann.id.clone();
-    stage
-        .mattermost
-        .on_request(|request, _| match api_path(request).ends_with("/typing") {
-            true => Act::Instead(Fault::Error(403, "api.context.permissions.app_error")),
-            false => Act::Serve,
-        });
+    stage.fail(
+        Fault::Error(403, "api.context.permissions.app_error"),
+        move |request| api_path(request).ends_with("/typing"),
+    );
     let question = ask(&stage, &mut session, &ann, "one");
     stage.run_for(&mut session, 150);
     assert!(stage.answers(&question).is_empty());
@@ -160,22 +150,6 @@ fn a_question_that_waits_again_in_a_closed_channel_is_counted_once() {
     stage.run_for(&mut session, 90);
     is_answered(&stage, &question);
     assert_eq!(counted(&stage), 1);
-}
-
-/// Lets the bot work until it is killed at the given one of its steps, or for a while.
-fn live(stage: &Stage, steps: u64, secs: u64) -> bool {
-    struct Killed;
-    let mut session = stage.start();
-    let mut left = steps;
-    stage.clock.on_checkpoint(move |_| {
-        if left == 0 {
-            resume_unwind(Box::new(Killed));
-        }
-        left -= 1;
-    });
-    let lived = catch_unwind(AssertUnwindSafe(|| stage.run_for(&mut session, secs)));
-    stage.clock.no_checkpoint();
-    lived.is_err()
 }
 
 #[test]
@@ -190,7 +164,7 @@ fn a_bot_killed_at_any_step_counts_each_answer_once_and_tells_once() {
             .iter()
             .map(|text| post(&stage, &ann, text))
             .collect();
-        let killed = live(&stage, steps, 30);
+        let killed = stage.live(steps, 30);
         let mut session = stage.start();
         stage.run_for(&mut session, 150);
         for question in &questions[..2] {
@@ -199,7 +173,7 @@ fn a_bot_killed_at_any_step_counts_each_answer_once_and_tells_once() {
         is_told(&stage, &questions[2]);
         is_put_off(&stage, &questions[3]);
         assert_eq!(counted(&stage), 2, "killed at step {steps}");
-        assert!(state(&stage).get("answers").is_none());
+        assert!(stage.state().get("answers").is_none());
         if !killed {
             break;
         }
@@ -213,5 +187,5 @@ fn without_limits_nothing_is_counted() {
     let (stage, mut session) = at_work("");
     let ann = stage.ann.id.clone();
     is_answered(&stage, &ask(&stage, &mut session, &ann, "one"));
-    assert!(state(&stage).get("days").is_none());
+    assert!(stage.state().get("days").is_none());
 }

@@ -4,27 +4,16 @@
 use prx::commands::run::Session;
 use serde_json::json;
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::desk::{Play, question};
-use crate::support::mattermost::{Joining, Kind};
 
-const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
-
-/// A second channel with Ann and the bot in it.
-fn another_channel(stage: &Stage) -> String {
-    let mut world = stage.world();
-    let channel = world.add_channel(&stage.team, "other", Kind::Open);
-    world.add_member(&channel, &stage.ann.id, Joining::Joined);
-    world.add_member(&channel, &stage.bot.id, Joining::Joined);
-    channel
-}
 
 /// A bot that has looked at both channels.
 fn at_work(more: &str) -> (Stage, Session, String) {
     let stage = Stage::simulated();
     stage.configure(ECHO, more);
-    let other = another_channel(&stage);
+    let other = stage.add_channel("other");
     stage.clock.advance(5 * SECOND);
     let mut session = stage.start();
     stage.run_for(&mut session, 90);
@@ -160,7 +149,7 @@ fn the_same_question_asked_twice_is_answered_twice_and_moved_along_with_both_ans
 fn answers_of_an_older_version_are_known_by_their_place() {
     let stage = Stage::simulated();
     stage.configure(ECHO, "");
-    let other = another_channel(&stage);
+    let other = stage.add_channel("other");
     let questions = answered_thread(&stage, ["why?", "how?"].map(str::to_owned).into_iter());
     ask(&stage, &stage.channel, &questions[0], "and now?");
     stage.clock.advance(5 * SECOND);
@@ -181,7 +170,7 @@ fn a_long_thread_is_compared_as_a_whole_once() {
     {
         let stage = Stage::simulated();
         stage.configure(ECHO, "");
-        let other = another_channel(&stage);
+        let other = stage.add_channel("other");
         let texts = (0..many).map(|number| format!("why {number}?"));
         let questions = answered_thread(&stage, texts);
         let mut session = stage.start();
@@ -249,7 +238,7 @@ fn a_question_that_is_no_copy_costs_no_request_more() {
 fn why_tells_that_a_post_is_a_copy_whose_answer_came_along() {
     let stage = Stage::real();
     stage.configure(ECHO, "");
-    let other = another_channel(&stage);
+    let other = stage.add_channel("other");
     let ran = stage.run(&["--once"], "");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let answer = |root: &str, question: &str| {

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::thread;
 
-use crate::support::bot::{Stage, binary_at, binary_path, run};
+use crate::support::bot::{ECHO, Stage, binary_at, binary_path, run};
 use crate::support::skipped;
 
 /// The script's exit code where nothing can be mounted.
@@ -42,7 +42,7 @@ fn look_up(number: u8, answer: Option<u8>) -> Result<(), &'static str> {
     };
     thread::spawn(move || serve(&socket, answer));
     let stage = Stage::real();
-    stage.configure("default_provider = \"echo\"", "");
+    stage.configure(ECHO, "");
     let conf = stage.folder.path().join("resolv.conf");
     let text = format!("nameserver {address}\noptions timeout:1 attempts:1\n");
     fs::write(&conf, text).expect("a file");

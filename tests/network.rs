@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::lines;
 use crate::support::net::{Authority, Tunnels, file, server_chain, server_config};
-use crate::support::wire::{Reply, Request, Wire};
+use crate::support::wire::{Reply, Request, Wire, lock};
 use prx::http::{Agent, Body, Call, Failure, Obstacle, Response, beat, failure, with_heartbeat};
 use prx::mattermost::client::{ApiError, Client};
 use prx::secret::Secret;
@@ -48,24 +48,34 @@ fn variables(environment: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> 
     move |name| map.get(name).map(OsString::from)
 }
 
+/// A call that has ample time.
+fn call_of<'a>(
+    method: &'static str,
+    url: &'a str,
+    headers: &'a [(&'a str, &'a str)],
+    body: Body<'a>,
+) -> Call<'a> {
+    Call {
+        method,
+        url,
+        headers,
+        body,
+        timeout: AMPLE,
+    }
+}
+
 fn get(agent: &Agent, url: &str, timeout: Duration) -> Result<String, Failure> {
     let call = Call {
-        method: "GET",
-        url,
-        headers: &[],
-        body: Body::None,
         timeout,
+        ..call_of("GET", url, &[], Body::None)
     };
     text(agent.call(&call)?)
 }
 
 fn post(agent: &Agent, url: &str, timeout: Duration) -> Result<String, Failure> {
     let call = Call {
-        method: "POST",
-        url,
-        headers: &[],
-        body: Body::Json(b"{}"),
         timeout,
+        ..call_of("POST", url, &[], Body::Json(b"{}"))
     };
     text(agent.call(&call)?)
 }
@@ -98,7 +108,7 @@ fn gate() -> (Sender<()>, Arc<Mutex<Receiver<()>>>) {
 }
 
 fn wait(gate: &Mutex<Receiver<()>>) {
-    let _ = gate.lock().expect("no panic under the lock").recv();
+    let _ = lock(gate).recv();
 }
 
 #[track_caller]
@@ -109,12 +119,25 @@ fn assert_unclear<T: std::fmt::Debug>(result: Result<T, Failure>, sign: &str) {
     }
 }
 
+/// Why the server was not reached.
+#[track_caller]
+fn obstacle<T: std::fmt::Debug>(result: Result<T, Failure>) -> Obstacle {
+    match result {
+        Err(Failure::Unreachable(obstacle)) => obstacle,
+        other => panic!("not unreachable: {other:?}"),
+    }
+}
+
 #[track_caller]
 fn assert_unreachable<T: std::fmt::Debug>(result: Result<T, Failure>, expected: &str) {
-    match result {
-        Err(Failure::Unreachable(Obstacle { problem, .. })) if problem.to_string() == expected => {}
-        other => panic!("not unreachable with {expected:?}: {other:?}"),
-    }
+    assert_eq!(obstacle(result).problem.to_string(), expected);
+}
+
+/// A port of this machine on which something listens, and its URL.
+fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    (listener, url)
 }
 
 // Requests and responses
@@ -124,10 +147,7 @@ fn a_request_says_who_asks_and_for_what() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let record = seen.clone();
     let wire = Wire::start(move |request| {
-        record
-            .lock()
-            .expect("no panic under the lock")
-            .push(request);
+        lock(&record).push(request);
         ok("{}")
     });
     let (agent, url) = (agent(), format!("{}/api/v4/users/me?x=1", wire.url()));
@@ -135,13 +155,7 @@ fn a_request_says_who_asks_and_for_what() {
         ("Authorization", "Bearer secret"),
         ("Accept", "text/event-stream"),
     ];
-    let call = Call {
-        method: "GET",
-        url: &url,
-        headers: &headers,
-        body: Body::None,
-        timeout: AMPLE,
-    };
+    let call = call_of("GET", &url, &headers, Body::None);
     text(agent.call(&call).expect("a response")).expect("a body");
     for (method, body) in [
         ("POST", Body::Json(b"{\"a\":1}")),
@@ -149,17 +163,11 @@ fn a_request_says_who_asks_and_for_what() {
         ("POST", Body::None),
         ("POST", Body::Pieces(&[])),
     ] {
-        let call = Call {
-            method,
-            url: &url,
-            headers: &[],
-            body,
-            timeout: AMPLE,
-        };
+        let call = call_of(method, &url, &[], body);
         text(agent.call(&call).expect("a response")).expect("a body");
     }
 
-    let seen = seen.lock().expect("no panic under the lock");
+    let seen = lock(&seen);
     let header = |request: &Request, name: &str| request.headers.get(name).cloned();
     assert_eq!(
         (seen[0].method.as_str(), seen[0].target.as_str()),
@@ -217,13 +225,7 @@ fn every_status_is_a_response_with_its_headers() {
             body: b"why".to_vec(),
         });
         let url = wire.url();
-        let call = Call {
-            method: "GET",
-            url: &url,
-            headers: &[],
-            body: Body::None,
-            timeout: AMPLE,
-        };
+        let call = call_of("GET", &url, &[], Body::None);
         let response = agent().call(&call).expect("a response");
         assert_eq!(response.status, status);
         assert_eq!(response.header("etag"), Some("\"x\""));
@@ -268,13 +270,7 @@ fn a_redirect_is_not_followed_and_a_key_does_not_reach_the_other_host() {
         let (agent, url) = (agent(), wire.url());
         for (method, body) in [("GET", Body::None), ("POST", Body::Json(b"{}"))] {
             let headers = [("x-api-key", "secret"), ("Authorization", "Bearer secret")];
-            let call = Call {
-                method,
-                url: &url,
-                headers: &headers,
-                body,
-                timeout: AMPLE,
-            };
+            let call = call_of(method, &url, &headers, body);
             assert_eq!(agent.call(&call).expect("a response").status, status);
         }
     }
@@ -299,13 +295,7 @@ fn an_endless_body_is_given_up_at_the_limit() {
         })
     });
     let url = wire.url();
-    let call = Call {
-        method: "GET",
-        url: &url,
-        headers: &[],
-        body: Body::None,
-        timeout: AMPLE,
-    };
+    let call = call_of("GET", &url, &[], Body::None);
     let mut reader = agent().call(&call).expect("a response").reader(10_000);
     let mut body = Vec::new();
     let error = reader.read_to_end(&mut body).expect_err("too much");
@@ -320,13 +310,7 @@ fn an_endless_body_is_given_up_at_the_limit() {
 fn a_body_of_exactly_the_limit_is_read() {
     let wire = Wire::start(|_| ok("12345"));
     let url = wire.url();
-    let call = Call {
-        method: "GET",
-        url: &url,
-        headers: &[],
-        body: Body::None,
-        timeout: AMPLE,
-    };
+    let call = call_of("GET", &url, &[], Body::None);
     for (limit, expected) in [(5, Some("12345")), (4, None)] {
         let mut body = String::new();
         let mut reader = agent().call(&call).expect("a response").reader(limit);
@@ -342,8 +326,9 @@ fn a_body_of_exactly_the_limit_is_read() {
 
 // The heartbeat
 
-/// Runs `work` under a heartbeat that opens the gate at its third beat; returns how often it beat.
-fn beating<R>(open: Sender<()>, work: impl FnOnce() -> R) -> (R, usize) {
+/// What comes of `work` under a heartbeat that opens the gate at its third beat.
+#[track_caller]
+fn beating<R>(open: Sender<()>, work: impl FnOnce() -> R) -> R {
     let beats = Rc::new(Cell::new(0));
     let count = beats.clone();
     let heartbeat = move || {
@@ -353,7 +338,8 @@ fn beating<R>(open: Sender<()>, work: impl FnOnce() -> R) -> (R, usize) {
         }
     };
     let result = with_heartbeat(heartbeat, work);
-    (result, beats.get())
+    assert!(beats.get() >= 3, "{} beats", beats.get());
+    result
 }
 
 #[test]
@@ -363,9 +349,8 @@ fn it_beats_while_headers_are_awaited() {
         wait(&gate);
         ok("late")
     });
-    let (result, beats) = beating(open, || get(&agent(), &wire.url(), AMPLE));
+    let result = beating(open, || get(&agent(), &wire.url(), AMPLE));
     assert_eq!(result.expect("a response"), "late");
-    assert!(beats >= 3);
 }
 
 #[test]
@@ -380,9 +365,8 @@ fn it_beats_while_a_body_is_awaited() {
             Ok(true)
         })
     });
-    let (result, beats) = beating(open, || get(&agent(), &wire.url(), AMPLE));
+    let result = beating(open, || get(&agent(), &wire.url(), AMPLE));
     assert_eq!(result.expect("a response"), "halffull");
-    assert!(beats >= 3);
 }
 
 #[test]
@@ -392,28 +376,21 @@ fn it_beats_while_a_body_arrives_without_a_pause() {
         let gate = gate.clone();
         raw(move |out| {
             out.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-            while gate
-                .lock()
-                .expect("no panic under the lock")
-                .try_recv()
-                .is_err()
-            {
+            while lock(&gate).try_recv().is_err() {
                 out.write_all(b"4\r\nmore\r\n")?;
             }
             out.write_all(b"0\r\n\r\n")?;
             Ok(true)
         })
     });
-    let (result, beats) = beating(open, || get(&agent(), &wire.url(), AMPLE));
+    let result = beating(open, || get(&agent(), &wire.url(), AMPLE));
     assert!(result.expect("a response").ends_with("more"));
-    assert!(beats >= 3);
 }
 
 #[test]
 fn it_beats_while_a_request_is_sent_slowly() {
     let (open, gate) = gate();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (listener, url) = self::listener();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
         wait(&gate);
@@ -430,16 +407,9 @@ fn it_beats_while_a_request_is_sent_slowly() {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let body = vec![b' '; 64 << 20];
-    let call = Call {
-        method: "POST",
-        url: &url,
-        headers: &[],
-        body: Body::Json(&body),
-        timeout: AMPLE,
-    };
-    let (result, beats) = beating(open, || text(agent().call(&call)?));
+    let call = call_of("POST", &url, &[], Body::Json(&body));
+    let result = beating(open, || text(agent().call(&call)?));
     assert_eq!(result.expect("a response"), "ok");
-    assert!(beats >= 3);
 }
 
 #[test]
@@ -510,7 +480,7 @@ fn closes_at_the_second() -> (Wire, Arc<Mutex<Vec<String>>>) {
     let methods = Arc::new(Mutex::new(Vec::new()));
     let seen = methods.clone();
     let wire = Wire::start(move |request| {
-        let mut seen = seen.lock().expect("no panic under the lock");
+        let mut seen = lock(&seen);
         seen.push(request.method);
         if seen.len() == 2 {
             Reply::Close
@@ -530,10 +500,7 @@ fn a_get_is_repeated_once_when_a_kept_connection_was_closed() {
         get(&agent, &wire.url(), AMPLE).expect("the repeated one's"),
         "{}"
     );
-    assert_eq!(
-        *methods.lock().expect("no panic under the lock"),
-        ["GET", "GET", "GET"]
-    );
+    assert_eq!(*lock(&methods), ["GET", "GET", "GET"]);
     assert_eq!(wire.accepted(), 2);
 }
 
@@ -546,10 +513,7 @@ fn a_post_is_never_repeated() {
         post(&agent, &wire.url(), AMPLE),
         "127.0.0.1: the connection was closed",
     );
-    assert_eq!(
-        *methods.lock().expect("no panic under the lock"),
-        ["GET", "POST"]
-    );
+    assert_eq!(*lock(&methods), ["GET", "POST"]);
 }
 
 #[test]
@@ -564,7 +528,7 @@ fn a_get_is_not_repeated_on_a_new_connection_nor_after_part_of_a_response() {
     let requests = Arc::new(Mutex::new(0));
     let count = requests.clone();
     let wire = Wire::start(move |_| {
-        let mut count = count.lock().expect("no panic under the lock");
+        let mut count = lock(&count);
         *count += 1;
         match *count {
             1 => ok("{}"),
@@ -574,13 +538,12 @@ fn a_get_is_not_repeated_on_a_new_connection_nor_after_part_of_a_response() {
     let agent = agent();
     get(&agent, &wire.url(), AMPLE).expect("a response");
     assert_unclear(get(&agent, &wire.url(), AMPLE), "the connection was closed");
-    assert_eq!(*requests.lock().expect("no panic under the lock"), 2);
+    assert_eq!(*lock(&requests), 2);
 }
 
 #[test]
 fn a_connection_closed_while_idle_is_replaced_even_for_a_post() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (listener, url) = self::listener();
     let (tell, closed) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().take(2) {
@@ -755,16 +718,12 @@ fn a_server_that_takes_no_connection_is_given_up_at_the_timeout() {
 
 #[test]
 fn a_server_that_does_not_read_is_given_up_at_the_timeout() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (_listener, url) = listener();
     // More than any buffer between the two holds.
     let body = vec![b' '; 64 << 20];
     let call = Call {
-        method: "POST",
-        url: &url,
-        headers: &[],
-        body: Body::Json(&body),
         timeout: SHORT,
+        ..call_of("POST", &url, &[], Body::Json(&body))
     };
     let started = Instant::now();
     let result = agent().call(&call).and_then(text);
@@ -779,8 +738,7 @@ fn unused_address() -> SocketAddr {
 
 #[test]
 fn a_reset_is_unclear() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (listener, url) = self::listener();
     std::thread::spawn(move || {
         for stream in listener.incoming().take(1) {
             // To close with bytes unread is to reset.
@@ -792,16 +750,11 @@ fn a_reset_is_unclear() {
 
 #[test]
 fn an_unknown_host_is_unreachable() {
-    match get(&agent(), "http://name.invalid/path", AMPLE) {
-        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
-            let text = problem.to_string();
-            let reasons = ["no such host", "the name service does not answer"];
-            let known =
-                reasons.map(|reason| format!("cannot connect to name.invalid:80: {reason}"));
-            assert!(known.contains(&text), "{text}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let problem = obstacle(get(&agent(), "http://name.invalid/path", AMPLE)).problem;
+    let text = problem.to_string();
+    let reasons = ["no such host", "the name service does not answer"];
+    let known = reasons.map(|reason| format!("cannot connect to name.invalid:80: {reason}"));
+    assert!(known.contains(&text), "{text}");
 }
 
 #[test]
@@ -816,13 +769,7 @@ fn nothing_secret_is_said() {
     });
     let url = format!("http://name:hidden@{}/hidden?hidden", wire.address);
     let headers = [("Authorization", "Bearer hidden"), ("x-api-key", "hidden")];
-    let call = Call {
-        method: "POST",
-        url: &url,
-        headers: &headers,
-        body: Body::Json(b"hidden"),
-        timeout: AMPLE,
-    };
+    let call = call_of("POST", &url, &headers, Body::Json(b"hidden"));
     text(self::agent().call(&call).expect("a response")).expect("a body");
     let address = unused_address();
     let proxy = format!("http://name:hidden@{address}");
@@ -837,13 +784,7 @@ fn nothing_secret_is_said() {
     for url in &urls {
         for value in ["hidden", "hidden\n", "hidden\u{e9}\0"] {
             let headers = [("Authorization", value)];
-            let call = Call {
-                method: "GET",
-                url,
-                headers: &headers,
-                body: Body::None,
-                timeout: AMPLE,
-            };
+            let call = call_of("GET", url, &headers, Body::None);
             let failure = agent.call(&call).expect_err("nobody listens");
             assert!(matches!(failure, Failure::Unreachable(_)), "{failure:?}");
             assert!(
@@ -887,15 +828,10 @@ fn a_private_ca_is_trusted_by_setting_or_environment() {
         assert_eq!(result.expect("a response"), "private");
     }
     let unknown = "localhost: the certificate is not signed by a known authority";
+    #[rustfmt::skip] // A table.
     let doubting = [
-        (
-            Agent::with_environment(None, &|_| None),
-            "; set ca_file to the CA's certificate",
-        ),
-        (
-            Agent::with_environment(None, &unset),
-            "; set ca_file to the CA's certificate",
-        ),
+        (Agent::with_environment(None, &|_| None), "; set ca_file to the CA's certificate"),
+        (Agent::with_environment(None, &unset), "; set ca_file to the CA's certificate"),
         (
             Agent::with_environment(Some(&other), &variable(&path)),
             ": ca_file holds one of the same name with another key; ",
@@ -911,13 +847,9 @@ fn a_private_ca_is_trusted_by_setting_or_environment() {
             get(&agent, &https(&wire), AMPLE),
             post(&agent, &https(&wire), AMPLE),
         ] {
-            match result {
-                Err(Failure::Unreachable(Obstacle { problem, .. })) => {
-                    let text = problem.to_string();
-                    assert!(text.starts_with(&format!("{unknown}{expected}")), "{text}");
-                }
-                other => panic!("{other:?}"),
-            }
+            let problem = obstacle(result).problem;
+            let text = problem.to_string();
+            assert!(text.starts_with(&format!("{unknown}{expected}")), "{text}");
         }
     }
 }
@@ -956,14 +888,10 @@ type Change<'a> = &'a dyn Fn(&mut CertificateParams);
 
 #[track_caller]
 fn assert_refused(agent: &Agent, wire: &Wire, what: &str, fix: &str) {
-    match get(agent, &https(wire), AMPLE) {
-        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
-            let expected = format!("localhost: the certificate {what}");
-            assert!(problem.what.starts_with(&expected), "{problem:?}");
-            assert!(problem.fix.contains(fix), "{problem:?}");
-        }
-        other => panic!("{what}: {other:?}"),
-    }
+    let problem = obstacle(get(agent, &https(wire), AMPLE)).problem;
+    let expected = format!("localhost: the certificate {what}");
+    assert!(problem.what.starts_with(&expected), "{problem:?}");
+    assert!(problem.fix.contains(fix), "{problem:?}");
 }
 
 #[test]
@@ -976,6 +904,7 @@ fn a_bad_certificate_is_named_with_what_to_do() {
             .distinguished_name
             .push(rcgen::DnType::CommonName, "localhost");
     };
+    #[rustfmt::skip] // A table.
     let cases: [(&[&str], Change, &str, &str); 6] = [
         (
             &["localhost"],
@@ -989,24 +918,14 @@ fn a_bad_certificate_is_named_with_what_to_do() {
             "is not valid yet, or this machine's clock is wrong",
             "renewed, or set the clock",
         ),
-        (
-            &["chat.example.com"],
-            &|_| (),
-            "is for other names: chat.example.com",
-            "use a URL whose host is one of",
-        ),
+        (&["chat.example.com"], &|_| (), "is for other names: chat.example.com", "use a URL whose host is one of"),
         (
             &["a.example", "b.example"],
             &|_| (),
             "is for other names: a.example, b.example",
             "use a URL whose host is one of",
         ),
-        (
-            &[],
-            &common_name,
-            "has no subjectAltName; a common name (CN) alone",
-            "made anew with subjectAltName=DNS:",
-        ),
+        (&[], &common_name, "has no subjectAltName; a common name (CN) alone", "made anew with subjectAltName=DNS:"),
         (
             &["localhost"],
             &|params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained),
@@ -1093,13 +1012,9 @@ fn what_a_server_says_instead_of_a_handshake_is_named() {
             let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]);
             let _ = stream.read_to_end(&mut Vec::new());
         });
-        match get(&agent(), &format!("https://{address}"), AMPLE) {
-            Err(Failure::Unreachable(Obstacle { problem, .. })) => {
-                let expected = format!("cannot connect to {address}: {what}");
-                assert!(problem.what.starts_with(&expected), "{problem:?}");
-            }
-            other => panic!("{what}: {other:?}"),
-        }
+        let problem = obstacle(get(&agent(), &format!("https://{address}"), AMPLE)).problem;
+        let expected = format!("cannot connect to {address}: {what}");
+        assert!(problem.what.starts_with(&expected), "{problem:?}");
     }
 }
 
@@ -1157,12 +1072,8 @@ fn a_systems_bundle_is_read() {
     let wire = Wire::start_tls(Authority::new().server(&["localhost"], |_| ()), |_| {
         ok("{}")
     });
-    match get(&agent_trusting(path), &https(&wire), AMPLE) {
-        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
-            assert!(problem.what.contains("known authority"), "{problem}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let problem = obstacle(get(&agent_trusting(path), &https(&wire), AMPLE)).problem;
+    assert!(problem.what.contains("known authority"), "{problem}");
 }
 
 #[test]
@@ -1174,9 +1085,8 @@ fn it_beats_over_tls_too() {
         ok("late")
     });
     let agent = agent_trusting(&authority.file("beats.pem"));
-    let (result, beats) = beating(open, || get(&agent, &https(&wire), AMPLE));
+    let result = beating(open, || get(&agent, &https(&wire), AMPLE));
     assert_eq!(result.expect("a response"), "late");
-    assert!(beats >= 3);
 }
 
 #[test]
@@ -1190,7 +1100,7 @@ fn a_kept_tls_connection_that_was_closed_is_like_any_other() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let record = seen.clone();
         let wire = Wire::start_tls(authority.server(&["localhost"], |_| ()), move |request| {
-            let mut record = record.lock().expect("no panic under the lock");
+            let mut record = lock(&record);
             record.push(request.method);
             if record.len() == 2 {
                 Reply::Close
@@ -1206,7 +1116,7 @@ fn a_kept_tls_connection_that_was_closed_is_like_any_other() {
                 "the connection was closed",
             ),
         }
-        assert_eq!(*seen.lock().expect("no panic under the lock"), methods);
+        assert_eq!(*lock(&seen), methods);
     }
 }
 
@@ -1253,33 +1163,15 @@ fn a_proxy_opens_a_tunnel_for_https_and_forwards_http() {
     let secure = Wire::start_tls(authority.server(&["chat.example.com"], |_| ()), seen);
     let plain = Wire::start(seen);
     let basic = "Basic bmFtZTp3QHJk";
-    for (variable, url, line) in [
-        (
-            "HTTPS_PROXY",
-            "https://chat.example.com/x?y",
-            "CONNECT chat.example.com:443",
-        ),
-        (
-            "all_proxy",
-            "https://chat.example.com/x?y",
-            "CONNECT chat.example.com:443",
-        ),
-        (
-            "http_proxy",
-            "http://chat.example.com:8065/x?y",
-            "http://chat.example.com:8065/x?y",
-        ),
-        (
-            "HTTP_PROXY",
-            "http://u:p@chat.example.com/x?y",
-            "http://chat.example.com/x?y",
-        ),
-        (
-            "ALL_PROXY",
-            "http://chat.example.com/x?y",
-            "http://chat.example.com/x?y",
-        ),
-    ] {
+    #[rustfmt::skip] // A table.
+    let cases = [
+        ("HTTPS_PROXY", "https://chat.example.com/x?y", "CONNECT chat.example.com:443"),
+        ("all_proxy", "https://chat.example.com/x?y", "CONNECT chat.example.com:443"),
+        ("http_proxy", "http://chat.example.com:8065/x?y", "http://chat.example.com:8065/x?y"),
+        ("HTTP_PROXY", "http://u:p@chat.example.com/x?y", "http://chat.example.com/x?y"),
+        ("ALL_PROXY", "http://chat.example.com/x?y", "http://chat.example.com/x?y"),
+    ];
+    for (variable, url, line) in cases {
         let tunnel = url.starts_with("https");
         let wire = if tunnel { &secure } else { &plain };
         let proxy = Tunnels::to(wire.address, "200 OK");
@@ -1288,13 +1180,7 @@ fn a_proxy_opens_a_tunnel_for_https_and_forwards_http() {
             .expect("a valid environment");
         let headers = [("Authorization", "Bearer 1")];
         for body in [Body::Json(b"{}"), Body::None, Body::Json(&[b' '; 100_000])] {
-            let call = Call {
-                method: "POST",
-                url,
-                headers: &headers,
-                body,
-                timeout: AMPLE,
-            };
+            let call = call_of("POST", url, &headers, body);
             let answer = text(agent.call(&call).expect("a response")).expect("a body");
             match tunnel {
                 true => assert_eq!(answer, "POST /x?y Bearer 1 "),
@@ -1332,13 +1218,9 @@ fn no_proxy_and_this_machine_are_reached_directly() {
         let url = format!("http://{host}:{port}");
         assert_eq!(get(&agent, &url, AMPLE).expect("a response"), "direct");
     }
-    match get(&agent, "http://chat.name.invalid", AMPLE) {
-        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
-            let expected = "cannot connect to chat.name.invalid:80: ";
-            assert!(problem.what.starts_with(expected), "{problem}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let problem = obstacle(get(&agent, "http://chat.name.invalid", AMPLE)).problem;
+    let expected = "cannot connect to chat.name.invalid:80: ";
+    assert!(problem.what.starts_with(expected), "{problem}");
     assert_eq!(proxy.heads(), [""; 0]);
     get(&agent, "http://chat.example.com", AMPLE).expect("a response by the proxy");
     assert_eq!(proxy.heads().len(), 1);
@@ -1401,15 +1283,11 @@ fn a_proxy_that_refuses_or_is_gone_is_named() {
     }
     let value = format!("http://name:word@{refusing}");
     let agent = agent_in(&[("HTTPS_PROXY", &value)]);
-    match get(&agent, "https://chat.example.com", AMPLE) {
-        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
-            assert!(
-                problem.what.contains("refuses the name and the password"),
-                "{problem}"
-            );
-        }
-        other => panic!("{other:?}"),
-    }
+    let problem = obstacle(get(&agent, "https://chat.example.com", AMPLE)).problem;
+    assert!(
+        problem.what.contains("refuses the name and the password"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -1422,13 +1300,9 @@ fn a_wrong_password_is_the_proxys_also_where_it_says_401() {
         let value = format!("http://{user}{proxy}");
         agent_in(&[("HTTP_PROXY", &value)])
     };
-    match get(&agent("name:word@"), "http://chat.example.com", AMPLE) {
-        Err(Failure::Unreachable(Obstacle { problem, .. })) => {
-            let expected = "it refuses the name and the password (401)";
-            assert!(problem.what.contains(expected), "{problem}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let problem = obstacle(get(&agent("name:word@"), "http://chat.example.com", AMPLE)).problem;
+    let expected = "it refuses the name and the password (401)";
+    assert!(problem.what.contains(expected), "{problem}");
     // The server's own: nothing was told to the proxy, or it forwarded the answer.
     get(&agent(""), "http://chat.example.com", AMPLE).expect("a response");
     let forwarded = "401 Unauthorized\r\nVia: 1.1 p\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0";
@@ -1447,6 +1321,7 @@ fn what_a_server_refuses_is_told_as_what_it_is() {
     type Headers = &'static [(&'static str, &'static str)];
     let long = "x".repeat(300);
     let cut = format!("the server refused: No. (403 {})", "x".repeat(200));
+    #[rustfmt::skip] // A table.
     let cases: [(u16, Headers, String, &str); 17] = [
         (
             401,
@@ -1489,12 +1364,7 @@ fn what_a_server_refuses_is_told_as_what_it_is() {
             json("api.context.permissions.app_error"),
             "the server refused: No. (403 api.context.permissions.app_error)",
         ),
-        (
-            403,
-            &[],
-            json(r"a\u001b[2J\nb"),
-            "the server refused: No. (403 a[2Jb)",
-        ),
+        (403, &[], json(r"a\u001b[2J\nb"), "the server refused: No. (403 a[2Jb)"),
         (403, &[], json(&long), &cut),
         (
             401,
@@ -1551,12 +1421,7 @@ fn what_a_server_refuses_is_told_as_what_it_is() {
             "GET users/me gave 403 and the answer is compressed (br), which was not asked for; switch \
              that off in the server or the proxy in front of it",
         ),
-        (
-            200,
-            &[],
-            page.into(),
-            "the server's answer is not Mattermost's JSON; is a proxy in between, or url wrong?",
-        ),
+        (200, &[], page.into(), "the server's answer is not Mattermost's JSON; is a proxy in between, or url wrong?"),
     ];
     for (status, headers, body, expected) in cases {
         let error = refused(status, headers, &body);
@@ -1590,6 +1455,7 @@ fn a_pause_is_believed_when_it_is_plausible() {
     let minute = Some(Duration::from_secs(60));
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     type Headers = &'static [(&'static str, &'static str)];
+    #[rustfmt::skip] // A table.
     let cases: [(Headers, Option<Duration>); 11] = [
         (&[], None),
         (&[("Retry-After", "7")], seconds(7)),
@@ -1598,28 +1464,10 @@ fn a_pause_is_believed_when_it_is_plausible() {
         (&[("X-RateLimit-Reset", "3")], seconds(3)),
         (&[("X-RateLimit-Reset", "1795392000")], minute),
         (&[("Retry-After", "soon")], None),
-        (
-            &[("Retry-After", "2"), ("X-RateLimit-Reset", "1795392000")],
-            seconds(2),
-        ),
-        (
-            &[("Retry-After", "1795392000"), ("X-RateLimit-Reset", "5")],
-            seconds(5),
-        ),
-        (
-            &[
-                ("Date", "Sun, 06 Nov 1994 08:49:37 GMT"),
-                ("Retry-After", "Sun, 06 Nov 1994 08:49:44 GMT"),
-            ],
-            seconds(7),
-        ),
-        (
-            &[
-                ("Date", "Sun, 06 Nov 1994 08:49:37 GMT"),
-                ("Retry-After", "Sun, 06 Nov 1994 18:49:44 GMT"),
-            ],
-            minute,
-        ),
+        (&[("Retry-After", "2"), ("X-RateLimit-Reset", "1795392000")], seconds(2)),
+        (&[("Retry-After", "1795392000"), ("X-RateLimit-Reset", "5")], seconds(5)),
+        (&[("Date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("Retry-After", "Sun, 06 Nov 1994 08:49:44 GMT")], seconds(7)),
+        (&[("Date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("Retry-After", "Sun, 06 Nov 1994 18:49:44 GMT")], minute),
     ];
     for (headers, expected) in cases {
         match refused(429, headers, "limit exceeded") {
@@ -1655,13 +1503,8 @@ fn requests_and_answers_of_any_size_pass_through_the_buffers() {
                 }
                 let (secret, body) = ("k".repeat(key), vec![b'x'; size]);
                 let (first, second) = body.split_at(size / 3);
-                let call = Call {
-                    method: "POST",
-                    url: &url,
-                    headers: &[("authorization", &secret)],
-                    body: Body::Pieces(&[first, second]),
-                    timeout: AMPLE,
-                };
+                let (headers, pieces) = ([("authorization", &*secret)], [first, second]);
+                let call = call_of("POST", &url, &headers, Body::Pieces(&pieces));
                 let answer = text(agent.call(&call).expect("a response")).expect("a text");
                 let head = format!("{key} {size} ");
                 assert!(

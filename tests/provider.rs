@@ -392,20 +392,13 @@ fn the_question_may_name_another_model_and_none_is_fine() {
 
 #[test]
 fn a_refused_parameter_is_left_out_at_once_and_from_then_on() {
-    for (parameter, complaint) in [
-        (
-            "temperature",
-            r#"{"error":{"message":"Unsupported value","param":"temperature"}}"#,
-        ),
-        (
-            "temperature",
-            r#"{"type":"error","error":{"message":"`temperature` is deprecated"}}"#,
-        ),
-        (
-            "stream",
-            r#"{"error":{"message":"You must be verified to stream this model."}}"#,
-        ),
-    ] {
+    #[rustfmt::skip] // A table.
+    let cases = [
+        ("temperature", r#"{"error":{"message":"Unsupported value","param":"temperature"}}"#),
+        ("temperature", r#"{"type":"error","error":{"message":"`temperature` is deprecated"}}"#),
+        ("stream", r#"{"error":{"message":"You must be verified to stream this model."}}"#),
+    ];
+    for (parameter, complaint) in cases {
         let model = Model::start();
         model.on_request(move |request| {
             match crate::support::model::body(request).get(parameter) {
@@ -683,21 +676,15 @@ fn what_is_heard_early_is_taken_back_when_a_try_fails() {
 #[test]
 fn a_name_before_the_answer_goes_only_where_several_people_speak() {
     let model = Model::start();
-    for (said, several, shown) in [
+    #[rustfmt::skip] // A table.
+    let cases = [
         ("prxbot: It takes an hour.", true, "It takes an hour."),
-        (
-            "prxbot: It takes an hour.",
-            false,
-            "prxbot: It takes an hour.",
-        ),
-        (
-            "<think>prxbot: hm</think>@prxbot: It takes an hour.",
-            true,
-            "It takes an hour.",
-        ),
+        ("prxbot: It takes an hour.", false, "prxbot: It takes an hour."),
+        ("<think>prxbot: hm</think>@prxbot: It takes an hour.", true, "It takes an hour."),
         ("prxbot is my name.", true, "prxbot is my name."),
         ("Note: fine.", true, "Note: fine."),
-    ] {
+    ];
+    for (said, several, shown) in cases {
         model.answers(said);
         let conversation = conversation(&["u:hi"]);
         let question = Question {
@@ -925,62 +912,24 @@ fn a_conversation_that_is_too_long_is_halved_until_it_fits() {
 
 #[test]
 fn a_question_that_is_too_long_by_itself_is_said_to_be() {
-    for (name, status, body) in [
-        (
-            "openai",
-            400,
-            r#"{"error":{"message":"prompt is too long: 9 tokens"}}"#,
-        ),
-        (
-            "openai",
-            400,
-            r#"{"error":{"code":"context_length_exceeded"}}"#,
-        ),
-        (
-            "openai",
-            400,
-            "This model's maximum context length is 4096 tokens.",
-        ),
-        (
-            "openai",
-            400,
-            "Your input exceeds the context window of this model.",
-        ),
-        (
-            "llamacpp",
-            500,
-            "the request exceeds the available context size",
-        ),
-        (
-            "llamacpp",
-            400,
-            r#"{"error":{"type":"exceed_context_size_error"}}"#,
-        ),
-        (
-            "xai",
-            400,
-            r#"{"error":"This model's maximum prompt length is 9"}"#,
-        ),
-        (
-            "groq",
-            400,
-            "Please reduce the length of the messages or completion.",
-        ),
+    #[rustfmt::skip] // A table.
+    let cases = [
+        ("openai", 400, r#"{"error":{"message":"prompt is too long: 9 tokens"}}"#),
+        ("openai", 400, r#"{"error":{"code":"context_length_exceeded"}}"#),
+        ("openai", 400, "This model's maximum context length is 4096 tokens."),
+        ("openai", 400, "Your input exceeds the context window of this model."),
+        ("llamacpp", 500, "the request exceeds the available context size"),
+        ("llamacpp", 400, r#"{"error":{"type":"exceed_context_size_error"}}"#),
+        ("xai", 400, r#"{"error":"This model's maximum prompt length is 9"}"#),
+        ("groq", 400, "Please reduce the length of the messages or completion."),
         ("vllm", 400, "Input is greater than the context length"),
-        (
-            "vllm",
-            400,
-            "The prompt is longer than the model's context length",
-        ),
-        (
-            "mistral",
-            400,
-            "Prompt contains 9 tokens, too large for model with 5",
-        ),
+        ("vllm", 400, "The prompt is longer than the model's context length"),
+        ("mistral", 400, "Prompt contains 9 tokens, too large for model with 5"),
         ("vllm", 400, "max context length"),
         ("vllm", 413, "PROMPT IS TOO LONG"),
         ("together", 403, ""),
-    ] {
+    ];
+    for (name, status, body) in cases {
         let model = Model::start();
         model.on_request(move |_| ModelReply::status(status, body));
         let base = format!("{}/v1", model.url());
@@ -1049,7 +998,8 @@ fn an_address_that_is_wrong_with_and_without_v1_says_what_it_found_last() {
 
 #[test]
 fn a_limit_of_the_answer_that_is_too_large_is_lowered_and_remembered() {
-    for (api, status, complaint, most) in [
+    #[rustfmt::skip] // A table.
+    let cases = [
         (
             "anthropic",
             400,
@@ -1068,19 +1018,10 @@ fn a_limit_of_the_answer_that_is_too_large_is_lowered_and_remembered() {
             "max_tokens is too large: 16384. This model supports at most 4,096 completion tokens, whereas you provided 16384.",
             4096,
         ),
-        (
-            "openai",
-            400,
-            "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
-            8192,
-        ),
-        (
-            "openai",
-            422,
-            "`max_tokens` must be less than or equal to `8192`",
-            8192,
-        ),
-    ] {
+        ("openai", 400, "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", 8192),
+        ("openai", 422, "`max_tokens` must be less than or equal to `8192`", 8192),
+    ];
+    for (api, status, complaint, most) in cases {
         let model = Model::start();
         let body = json!({"error": {"message": complaint}}).to_string();
         model.on_request(move |request| {
@@ -1193,32 +1134,16 @@ fn pictures_are_sent_in_each_apis_shape() {
 
 #[test]
 fn a_model_that_takes_no_pictures_is_asked_without_them_and_remembered() {
-    for (status, complaint) in [
-        (
-            400,
-            r#"{"error":{"message":"This model does not support image input"}}"#,
-        ),
-        (
-            404,
-            r#"{"error":{"message":"No endpoints found that support image input"}}"#,
-        ),
-        (
-            422,
-            "Failed to deserialize: messages[1]: unknown variant `image_url`, expected `text`",
-        ),
-        (
-            400,
-            r#"{"error":{"message":"messages[1].content must be a string"}}"#,
-        ),
-        (
-            500,
-            r#"{"error":{"message":"image input is not supported - hint: you may need to provide the mmproj"}}"#,
-        ),
-        (
-            400,
-            r#"{"error":{"message":"test-model is not a multimodal model"}}"#,
-        ),
-    ] {
+    #[rustfmt::skip] // A table.
+    let cases = [
+        (400, r#"{"error":{"message":"This model does not support image input"}}"#),
+        (404, r#"{"error":{"message":"No endpoints found that support image input"}}"#),
+        (422, "Failed to deserialize: messages[1]: unknown variant `image_url`, expected `text`"),
+        (400, r#"{"error":{"message":"messages[1].content must be a string"}}"#),
+        (500, r#"{"error":{"message":"image input is not supported - hint: you may need to provide the mmproj"}}"#),
+        (400, r#"{"error":{"message":"test-model is not a multimodal model"}}"#),
+    ];
+    for (status, complaint) in cases {
         let model = Model::start();
         model.on_request(move |request| {
             match request.body.windows(5).any(|part| part == b"iVBOR") {
@@ -1432,19 +1357,14 @@ fn a_conversation_is_halved_whatever_the_words_for_too_long_are() {
         .collect();
     let mut said: Vec<&str> = turns.iter().map(String::as_str).collect();
     said.push("u:And now?");
-    for (status, complaint) in [
+    #[rustfmt::skip] // A table.
+    let cases = [
         (
             400,
             r#"{"object":"error","message":"The decoder prompt (length 5300) is longer than the maximum model length of 4096.","code":400}"#,
         ),
-        (
-            400,
-            r#"{"error":{"code":"1261","message":"Prompt too long"}}"#,
-        ),
-        (
-            400,
-            r#"{"error":{"message":"input length and max_tokens exceed context limit: 3000 + 16384 > 16000"}}"#,
-        ),
+        (400, r#"{"error":{"code":"1261","message":"Prompt too long"}}"#),
+        (400, r#"{"error":{"message":"input length and max_tokens exceed context limit: 3000 + 16384 > 16000"}}"#),
         (
             400,
             r#"{"error":{"message":"litellm.ContextWindowExceededError: litellm.BadRequestError: Context Window exceeded for given call","type":null,"code":"400"}}"#,
@@ -1461,16 +1381,11 @@ fn a_conversation_is_halved_whatever_the_words_for_too_long_are() {
             422,
             r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 3100 `inputs` tokens","error_type":"validation"}"#,
         ),
-        (
-            400,
-            r#"{"message":"ValidationException: Input is too long for requested model."}"#,
-        ),
-        (
-            400,
-            r#"{"error":{"message":"request has 3,100 tokens; the model takes 2,048"}}"#,
-        ),
+        (400, r#"{"message":"ValidationException: Input is too long for requested model."}"#),
+        (400, r#"{"error":{"message":"request has 3,100 tokens; the model takes 2,048"}}"#),
         (200, r#"{"error":{"message":"context_length_exceeded"}}"#),
-    ] {
+    ];
+    for (status, complaint) in cases {
         let model = Model::start();
         model.on_request(move |request| match request.body.len() {
             ..6000 => ModelReply::text("fits"),
@@ -1492,7 +1407,8 @@ fn an_answer_cut_after_a_few_words_is_asked_for_with_less() {
     let cut = |text: &str| delta(text) + &finish("length");
     let whole = |text: &str| delta(text) + &finish("stop");
     let refusal = ModelReply::status(400, "no");
-    for (name, said, replies, expected, requests) in [
+    #[rustfmt::skip] // A table.
+    let cases = [
         (
             "then whole",
             &said[..],
@@ -1523,28 +1439,11 @@ fn an_answer_cut_after_a_few_words_is_asked_for_with_less() {
             "It is (cut)",
             2,
         ),
-        (
-            "then an error",
-            &said,
-            vec![ModelReply::stream(&cut("It is")), refusal],
-            "It is (cut)",
-            2,
-        ),
-        (
-            "a short conversation",
-            &["u:1", "a:2", "u:3"],
-            vec![ModelReply::stream(&cut("It is"))],
-            "It is (cut)",
-            1,
-        ),
-        (
-            "a long answer",
-            &said,
-            vec![ModelReply::stream(&cut(&"word ".repeat(300)))],
-            "",
-            1,
-        ),
-    ] {
+        ("then an error", &said, vec![ModelReply::stream(&cut("It is")), refusal], "It is (cut)", 2),
+        ("a short conversation", &["u:1", "a:2", "u:3"], vec![ModelReply::stream(&cut("It is"))], "It is (cut)", 1),
+        ("a long answer", &said, vec![ModelReply::stream(&cut(&"word ".repeat(300)))], "", 1),
+    ];
+    for (name, said, replies, expected, requests) in cases {
         let model = Model::start();
         replies.into_iter().for_each(|reply| model.then(reply));
         let asker = Asker::new(&openai(&model));
@@ -1581,26 +1480,20 @@ fn with_fallback(first: &Model, second: &Model) -> ProviderSettings {
 #[test]
 fn the_next_provider_answers_when_the_tries_of_one_are_used_up() {
     let broke = || ModelReply::Broken(vec![delta("A few").into_bytes()]);
-    for (name, reply, requests) in [
+    #[rustfmt::skip] // A table.
+    let cases = [
         ("too many requests", ModelReply::status(429, "slow down"), 3),
         ("no money", ModelReply::status(402, ""), 1),
         ("a refused key", ModelReply::status(401, ""), 1),
         ("an unknown model", ModelReply::status(404, ""), 1),
         ("a server in trouble", ModelReply::status(504, ""), 3),
         ("a server that restarts", ModelReply::status(503, ""), 3),
-        (
-            "a long wait",
-            ModelReply::status(429, "try again in 60s"),
-            1,
-        ),
-        (
-            "a quota of the day",
-            ModelReply::status(429, "requests per day"),
-            1,
-        ),
+        ("a long wait", ModelReply::status(429, "try again in 60s"), 1),
+        ("a quota of the day", ModelReply::status(429, "requests per day"), 1),
         ("an empty answer", ModelReply::text(" "), 2),
         ("a connection that breaks", broke(), 3),
-    ] {
+    ];
+    for (name, reply, requests) in cases {
         let (first, second) = (Model::start(), Model::start());
         let reply = Mutex::new(reply);
         first.on_request(move |_| match &*reply.lock().unwrap() {

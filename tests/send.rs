@@ -2,15 +2,13 @@
 
 use std::rc::Rc;
 
-use crate::support::bot::{Ran, Stage};
+use crate::support::bot::{ECHO, Ran, Stage};
 use crate::support::mattermost::{Act, Fault, Kind, api_path};
 use prx::commands::send::{Letter, deliver};
 use prx::http::Agent;
 use prx::mattermost::client::Client;
 use prx::times::Times;
 use serde_json::json;
-
-const ECHO: &str = "default_provider = \"echo\"";
 
 fn stage() -> Stage {
     let stage = Stage::real();
@@ -160,12 +158,7 @@ fn what_goes_wrong_for_long_is_given_up_while_a_repeat_is_still_safe() {
         };
         let (settings, agent) = (&config.mattermost, Agent::new(None).expect("an agent"));
         let client = Client::new(agent, &settings.url, &settings.token, times.clone());
-        stage
-            .mattermost
-            .on_request(move |request, _| match api_path(request) {
-                "posts" => Act::Instead(fault.clone()),
-                _ => Act::Serve,
-            });
+        stage.fail(fault.clone(), |request| api_path(request) == "posts");
         let letter = Letter {
             channel: Some("talk".into()),
             thread: None,
@@ -220,30 +213,15 @@ fn what_is_not_there_is_named() {
         .world()
         .add_channel(&stage.team, "closed", Kind::Private);
     let open = stage.world().add_channel(&stage.team, "open", Kind::Open);
+    #[rustfmt::skip] // A table.
     let cases: &[(&[&str], i32, &str)] = &[
-        (
-            &["--channel", "tolk", "hi"],
-            1,
-            "no channel \"tolk\" that the bot can see",
-        ),
+        (&["--channel", "tolk", "hi"], 1, "no channel \"tolk\" that the bot can see"),
         (&["--channel", "closed", "hi"], 1, "no channel \"closed\""),
         (&["--channel", &open, "hi"], 1, "/invite @prxbot"),
-        (
-            &["--channel", "4xp9fdt77pncbef59f4k1qe83o", "hi"],
-            1,
-            "the server refused",
-        ),
-        (
-            &["--channel", "talk", "--thread", "x", "hi"],
-            1,
-            "no post \"x\"",
-        ),
+        (&["--channel", "4xp9fdt77pncbef59f4k1qe83o", "hi"], 1, "the server refused"),
+        (&["--channel", "talk", "--thread", "x", "hi"], 1, "no post \"x\""),
         (&["--channel", "talk", " "], 1, "the text is blank"),
-        (
-            &["--channel", "talk", "two", "words"],
-            2,
-            "unexpected argument \"words\"",
-        ),
+        (&["--channel", "talk", "two", "words"], 2, "unexpected argument \"words\""),
         (&["hi"], 2, "which channel?"),
     ];
     for (arguments, code, expected) in cases {

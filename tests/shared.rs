@@ -4,11 +4,10 @@
 use log::LevelFilter;
 use prx::commands::run::Session;
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::lines;
 use crate::support::mattermost::{Account, Joining};
 
-const ECHO: &str = "default_provider = \"echo\"";
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;
 

@@ -3,10 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::mattermost::{Joining, Kind};
 
-const ECHO: &str = "default_provider = \"echo\"";
 const POSTERS: u64 = 8;
 const POSTS_EACH: u64 = 4;
 /// The longest that a post stayed invisible on a real server, in milliseconds.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::mattermost::{Act, Fault};
 
 const SECOND: u64 = 1000;
@@ -15,10 +15,7 @@ fn a_machine_that_slept_answers_what_a_bot_that_was_away_would() {
         let stage = Stage::simulated();
         let one = format!("channel_id = \"{}\"\n", stage.channel);
         let one = if only { one } else { String::new() };
-        stage.configure(
-            "default_provider = \"echo\"",
-            &format!("{one}catch_up_secs = 3600"),
-        );
+        stage.configure(ECHO, &format!("{one}catch_up_secs = 3600"));
         let mut session = stage.start();
         stage.run_for(&mut session, 90);
         stage.clock.suspend(22 * HOUR);
@@ -39,7 +36,7 @@ fn a_machine_that_slept_answers_what_a_bot_that_was_away_would() {
 #[test]
 fn a_calendar_that_is_set_by_seconds_is_no_absence() {
     let stage = Stage::simulated();
-    stage.configure("default_provider = \"echo\"", "catch_up_secs = 5");
+    stage.configure(ECHO, "catch_up_secs = 5");
     let mut session = stage.start();
     stage.run_for(&mut session, 90);
     for _ in 0..10 {
@@ -53,7 +50,7 @@ fn a_calendar_that_is_set_by_seconds_is_no_absence() {
 #[test]
 fn an_answer_that_was_being_made_when_the_machine_fell_asleep_is_posted_when_it_wakes() {
     let stage = Stage::simulated();
-    stage.configure("default_provider = \"echo\"", "catch_up_secs = 60");
+    stage.configure(ECHO, "catch_up_secs = 60");
     let mut session = stage.start();
     stage.run_for(&mut session, 90);
     stage.desk.takes(20_000);
@@ -79,7 +76,7 @@ fn an_answer_that_may_have_been_posted_before_the_sleep_is_posted_once() {
     {
         let stage = Stage::simulated();
         stage.world().knobs.commit_delay_ms = *late_ms;
-        stage.configure("default_provider = \"echo\"", "");
+        stage.configure(ECHO, "");
         let mut session = stage.start();
         stage.run_for(&mut session, 90);
         let posted = Arc::new(AtomicUsize::new(0));

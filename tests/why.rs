@@ -1,9 +1,7 @@
 //! `prx why` from outside: for one post in each situation, the line that decides.
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::mattermost::{Joining, Kind};
-
-const ECHO: &str = "default_provider = \"echo\"";
 
 /// Lets the bot see the stage once, so that what is posted afterwards is new.
 fn first_run(stage: &Stage) {
@@ -48,23 +46,15 @@ fn decides(stage: &Stage, post: &str, line: &str, check: &str) {
 
 type Situation = fn(&Stage) -> String;
 
-fn says(stage: &Stage, text: &str) -> String {
-    stage.world().post(&stage.ann.id, &stage.channel, text)
-}
-
 #[test]
 fn each_situation_has_the_line_that_decides() {
+    #[rustfmt::skip] // A table.
     let cases: &[(&str, Situation, &str, &str)] = &[
-        (
-            "",
-            |s| says(s, "hello"),
-            "Would be answered",
-            "✓ mentioned     not needed: mention_only is off",
-        ),
+        ("", |s| s.ask("hello"), "Would be answered", "✓ mentioned     not needed: mention_only is off"),
         (
             "",
             |s| {
-                let root = says(s, "root");
+                let root = s.ask("root");
                 let mut world = s.world();
                 let draft = world.draft(&s.ann.id, &s.channel, "look");
                 draft.root(&root).attach("notes.txt", b"notes").post()
@@ -74,34 +64,24 @@ fn each_situation_has_the_line_that_decides() {
         ),
         (
             "mention_only = true",
-            |s| says(s, "@prxbot help"),
+            |s| s.ask("@prxbot help"),
             "Would be answered",
             "✓ command       it is the command `help` (chat_commands), which gets a post that no model",
         ),
         (
             "mention_only = true",
-            |s| says(s, "@prxbot stop"),
+            |s| s.ask("@prxbot stop"),
             "Not answered: it is the command `stop` (chat_commands), which gets a reaction alone",
             "✓ command       it is the command `stop`",
         ),
+        ("mention_only = true", |s| s.ask("hey @PrxBot."), "Would be answered", "✓ mentioned     by \"@PrxBot\""),
         (
             "mention_only = true",
-            |s| says(s, "hey @PrxBot."),
-            "Would be answered",
-            "✓ mentioned     by \"@PrxBot\"",
-        ),
-        (
-            "mention_only = true",
-            |s| says(s, "hello"),
+            |s| s.ask("hello"),
             "Not answered: it does not mention the bot (mention_only).",
             "mention_only = false",
         ),
-        (
-            "mention_only = true",
-            |s| says(s, "`@prxbot`"),
-            "Not answered: it does not mention the bot",
-            "not in code",
-        ),
+        ("mention_only = true", |s| s.ask("`@prxbot`"), "Not answered: it does not mention the bot", "not in code"),
         (
             "mention_only = true",
             |s| {
@@ -114,15 +94,12 @@ fn each_situation_has_the_line_that_decides() {
         (
             "mention_only = true\nfollow_threads = true",
             |s| {
-                let root = says(s, "root");
+                let root = s.ask("root");
                 s.world()
                     .draft(&s.bot.id, &s.channel, "mine")
                     .root(&root)
                     .post();
-                s.world()
-                    .draft(&s.ann.id, &s.channel, "and you?")
-                    .root(&root)
-                    .post()
+                s.reply(&root, "and you?")
             },
             "Would be answered",
             "already wrote in this thread",
@@ -133,12 +110,7 @@ fn each_situation_has_the_line_that_decides() {
             "Not answered: its author is not in allowed_users.",
             "✗ allowed ",
         ),
-        (
-            "",
-            |s| s.world().post(&s.bot.id, &s.channel, "hello"),
-            "Not answered: the bot wrote it.",
-            "✗ written by ",
-        ),
+        ("", |s| s.world().post(&s.bot.id, &s.channel, "hello"), "Not answered: the bot wrote it.", "✗ written by "),
         (
             "",
             |s| {
@@ -165,7 +137,7 @@ fn each_situation_has_the_line_that_decides() {
         (
             "",
             |s| {
-                let post = says(s, "hello");
+                let post = s.ask("hello");
                 s.world().delete(&post);
                 post
             },
@@ -195,7 +167,7 @@ fn each_situation_has_the_line_that_decides() {
         (
             "",
             |s| {
-                let post = says(s, "hello");
+                let post = s.ask("hello");
                 s.world().archive(&s.channel, &s.ann.id);
                 post
             },
@@ -205,7 +177,7 @@ fn each_situation_has_the_line_that_decides() {
         (
             "",
             |s| {
-                let post = says(s, "hello");
+                let post = s.ask("hello");
                 first_run(s);
                 assert_eq!(s.answers(&post).len(), 1);
                 post
@@ -216,7 +188,7 @@ fn each_situation_has_the_line_that_decides() {
         (
             "",
             |s| {
-                let post = says(s, "hello");
+                let post = s.ask("hello");
                 first_run(s);
                 s.configure(ECHO, "allowed_users = []");
                 post
@@ -227,7 +199,7 @@ fn each_situation_has_the_line_that_decides() {
         (
             "allowed_users = []",
             |s| {
-                let post = says(s, "hello");
+                let post = s.ask("hello");
                 first_run(s);
                 s.configure(ECHO, "");
                 post
@@ -238,7 +210,7 @@ fn each_situation_has_the_line_that_decides() {
         (
             "mention_only = true",
             |s| {
-                let post = says(s, "is it up?");
+                let post = s.ask("is it up?");
                 first_run(s);
                 s.world().edit(&post, "@prxbot is it up?");
                 post
@@ -248,20 +220,20 @@ fn each_situation_has_the_line_that_decides() {
         ),
         (
             "channel_id = \"talk\"",
-            |s| says(s, "hello"),
+            |s| s.ask("hello"),
             "Not answered: channel_id has this channel's name, where its id belongs.",
             "only its id is understood there",
         ),
         (
             "channel_id = \"~town-square\"",
-            |s| says(s, "hello"),
+            |s| s.ask("hello"),
             "Not answered: the bot answers in another channel only",
             "is not the one channel",
         ),
         (
             "",
             |s| {
-                let post = says(s, "hello");
+                let post = s.ask("hello");
                 let town = s.world().channel_named(&s.team, "town-square");
                 s.configure(ECHO, &format!("channel_id = {town:?}"));
                 post
@@ -272,9 +244,7 @@ fn each_situation_has_the_line_that_decides() {
         (
             "",
             |s| {
-                let new = s.world().add_channel(&s.team, "new", Kind::Open);
-                s.world().add_member(&new, &s.ann.id, Joining::Joined);
-                s.world().add_member(&new, &s.bot.id, Joining::Joined);
+                let new = s.add_channel("new");
                 s.world().post(&s.ann.id, &new, "hello")
             },
             "Would be answered",
@@ -293,7 +263,7 @@ fn each_situation_has_the_line_that_decides() {
 fn what_was_written_before_the_first_run_or_look_is_history() {
     let stage = Stage::real();
     stage.configure(ECHO, "");
-    let post = says(&stage, "hello");
+    let post = stage.ask("hello");
     decides(
         &stage,
         &post,
@@ -315,7 +285,7 @@ fn what_was_written_before_the_first_run_or_look_is_history() {
 #[test]
 fn whether_the_bot_runs_is_said_when_all_else_is_well() {
     let stage = stage("poll_interval_secs = 3600");
-    let post = says(&stage, "hello");
+    let post = stage.ask("hello");
     decides(
         &stage,
         &post,
@@ -328,7 +298,7 @@ fn whether_the_bot_runs_is_said_when_all_else_is_well() {
 fn a_question_over_a_daily_limit_is_said_to_be_one() {
     let stage = stage("daily_limit = 1\nthread_replies = false");
     let [answered, told, put_off] = ["one", "two", "three"].map(|text| {
-        let post = says(&stage, text);
+        let post = stage.ask(text);
         first_run(&stage);
         post
     });
@@ -341,7 +311,7 @@ fn a_question_over_a_daily_limit_is_said_to_be_one() {
 #[test]
 fn what_is_too_old_to_catch_up_with_is_said() {
     let stage = stage("catch_up_secs = 0");
-    let post = says(&stage, "hello");
+    let post = stage.ask("hello");
     // `Date` has whole seconds.
     stage.world().knobs.date_offset_ms = 5000;
     decides(
@@ -355,7 +325,7 @@ fn what_is_too_old_to_catch_up_with_is_said() {
 #[test]
 fn the_answer_that_is_linked_is_the_one() {
     let stage = stage("");
-    let post = says(&stage, "hello");
+    let post = stage.ask("hello");
     first_run(&stage);
     let answer = stage.world().own_answers(&stage.bot.id, &post)[0]
         .id

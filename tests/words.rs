@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use prx::commands::run::Session;
 use serde_json::Value;
 
-use crate::support::bot::Stage;
+use crate::support::bot::{ECHO, Stage};
 use crate::support::desk::says;
 use crate::support::mattermost::{Act, Fault, api_path};
 
@@ -273,7 +273,7 @@ fn a_model_that_is_not_offered_any_more_is_not_used() {
     let direct = direct(&stage, &mut session);
     say(&stage, &mut session, &direct, "", "model big");
     drop(session);
-    stage.configure("default_provider = \"echo\"", "models = [\"small\"]");
+    stage.configure(ECHO, "models = [\"small\"]");
     let models = models(&stage);
     let mut session = stage.start();
     say(&stage, &mut session, &direct, "", "one");

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -13,17 +14,21 @@ use prx::commands::run::Session;
 use prx::config;
 use prx::exit::Exit;
 use prx::times::Times;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::clock::{SimClock, Time};
 use super::desk::{Control, TestDesk};
-use super::mattermost::{Account, Joining};
-use super::mattermost::{Kind, Mattermost, Version, World};
+use super::mattermost::{Account, Act, Fault, Joining, Kind, Mattermost, Version, World};
+use super::wire::Request;
 
 /// Longer than any machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Nor any server's outage in simulated time.
 const DAY_MS: u64 = 24 * 3_600_000;
+
+/// A provider that repeats the question.
+pub const ECHO: &str = "default_provider = \"echo\"";
 
 /// The stage that most tests play on.
 pub struct Stage {
@@ -183,6 +188,65 @@ impl Stage {
             }
         };
         Bot { child, log }
+    }
+
+    /// Ann posts `text` in the channel.
+    pub fn ask(&self, text: &str) -> String {
+        self.world().post(&self.ann.id, &self.channel, text)
+    }
+
+    /// Ann posts `text` in the thread of `root`.
+    pub fn reply(&self, root: &str, text: &str) -> String {
+        let mut world = self.world();
+        let draft = world.draft(&self.ann.id, &self.channel, text);
+        draft.root(root).post()
+    }
+
+    /// One more channel with Ann and the bot in it.
+    pub fn add_channel(&self, name: &str) -> String {
+        let mut world = self.world();
+        let channel = world.add_channel(&self.team, name, Kind::Open);
+        for account in [&self.ann, &self.bot] {
+            world.add_member(&channel, &account.id, Joining::Joined);
+        }
+        channel
+    }
+
+    /// From now on each request that `is_hit` fails so, without an effect.
+    pub fn fail(&self, fault: Fault, is_hit: impl Fn(&Request) -> bool + Send + 'static) {
+        let act = move |request: &Request, _: &mut World| match is_hit(request) {
+            true => Act::Instead(fault.clone()),
+            false => Act::Serve,
+        };
+        self.mattermost.on_request(act);
+    }
+
+    /// What the state file holds; null if there is none or it is damaged.
+    pub fn state(&self) -> Value {
+        let bytes = fs::read(self.state_path()).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// A life of the bot that ends, as by kill -9, after so many of its steps that outlive it, or after
+    /// `secs` with the bot at work: whether it was killed.
+    pub fn live(&self, steps: u64, secs: u64) -> bool {
+        let mut left = steps;
+        self.clock.on_checkpoint(move |_| {
+            if left == 0 {
+                resume_unwind(Box::new("killed"));
+            }
+            left -= 1;
+        });
+        let lived = catch_unwind(AssertUnwindSafe(|| {
+            let mut session = self.start();
+            self.run_for(&mut session, secs);
+        }));
+        self.clock.no_checkpoint();
+        lived.is_err_and(|end| {
+            let killed = end.downcast_ref() == Some(&"killed");
+            assert!(killed, "it ended by itself");
+            killed
+        })
     }
 
     /// The texts of the answers to `question`, in order of their parts.
