@@ -37,26 +37,27 @@ pub(crate) fn run() -> Result<(), Exit> {
     bell.report_log(input.level.parse().unwrap_or(LevelFilter::Off))
         .map_err(Exit::failure)?;
     let wanted = Wanted::new(input.parent).map_err(Exit::failure)?;
-    let telling = Telling::new(bell, wanted, input.grow);
+    let telling = Telling::new(bell, wanted, input.job.grow);
     let mut teller = Teller(Rc::new(RefCell::new(telling)));
     let telling = teller.0.clone();
     let result = http::with_heartbeat(
         move || telling.borrow_mut().beat(),
         || {
-            let time_left = || input.time_left.saturating_sub(begun.elapsed());
+            let job = &mut input.job;
+            let time_left = || job.time_left.saturating_sub(begun.elapsed());
             for (index, reader, file) in enclosed.files {
                 let text = filetext::read(&reader, &file, time_left());
-                put(&mut input.conversation, index, &text);
+                put(&mut job.conversation, index, &text);
             }
             let question = Question {
-                conversation: &input.conversation,
+                conversation: &job.conversation,
                 images: &enclosed.images,
-                model: input.model.as_deref(),
-                bot_name: &input.bot_name,
-                several_speakers: input.several_speakers,
+                model: job.model.as_deref(),
+                bot_name: &job.bot_name,
+                several_speakers: job.several_speakers,
                 time_left: time_left(),
             };
-            provider::ask(&input.provider, &input.facts, &question, &mut teller)
+            provider::ask(&job.provider, &input.facts, &question, &mut teller)
         },
     );
     teller.0.borrow_mut().end(result);

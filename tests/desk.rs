@@ -206,19 +206,12 @@ fn eight_workers_answer_at_once_and_each_its_own_question() {
 fn a_failure_is_told_with_its_class_and_both_its_texts() {
     let mut stage = Stage::new();
     let worker = stage.start(job(ProviderKind::Echo, "  "));
-    let News::Failed {
-        class,
-        person,
-        line,
-    } = stage.news(worker)
-    else {
+    let News::Failed(failure) = stage.news(worker) else {
         panic!("no failure");
     };
-    assert_eq!(
-        (class, line.as_str()),
-        (Class::Empty, "echo: nothing was said")
-    );
-    assert_eq!(person, Class::Empty.for_person());
+    assert_eq!(failure.class, Class::Empty);
+    assert_eq!(failure.line, "echo: nothing was said");
+    assert_eq!(failure.person, Class::Empty.for_person());
 }
 
 #[test]
@@ -598,7 +591,7 @@ fn log_lines_of_a_worker_are_logged_with_its_question() {
     job.provider.kind = ProviderKind::Command(words.to_vec());
     let mut stage = Stage::new();
     let worker = stage.start(job);
-    assert!(matches!(stage.news(worker), News::Failed { .. }));
+    assert!(matches!(stage.news(worker), News::Failed(_)));
     let lines = lines::taken();
     let mut of_post = lines.iter().filter(|line| line.contains("post thepost: "));
     let line = of_post.next().expect("a line");

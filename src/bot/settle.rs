@@ -48,10 +48,10 @@ impl Bot {
                 self.desk.stop(worker);
                 self.answered(id, answer);
             }
-            News::Failed { person, line, .. } => {
+            News::Failed(failure) => {
                 self.desk.stop(worker);
-                warn!("no answer to post {id}: {line}");
-                self.apologize(id, &person);
+                warn!("no answer to post {id}: {}", failure.line);
+                self.apologize(id, &failure.person);
             }
             News::TimedOut => {
                 warn!("no answer to post {id}: it took longer than message_timeout_secs");

@@ -3,14 +3,13 @@
 //! by piece, and are used where they were read to: a picture in base64 is in memory once. It stays open
 //! while the answer is wanted.
 
-use std::io::{self, BufRead, Write};
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, Write};
 
+use super::Job;
 use crate::base64::{decode, encode};
 use crate::json;
-use crate::provider::{Fact, Image, Message, ProviderSettings};
+use crate::provider::{Fact, Image, Message};
 
 /// The line of JSON. It holds the keys of the providers that may be asked, and no Mattermost token.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,22 +20,10 @@ pub(crate) struct Input {
     pub parent: u32,
     /// Of the lines that are reported for the log.
     pub level: String,
-    /// Who is asked, and the keys.
-    pub provider: ProviderSettings,
     /// What earlier workers learned.
     pub facts: Vec<Fact>,
-    /// Overrides the model of `provider`.
-    pub model: Option<String>,
-    /// As in `Job`.
-    pub conversation: Vec<Message>,
-    /// The bot's username.
-    pub bot_name: String,
-    /// Names stand before what people say.
-    pub several_speakers: bool,
-    /// From the worker's start on.
-    pub time_left: Duration,
-    /// Whether text is told while it is written, or only at the end.
-    pub grow: bool,
+    /// What is to be made.
+    pub job: Job,
 }
 
 impl Input {
@@ -53,7 +40,7 @@ impl Input {
         let (mut line, mut rest) = (Vec::new(), Vec::new());
         from.read_until(b'\n', &mut line).ok()?;
         let input: Input = json::parse_slice(line.strip_suffix(b"\n")?).ok()?;
-        for _ in 0..pictures(&input.conversation) {
+        for _ in 0..pictures(&input.job.conversation) {
             from.read_until(b'\n', &mut rest).ok()?;
         }
         Some((input, rest))
@@ -64,7 +51,7 @@ impl Input {
     pub(crate) fn enclosed<'a>(&mut self, rest: &'a [u8]) -> Option<Enclosed<'a>> {
         let mut lines = str::from_utf8(rest).ok()?.split_inclusive('\n');
         let mut enclosed = Enclosed::default();
-        for index in 0..pictures(&self.conversation) {
+        for index in 0..pictures(&self.job.conversation) {
             let line = lines.next()?.strip_suffix('\n')?;
             let (base64, rest) = line.split_at(line.find([WHOLE, READ, MISSING])?);
             let mut image = Image {
@@ -77,11 +64,8 @@ impl Input {
                 let reader = json::parse_slice(reader.as_bytes()).ok()?;
                 enclosed.files.push((index, reader, decode(base64)?));
             } else {
-                put(
-                    &mut self.conversation,
-                    index,
-                    &format!("\n{}", &rest[MISSING.len_utf8()..]),
-                );
+                let note = format!("\n{}", &rest[MISSING.len_utf8()..]);
+                put(&mut self.job.conversation, index, &note);
             }
             enclosed.images.push(image);
         }
@@ -212,7 +196,8 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::base64::ENCODED;
-    use crate::provider::Role;
+    use crate::provider::{ProviderSettings, Role};
+    use std::time::Duration;
 
     fn input(images: &[&[usize]]) -> Input {
         let message = |images: &&[usize]| Message {
@@ -223,14 +208,17 @@ mod tests {
             worker: 1,
             parent: 2,
             level: "WARN".into(),
-            provider: ProviderSettings::default(),
             facts: Vec::new(),
-            model: None,
-            conversation: images.iter().map(message).collect(),
-            bot_name: "bot\nname".into(),
-            several_speakers: true,
-            time_left: Duration::from_millis(1500),
-            grow: false,
+            job: Job {
+                post: "post".into(),
+                provider: ProviderSettings::default(),
+                model: None,
+                conversation: images.iter().map(message).collect(),
+                bot_name: "bot\nname".into(),
+                several_speakers: true,
+                time_left: Duration::from_millis(1500),
+                grow: false,
+            },
         }
     }
 
@@ -289,6 +277,7 @@ mod tests {
         assert_eq!(found, [("image/png", "b25l"), ("", ""), ("image/gif", "")]);
         assert!(rest.as_ptr_range().contains(&images[0].base64.as_ptr()));
         let told: Vec<_> = read
+            .job
             .conversation
             .iter()
             .map(|m| (m.content.as_str(), m.images.clone()))
@@ -302,7 +291,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            (read.bot_name.as_str(), read.time_left.as_millis()),
+            (read.job.bot_name.as_str(), read.job.time_left.as_millis()),
             ("bot\nname", 1500)
         );
     }
@@ -323,9 +312,9 @@ mod tests {
         let (mut read, rest) = Input::read(&mut &written[..]).unwrap();
         let enclosed = read.enclosed(&rest).unwrap();
         assert_eq!(enclosed.files, [(0, reader, file)]);
-        put(&mut read.conversation, 0, "\n\ntext");
+        put(&mut read.job.conversation, 0, "\n\ntext");
         assert_eq!(
-            read.conversation,
+            read.job.conversation,
             [Message::new(Role::User, "look\n\ntext")]
         );
     }

@@ -107,15 +107,20 @@ pub(crate) fn decode(datagram: &[u8]) -> Option<(u64, u32, Report<'_>)> {
     ))
 }
 
-/// How an answer ended.
+/// What became of a worker. After all of these but `Grew` there is no such worker any more.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum End {
-    /// With its text.
-    Answered(Answer),
+pub enum News {
+    /// There is more text, or other text.
+    Grew,
+    /// It made the answer.
+    Done(Answer),
     /// There is no answer.
     Failed(Failure),
-    /// The reports do not add up: a part of the text is missing, or was never sent by this program.
-    Torn,
+    /// It ended without an answer: how (`signal 9`), and whether the question may have been the cause;
+    /// somebody who stops processes in good order is none.
+    Died(String, bool),
+    /// It was stopped because its time was over.
+    TimedOut,
 }
 
 /// The answer as far as one worker's reports have told it.
@@ -124,7 +129,7 @@ pub(crate) struct Transcript {
     text: String,
     texts: u32,
     torn: bool,
-    end: Option<End>,
+    end: Option<News>,
 }
 
 impl Transcript {
@@ -148,16 +153,18 @@ impl Transcript {
                 return true;
             }
             Report::Done(done) => {
+                // Else a part of the text is missing, or was never sent by this program.
                 let adds_up = number == self.texts && done.bytes == self.text.len();
-                self.end = Some(match adds_up && !self.torn {
-                    true => End::Answered(Answer {
+                self.end = Some(if adds_up && !self.torn {
+                    News::Done(Answer {
                         text: std::mem::take(&mut self.text),
                         ..done.answer
-                    }),
-                    false => End::Torn,
+                    })
+                } else {
+                    News::Died("its reports did not add up".into(), true)
                 });
             }
-            Report::Failed(failure) => self.end = Some(End::Failed(failure)),
+            Report::Failed(failure) => self.end = Some(News::Failed(failure)),
             Report::Learned(_) | Report::Line(..) => {}
         }
         false
@@ -169,7 +176,7 @@ impl Transcript {
     }
 
     /// The end, if it was told. Once.
-    pub(crate) fn end(&mut self) -> Option<End> {
+    pub(crate) fn end(&mut self) -> Option<News> {
         self.end.take()
     }
 }
@@ -310,7 +317,7 @@ mod tests {
     }
 
     /// What a worker sends, in short: `t0:text`, `s`, `d2:5` (two texts, five bytes), `f`.
-    fn played(reports: &str) -> (Option<End>, String) {
+    fn played(reports: &str) -> (Option<News>, String) {
         let mut transcript = Transcript::default();
         for report in reports.split_whitespace() {
             let (number, rest) = report[1..].split_once(':').unwrap_or(("0", ""));
@@ -356,16 +363,16 @@ mod tests {
             ("t0:a", "nothing"),
         ] {
             let found = match played(reports).0 {
-                Some(End::Answered(answer)) => {
+                Some(News::Done(answer)) => {
                     assert!(answer.cut && answer.by == "echo" && answer.tokens == Some((3, 4)));
                     answer.text
                 }
-                Some(End::Torn) => "torn".into(),
-                Some(End::Failed(end)) => {
+                Some(News::Died(_, true)) => "torn".into(),
+                Some(News::Failed(end)) => {
                     assert_eq!(end, failure());
                     "failed".into()
                 }
-                None => "nothing".into(),
+                other => other.map_or("nothing".into(), |news| format!("{news:?}")),
             };
             assert_eq!(found, expected, "{reports}");
         }
@@ -391,6 +398,6 @@ mod tests {
         }
         assert!(transcript.text().len() <= LONGEST);
         transcript.take(transcript.texts, done(transcript.text().len()));
-        assert_eq!(transcript.end(), Some(End::Torn));
+        assert!(matches!(transcript.end(), Some(News::Died(..))));
     }
 }

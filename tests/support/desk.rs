@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use prx::desk::report::Failure;
 use prx::desk::{Desk, Job, News, WorkerId};
 use prx::provider::{self, Answer, Fact, Listener, Question};
 use prx::times::Sleep;
@@ -163,11 +164,11 @@ impl TestDesk {
         let mut ear = Ear(&*self.clock, &mut self.facts);
         match provider::ask(&job.provider, &known, &question, &mut ear) {
             Ok(answer) => News::Done(answer),
-            Err(error) => News::Failed {
+            Err(error) => News::Failed(Failure {
                 class: error.class,
                 person: error.for_person().to_owned(),
                 line: error.to_string(),
-            },
+            }),
         }
     }
 
