@@ -199,24 +199,50 @@ fn a_stand_in_model_has_the_habits_of_real_ones() {
     }
 }
 
-#[test]
-fn ctrl_c_ends_a_chat_with_its_count() {
+/// A sandbox at a terminal, at its prompt; nothing where there is no terminal.
+fn at_terminal() -> Option<rexpect::session::PtySession> {
     if !std::path::Path::new("/dev/ptmx").exists() {
         // Past the capture of a passing test's output.
         let why = "there is no /dev/ptmx here, so nothing at a terminal is tested";
         let _ = writeln!(std::io::stderr(), "\nSKIPPED: {why}");
-        return;
+        return None;
     }
+    let mut command = Command::new(executable());
+    command.env("NO_COLOR", "1");
+    let terminal = rexpect::session::spawn_command(command, Some(60_000));
+    let mut terminal = terminal.expect("a terminal");
+    terminal.exp_string("~talk").expect("a prompt");
+    Some(terminal)
+}
+
+#[test]
+fn what_is_typed_while_an_answer_is_awaited_is_taken_at_once() {
+    let Some(mut terminal) = at_terminal() else {
+        return;
+    };
+    for (typed, seen) in [
+        ("/model grow", "its post grows"),
+        ("go on", "typing"),
+        ("/file /nonexistent/notes.txt here", "No such file"),
+        ("/thread\n@prxbot stop", "Stopped."),
+        ("/quit", "2 messages, 2 answered once"),
+    ] {
+        terminal.send_line(typed).expect("a sandbox that listens");
+        terminal.exp_string(seen).expect(seen);
+    }
+    terminal.exp_eof().expect("an end");
+}
+
+#[test]
+fn ctrl_c_ends_a_chat_with_its_count() {
     // At the prompt, and while an answer is waited for.
     for (typed, seen, count) in [
         ("hello", "You said: hello", "1 message, 1 answered once"),
         ("/model slow\nhello", "typing", "1 message, 0 answered once"),
     ] {
-        let mut command = Command::new(executable());
-        command.env("NO_COLOR", "1");
-        let mut terminal =
-            rexpect::session::spawn_command(command, Some(60_000)).expect("a terminal");
-        terminal.exp_string("~talk").expect("a prompt");
+        let Some(mut terminal) = at_terminal() else {
+            return;
+        };
         terminal.send_line(typed).expect("a sandbox that listens");
         terminal.exp_string(seen).expect("an answer");
         terminal.send_control('c').expect("a sandbox that listens");

@@ -70,7 +70,8 @@ const HELP: &str = "\
 /restart         stop the bot and start it again
 /log             the bot's own log
 /quit            end; so do /exit, Ctrl-C and Ctrl-D
-In a message, \\n is a line's end.";
+In a message, \\n is a line's end. What is typed while an answer is on its way is
+taken at once.";
 
 /// What the stand-in model can be like.
 const HABITS: [(&str, &str); 13] = [
@@ -235,6 +236,9 @@ struct Sandbox {
     screen: Screen,
     /// The last post of an ordinary message, for `/thread`.
     last: Option<Place>,
+    /// What is typed in a terminal, and the line of it that was taken while answers were awaited.
+    typed: Option<mpsc::Receiver<String>>,
+    ahead: Option<String>,
     /// Posts that await an answer or a reason why there is none.
     open: Vec<Question>,
     /// All that was asked, but what was deleted.
@@ -292,6 +296,8 @@ impl Sandbox {
             model: None,
             screen: Screen::new(),
             last: None,
+            typed: None,
+            ahead: None,
             open: Vec::new(),
             asked: Vec::new(),
             server,
@@ -428,9 +434,10 @@ impl Sandbox {
         });
     }
 
-    /// Shows what becomes of the posts so far, until it is known of all of them.
+    /// Shows what becomes of the posts so far, until it is known of all of them or somebody types.
     fn watch(&mut self) -> Result<(), Exit> {
-        while !self.open.is_empty() && !interrupted() {
+        while !self.open.is_empty() && self.ahead.is_none() && !interrupted() {
+            self.ahead = self.typed.as_ref().and_then(|typed| typed.try_recv().ok());
             let log = lock(&self.log).clone();
             self.show_open(&log);
             self.look()?;
@@ -535,36 +542,42 @@ impl Sandbox {
     fn chat(&mut self) -> Result<(), Exit> {
         self.screen
             .note("Write something. /help shows the commands, /quit ends.");
-        print_line("");
         let mut here = Here::new(self);
-        let typed = typed_lines();
+        self.typed = Some(typed_lines());
         loop {
-            let line = match typed.try_recv() {
-                // Typed before it was asked for: the terminal does not show it again.
-                Ok(line) => {
-                    self.screen.say(here.place.label, &here.name, &line, false);
-                    line
-                }
-                Err(_) => {
-                    self.screen.prompt(here.place.label, &here.name);
-                    let Some(line) = next_line(&typed) else {
-                        print_line("\n");
-                        return self.count();
-                    };
-                    line
-                }
+            self.watch()?;
+            let line = if let Some(line) = self.ahead.take() {
+                // Typed among the answers: here it stands in its place.
+                self.screen.say(here.place.label, &here.name, &line, false);
+                line
+            } else {
+                print_line("");
+                self.screen.prompt(here.place.label, &here.name);
+                let Some(line) = self.next_line() else {
+                    print_line("\n");
+                    return self.count();
+                };
+                line
             };
             let line = unescaped(&line);
             match (line.trim(), line.strip_prefix('/')) {
                 ("", _) => {}
                 ("/quit" | "/exit", _) => return self.count(),
                 (_, Some(command)) => self.command(command, &mut here)?,
-                (text, None) => {
-                    self.post(&here.name, &here.place, text);
-                    self.watch()?;
-                }
+                (text, None) => self.post(&here.name, &here.place, text),
             }
-            print_line("");
+        }
+    }
+
+    /// The next line that is typed; nothing at the end, or after Ctrl-C.
+    fn next_line(&self) -> Option<String> {
+        let typed = self.typed.as_ref()?;
+        loop {
+            match typed.recv_timeout(LOOK * 10) {
+                _ if interrupted() => return None,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                line => return line.ok(),
+            }
         }
     }
 
@@ -647,9 +660,9 @@ impl Sandbox {
                         let name = Path::new(name).file_name().unwrap_or_default();
                         self.send_file(here, text, &name.to_string_lossy(), &bytes)?;
                     }
-                    (Err(_), "") => {
-                        let why = "No such file here. Write /file NAME TEXT for a new one.";
-                        self.screen.note(why);
+                    (Err(error), text) if text.is_empty() || name.contains('/') => {
+                        let why = format!("{name}: {error}. /file NAME TEXT sends a new one.");
+                        self.screen.note(&why);
                     }
                     (Err(_), text) => self.send_file(here, "", name, text.as_bytes())?,
                 }
@@ -1173,18 +1186,6 @@ impl Screen {
 /// A message in one line → its lines.
 fn unescaped(line: &str) -> String {
     line.replace("\\n", "\n")
-}
-
-/// The next of `typed`; nothing at the end, or after Ctrl-C.
-fn next_line(typed: &mpsc::Receiver<String>) -> Option<String> {
-    loop {
-        match typed.recv_timeout(LOOK * 10) {
-            _ if interrupted() => return None,
-            Ok(line) => return Some(line),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-        }
-    }
 }
 
 /// What is typed on standard input, line by line, also while nobody waits for it.
