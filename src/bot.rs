@@ -25,6 +25,7 @@ mod tend;
 mod turn;
 mod words;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::answers::Stage;
@@ -46,7 +47,7 @@ use tend::Tender;
 /// A bot that polls and answers.
 pub(crate) struct Bot {
     config: Config,
-    client: Client,
+    client: Rc<Client>,
     store: Store,
     times: Times,
     me: User,
@@ -106,9 +107,10 @@ impl Bot {
         (me, post_limit): (User, usize),
     ) -> Bot {
         let settings = &config.mattermost;
-        let now = times.clock.now();
+        let (client, now) = (Rc::new(client), times.clock.now());
         Bot {
             inbox: Inbox::new(Scope {
+                client: client.clone(),
                 channel: settings.channel_id.clone(),
                 bot: me.id.clone(),
                 catch_up: Duration::from_secs(settings.catch_up_secs),

@@ -93,6 +93,16 @@ impl Cursor {
         }
     }
 
+    /// The channel's name, as in links; empty if it is not watched.
+    pub(crate) fn name(&self) -> &str {
+        self.watch.as_ref().map_or("", |watch| &watch.name)
+    }
+
+    /// Whether the channel is a direct one.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.direct)
+    }
+
     /// Begins this run's reading where the state left off.
     pub(crate) fn resume(&mut self) {
         self.progress = Progress {

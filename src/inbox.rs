@@ -2,28 +2,32 @@
 //!
 //! Counters say when to look, identity says what is new, the server says what is answered.
 
+mod admit;
+mod lists;
 mod look;
 mod pages;
 mod read;
 mod record;
-pub(crate) mod shared;
+mod shared;
 mod walk;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::answers::Patience;
+use crate::answers::{Answer, Patience};
 use crate::copies::{Check, Strangers};
 use crate::cursor::Cursor;
 use crate::cursor::watch::Watch;
+use crate::filter::Verdict;
+use crate::mattermost::client::Client;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
 use crate::sorted::Map;
 use crate::state::State;
 use crate::times::{Calendar, Times};
-use crate::words::Word;
-use look::Lists;
-pub(crate) use record::{answered, growing_post, parts_of, record_since};
+use lists::Lists;
+pub(crate) use record::Record;
 use shared::Shared;
 use walk::Behind;
 
@@ -32,6 +36,7 @@ const WAITING: usize = 1000;
 
 /// What the inbox is told once.
 pub(crate) struct Scope {
+    pub client: Rc<Client>,
     /// The one channel to read; `None`: every channel the bot is in.
     pub channel: Option<ChannelId>,
     pub bot: UserId,
@@ -40,31 +45,17 @@ pub(crate) struct Scope {
     pub times: Times,
 }
 
-/// What the filter says of a new post.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    Drop,
-    Answer,
-    /// It is answered if the bot wrote in its thread before: that is found out later.
-    IfFollowed,
-    /// It is a command.
-    Word(Word),
-}
-
-/// Says of a new post what is to become of it. The flag: whether its channel is a direct one.
-pub(crate) type Wanted<'a> = dyn Fn(&Post, bool) -> Wish + 'a;
-
 /// A post that waits for its answer.
 pub(crate) struct Waiting {
     pub post: Post,
     /// By the clock of `Times`.
     pub since: Duration,
-    /// Whether it is sure that it is to be answered.
-    pub decided: bool,
-    /// The command that it is: it waits for no turn.
-    pub word: Option<Word>,
+    /// What the filter says of it. Whether a thread is followed is found out later.
+    pub verdict: Verdict,
     /// How many parts of an answer to it are there, from a run that this state knows nothing of.
     pub half: Option<u32>,
+    /// The post in which an answer to it was growing in such a run.
+    pub shown: Option<PostId>,
     /// How requests about it failed, and until when it is left alone for that.
     pub patience: Patience,
     pub due: Duration,
@@ -73,37 +64,16 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// A post that is sure to be answered.
-    pub(crate) fn decided(post: Post, since: Duration) -> Waiting {
+    pub(crate) fn new(post: Post, since: Duration, verdict: Verdict) -> Waiting {
         Waiting {
             post,
             since,
-            decided: true,
-            word: None,
+            verdict,
             half: None,
+            shown: None,
             patience: Patience::default(),
             due: Duration::ZERO,
             check: Check::default(),
-        }
-    }
-
-    /// A post that was read.
-    fn wished(post: Post, since: Duration, wish: Wish) -> Waiting {
-        match wish {
-            Wish::IfFollowed => Waiting::undecided(post, since),
-            Wish::Word(word) => Waiting {
-                word: Some(word),
-                ..Waiting::decided(post, since)
-            },
-            Wish::Answer | Wish::Drop => Waiting::decided(post, since),
-        }
-    }
-
-    /// A post that is answered if the bot wrote in its thread before.
-    pub(crate) fn undecided(post: Post, since: Duration) -> Waiting {
-        Waiting {
-            decided: false,
-            ..Waiting::decided(post, since)
         }
     }
 }
@@ -127,9 +97,6 @@ pub(crate) struct Inbox {
     quiet: bool,
     behind: Map<ChannelId, Behind>,
     waiting: Queue,
-    /// By question, the post in which an answer to it was growing in a run that this state knows
-    /// nothing of.
-    growing: Map<PostId, PostId>,
     strangers: Strangers,
     shared: Shared,
 }
@@ -145,7 +112,6 @@ impl Inbox {
             quiet: false,
             behind: Map::new(),
             waiting: Map::new(),
-            growing: Map::new(),
             strangers: Strangers::default(),
             shared: Shared::default(),
             scope,
@@ -165,19 +131,6 @@ impl Inbox {
     /// Answers of the bot's to posts that no read has shown.
     pub(crate) fn strangers(&self) -> &Strangers {
         &self.strangers
-    }
-
-    /// Takes note of the answers among a channel's posts whose questions are none of its own.
-    fn note_strangers(&mut self, state: &State, channel: &ChannelId, posts: &[Post]) {
-        let waiting = &self.waiting;
-        let handled = state.channels.get(channel).map(|cursor| &cursor.handled);
-        let knows = |id: &PostId| {
-            state.answers.contains_key(id)
-                || handled.is_some_and(|handled| handled.contains_key(id))
-                || posts.iter().any(|post| post.id == *id)
-                || waiting.values().any(|waiting| waiting.post.id == *id)
-        };
-        self.strangers.note(posts, &self.scope.bot, knows);
     }
 
     /// Whether the server shows something in a channel that the next steps will read.
@@ -211,11 +164,6 @@ impl Inbox {
         self.waiting.insert(key, waiting);
     }
 
-    /// The post in which an answer to `question` was growing in a run that this state knows nothing of.
-    pub(crate) fn take_growing(&mut self, question: &PostId) -> Option<PostId> {
-        self.growing.remove(question)
-    }
-
     /// Notes that `post` needs nothing more.
     pub(crate) fn done(
         &mut self,
@@ -225,11 +173,10 @@ impl Inbox {
         created: ServerTime,
     ) {
         self.waiting.remove(&(created, post.clone()));
-        self.growing.remove(post);
         if let Some(cursor) = state.channels.get_mut(channel) {
             cursor.handled(post, created);
+            self.advance(channel, cursor, &state.answers);
         }
-        self.advance(state, channel);
     }
 
     /// Leaves a channel alone for a while: the server refused to let the bot read or write there. That
@@ -311,28 +258,24 @@ impl Inbox {
 
     /// Whether the channel is a direct one.
     pub(crate) fn is_direct(&self, state: &State, channel: &ChannelId) -> bool {
-        watch(state, channel).is_some_and(|watch| watch.direct)
+        let cursor = state.channels.get(channel);
+        cursor.is_some_and(Cursor::is_direct)
     }
 
     /// The channel's name, as in links; empty if it is not watched.
     pub(crate) fn name<'a>(&self, state: &'a State, channel: &ChannelId) -> &'a str {
-        watch(state, channel).map_or("", |watch| &watch.name)
+        state.channels.get(channel).map_or("", Cursor::name)
     }
 
     /// Moves a channel's mark as far as nothing in it waits or is being answered.
-    pub(crate) fn advance(&self, state: &mut State, channel: &ChannelId) {
-        let mut waiting = self
-            .waiting
-            .values()
-            .filter(|it| it.post.channel_id == *channel);
-        let waiting = waiting.next().map(|waiting| waiting.post.create_at);
-        let answers = state.answers.values().filter(|it| it.channel == *channel);
-        let answered = answers.map(|answer| answer.create_at).min();
-        let oldest = waiting.into_iter().chain(answered).min();
-        let whole = !self.behind.contains_key(channel) && !self.shared.is_searching(channel);
-        if let Some(cursor) = state.channels.get_mut(channel)
-            && cursor.watch.is_some()
-        {
+    fn advance(&self, id: &ChannelId, cursor: &mut Cursor, answers: &Map<PostId, Answer>) {
+        let waiting = self.waiting.values().map(|waiting| &waiting.post);
+        let waiting = waiting.filter(|post| post.channel_id == *id);
+        let answers = answers.values().filter(|answer| answer.channel == *id);
+        let answered = answers.map(|answer| answer.create_at);
+        let oldest = waiting.map(|post| post.create_at).chain(answered).min();
+        let whole = !self.behind.contains_key(id) && !self.shared.is_searching(id);
+        if cursor.watch.is_some() {
             cursor.advance(oldest, whole, self.scope.times.window);
         }
     }

@@ -92,7 +92,7 @@
 //! | late posts of connected servers | `inbox/shared.rs`; what the count tells: `cursor/balance.rs` |
 //! | a question from the shell | `commands/ask.rs`, `commands/ask/key.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
-//! | when and what is read from Mattermost | [`inbox`]: `look`, `read`, `walk`; the rules are in [`cursor`] |
+//! | when and what is read from Mattermost | [`inbox`]: `look`, `lists`, `read`, `walk`; the rules are in [`cursor`] |
 //! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs`; how JSON is read: `fields.rs` |
 //! | maps and sets | [`sorted`] |
 //! | who is answered next | [`desk::turn`], `bot/turn.rs` |

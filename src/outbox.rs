@@ -11,7 +11,7 @@ use log::warn;
 
 use crate::answers::{Answer, Draft, Progress, Unclear};
 use crate::growing::Growth;
-use crate::inbox;
+use crate::inbox::Record;
 use crate::mattermost::client::{ApiError, Client, Mark, NewPost, NewProps, Patch, PatchProps};
 use crate::mattermost::{Post, PostId, PrxProps, ServerTime, UserId};
 use crate::sorted::Set;
@@ -241,13 +241,13 @@ impl Outbox {
         answer: &mut Answer,
     ) -> Result<Delivery, Trouble> {
         let (channel, created) = (&answer.channel, answer.create_at);
-        let shown = match inbox::parts_of(client, &self.bot, channel, question, created) {
+        let shown = match Record::since(client, &self.bot, channel, question, created) {
             // A channel that cannot be read cannot be posted to either: that decides.
             Err(error) if error.is_closed() => Set::new(),
             Err(error) if error.may_last() => {
                 return Ok(Delivery::Failed(self.back_off(answer), error));
             }
-            shown => shown?,
+            record => record?.parts(question),
         };
         let now = self.times.clock.now();
         let edits = answer.shown.as_ref();

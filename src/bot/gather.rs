@@ -105,7 +105,8 @@ impl Bot {
         self.store.state.answers.remove(id);
         self.stop_worker(worker);
         let now = self.now();
-        self.inbox.put_back(Waiting::undecided(fresh, now));
+        self.inbox
+            .put_back(Waiting::new(fresh, now, Verdict::IfFollowed));
         self.changed(Unsaved::BeforeRest);
     }
 
@@ -134,8 +135,9 @@ impl Bot {
             } else if let Some(answer) = self.store.state.answers.remove(id)
                 && let Some(question) = answer.live.question
             {
-                self.inbox
-                    .put_back(Waiting::decided(question, answer.live.seen));
+                let seen = answer.live.seen;
+                let waiting = Waiting::new(question, seen, Verdict::Answer);
+                self.inbox.put_back(waiting);
             }
             self.inbox.close(&mut self.store.state, &channel, why);
             self.changed(Unsaved::BeforeRest);

@@ -10,7 +10,7 @@ use crate::answers::{Opening, Progress, Stage, Unclear};
 use crate::cursor::Own;
 use crate::desk::WorkerId;
 use crate::growing::{self, Growth};
-use crate::inbox;
+use crate::inbox::Record;
 use crate::mattermost::client::{ApiError, Mark, NewPost, NewProps, Patch, PatchProps};
 use crate::mattermost::{Post, PostId};
 use crate::outbox::{Next, Outbox, Trouble, next};
@@ -133,15 +133,14 @@ impl Bot {
             return Ok(());
         };
         let (channel, created) = (&answer.channel, answer.create_at);
-        match inbox::growing_post(&self.client, &self.me.id, channel, id, created) {
-            Ok(Some(post)) => {
-                answer.shown = Some(post);
-                answer.opening = None;
-                self.changed(Unsaved::BeforeNext);
-            }
-            Ok(None) => {
+        match Record::since(&self.client, &self.me.id, channel, id, created) {
+            Ok(record) => {
+                answer.shown = record.growing(id);
                 answer.live.opening.asked = true;
-                if let Some(unclear) = &mut answer.live.opening.unclear {
+                if answer.shown.is_some() {
+                    answer.opening = None;
+                    self.changed(Unsaved::BeforeNext);
+                } else if let Some(unclear) = &mut answer.live.opening.unclear {
                     unclear.looked = Some(now);
                 }
             }

@@ -5,7 +5,6 @@ use log::{debug, info};
 use super::{Bot, Unsaved};
 use crate::answers::Answer;
 use crate::filter::{self, Reason, Verdict};
-use crate::inbox::Wish;
 use crate::mattermost::{Post, PostId};
 use crate::outbox::Trouble;
 
@@ -15,7 +14,7 @@ impl Bot {
         if self.now() < self.poll_due {
             return Ok(false);
         }
-        let changed = self.inbox.look(&self.client, &mut self.store.state)?;
+        let changed = self.inbox.look(&mut self.store.state)?;
         self.polled = true;
         self.look_put_off = false;
         self.poll_due = self.now() + self.times.poll;
@@ -37,20 +36,17 @@ impl Bot {
         }
         let (bot, settings) = (&self.me, &self.config.mattermost);
         let wanted = |post: &Post, direct| match filter::verdict(post, direct, bot, settings) {
-            Verdict::Answer => Wish::Answer,
-            Verdict::IfFollowed => Wish::IfFollowed,
-            Verdict::Word(word) => Wish::Word(word),
             Verdict::Ignore(reason) => {
                 tell_ignored(post, reason);
-                Wish::Drop
+                None
             }
+            verdict => Some(verdict),
         };
-        let state = &mut self.store.state;
-        match self.inbox.read(&self.client, state, &wanted) {
-            Ok(channel) => {
+        match self.inbox.read(&mut self.store.state, &wanted) {
+            Ok(was_due) => {
                 self.changed(Unsaved::BeforeRest);
                 self.drop_strays();
-                Ok(channel.is_some())
+                Ok(was_due)
             }
             Err(error) if error.may_last() => {
                 self.outage.note(&error.into());

@@ -4,7 +4,7 @@ use super::Bot;
 use super::read::tell_ignored;
 use crate::answers::{Answer, Stage};
 use crate::filter::Verdict;
-use crate::inbox;
+use crate::inbox::Record;
 use crate::mattermost::PostId;
 use crate::mattermost::client::ApiError;
 use crate::outbox::Trouble;
@@ -108,14 +108,15 @@ impl Bot {
             return Ok(());
         }
         let mut half = None;
-        match inbox::record_since(&self.client, &self.me.id, &post) {
+        let (bot, channel) = (&self.me.id, &post.channel_id);
+        match Record::since(&self.client, bot, channel, id, post.create_at) {
             // An edit of that run may yet land upon the last one.
-            Ok(record) if record.whole.contains(id) && !is_edited => {
+            Ok(record) if record.is_whole(id) && !is_edited => {
                 self.tell_answered(id);
                 self.handled(id);
                 return Ok(());
             }
-            Ok(record) => half = record.half.get(id).copied(),
+            Ok(record) => half = record.half(id),
             Err(error) if error.is_closed() => {}
             Err(error) => return self.put_off(id, error),
         }

@@ -149,7 +149,7 @@ impl Bot {
             }
         }
         let is_question =
-            |it: &&Waiting| it.decided && it.word.is_none() && self.is_open(&it.post.channel_id);
+            |it: &&Waiting| it.verdict == Verdict::Answer && self.is_open(&it.post.channel_id);
         let waiting = self.inbox.waiting().filter(is_question);
         waiting.take(PLACES).for_each(|waiting| add(&waiting.post));
         let idle = questions.is_empty() && places.is_empty();

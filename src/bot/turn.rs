@@ -7,7 +7,7 @@ use super::{Bot, Unsaved};
 use crate::answers::{Answer, Live, Stage};
 use crate::conversation;
 use crate::desk::turn::{self, AtWork, Candidate, Conversation};
-use crate::filter::Reason;
+use crate::filter::{Reason, Verdict};
 use crate::inbox::Waiting;
 use crate::mattermost::{Post, PostId, UserId};
 use crate::outbox::Trouble;
@@ -16,8 +16,10 @@ impl Bot {
     /// Finds out of one post whether the bot already wrote in its thread.
     pub(super) fn decide(&mut self) -> Result<bool, Trouble> {
         let now = self.now();
-        let undecided =
-            |it: &&Waiting| !it.decided && it.due <= now && self.is_open(&it.post.channel_id);
+        let undecided = |it: &&Waiting| {
+            let is_open = || self.is_open(&it.post.channel_id);
+            it.verdict == Verdict::IfFollowed && it.due <= now && is_open()
+        };
         let Some(waiting) = self.inbox.waiting().find(undecided) else {
             return Ok(false);
         };
@@ -25,7 +27,7 @@ impl Bot {
         match conversation::wrote_in_thread(&self.client, &post, &self.me) {
             Ok(true) => {
                 if let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) {
-                    waiting.decided = true;
+                    waiting.verdict = Verdict::Answer;
                 }
             }
             Ok(false) => {
@@ -89,8 +91,8 @@ impl Bot {
             }
         }
         let open = |it: &&Waiting| {
-            let is_question = it.decided && it.word.is_none();
-            is_question && it.due <= now && self.is_open(&it.post.channel_id)
+            let is_open = || self.is_open(&it.post.channel_id);
+            it.verdict == Verdict::Answer && it.due <= now && is_open()
         };
         candidates.extend(self.inbox.waiting().filter(open).map(|waiting| Candidate {
             conversation: self.conversation(&waiting.post),
@@ -142,7 +144,7 @@ impl Bot {
         let mut answer = Answer {
             channel: waiting.post.channel_id.clone(),
             create_at: waiting.post.create_at,
-            shown: self.inbox.take_growing(&waiting.post.id),
+            shown: waiting.shown,
             live: Live {
                 stage: Stage::Ready,
                 question: Some(waiting.post),

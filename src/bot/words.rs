@@ -38,11 +38,12 @@ impl Bot {
             })
         };
         let next = waiting.find(|it| {
-            let may_go = |word| match word {
-                Word::Stop => !is_found(&it.post),
-                _ => has_room,
+            let may_go = match it.verdict {
+                Verdict::Word(Word::Stop) => !is_found(&it.post),
+                Verdict::Word(_) => has_room,
+                _ => false,
             };
-            it.word.is_some_and(may_go) && it.due <= now && self.is_open(&it.post.channel_id)
+            may_go && it.due <= now && self.is_open(&it.post.channel_id)
         });
         next.map(|waiting| waiting.post.id.clone())
     }
@@ -103,7 +104,8 @@ impl Bot {
             ends.then(|| id.clone())
         });
         let begun: Vec<PostId> = questions.collect();
-        let waiting = self.inbox.waiting().filter(|it| it.word.is_none());
+        let waiting = self.inbox.waiting();
+        let waiting = waiting.filter(|it| !matches!(it.verdict, Verdict::Word(_)));
         let waiting = waiting.map(|waiting| &waiting.post);
         let waiting: Vec<Post> = waiting.filter(|post| is_older(post)).cloned().collect();
         for post in waiting {

@@ -17,7 +17,7 @@ use super::send::{Place, Sender, Target};
 use super::{Exit, answer, connect};
 use crate::answers::{Draft, Patience, Progress};
 use crate::config::Config;
-use crate::inbox;
+use crate::inbox::Record as Posted;
 use crate::mattermost::User;
 use crate::mattermost::client::{ApiError, Client};
 use crate::outbox::{Delivery, Outbox, Trouble};
@@ -149,8 +149,9 @@ impl Asker<'_> {
                 record.keep(draft, shown.newest)?;
                 // The model took its time: the same may run elsewhere.
                 let (client, bot, channel) = (self.client, &self.me.id, &self.place.channel);
-                let there = inbox::parts_of(client, bot, channel, record.name(), shown.newest)?;
-                if !there.is_empty() {
+                let name = record.name();
+                let posted = Posted::since(client, bot, channel, name, shown.newest)?;
+                if !posted.parts(name).is_empty() {
                     return record.finish();
                 }
                 Progress {

@@ -11,7 +11,7 @@ use crate::conversation::{self, Gathering, Names, Place};
 use crate::copies::Check;
 use crate::desk::turn::Conversation;
 use crate::filter::{self, Reason, Verdict};
-use crate::inbox;
+use crate::inbox::Record;
 use crate::limits;
 use crate::mattermost::client::{ApiError, Client, unless_closed};
 use crate::mattermost::{ChannelId, Post, PostList, ServerTime, User, mention};
@@ -453,8 +453,9 @@ impl Why<'_> {
     /// A link to the answer, if all of it is there.
     fn answer(&self) -> Result<Option<String>, ApiError> {
         let (post, bot) = (self.post, &self.me.id);
-        let parts = inbox::parts_of(self.client, bot, &post.channel_id, &post.id, post.create_at)?;
-        if parts.is_empty() {
+        let channel = &post.channel_id;
+        let posted = Record::since(self.client, bot, channel, &post.id, post.create_at)?;
+        if posted.parts(&post.id).is_empty() {
             return Ok(None);
         }
         let since = ServerTime(post.create_at.0.saturating_sub(1).max(1));
@@ -465,7 +466,7 @@ impl Why<'_> {
             &post.root_id
         };
         posts.extend(self.posts(self.client.thread(root, 200))?);
-        if !inbox::answered(&posts, bot).whole.contains(&post.id) {
+        if !Record::of(&posts, bot).is_whole(&post.id) {
             return Ok(None);
         }
         let first = posts.iter().find(|own| {

@@ -32,20 +32,45 @@ pub(super) fn find_entry(
     bot: &UserId,
     until: ServerTime,
 ) -> Result<Option<ServerTime>, ApiError> {
-    let (mut size, mut offset) = (PAGE, 0);
+    let mut pages = Pages::new();
     loop {
-        let page = paged(&mut size, |count| {
-            client.posts_page(channel, offset / count, count)
-        })?;
+        let (posts, more) = pages.next(client, channel)?;
         // An older one tells of an earlier stay.
-        if let Some(entry) = last_entry(&page.posts, bot).filter(|entry| *entry > until) {
+        if let Some(entry) = last_entry(&posts, bot).filter(|entry| *entry > until) {
             return Ok(Some(entry));
         }
-        offset += page.order.len();
-        let oldest = page.posts.iter().map(|post| post.create_at).min();
-        if page.order.len() < size || oldest.is_none_or(|oldest| oldest <= until) {
+        let oldest = posts.iter().map(|post| post.create_at).min();
+        if !more || oldest.is_none_or(|oldest| oldest <= until) {
             return Ok(None);
         }
+    }
+}
+
+/// A channel's posts page by page, the newest first.
+pub(super) struct Pages {
+    size: usize,
+    /// How many posts were seen.
+    pub offset: usize,
+}
+
+impl Pages {
+    pub(super) fn new() -> Pages {
+        let (size, offset) = (PAGE, 0);
+        Pages { size, offset }
+    }
+
+    /// The next page, and whether another may follow.
+    pub(super) fn next(
+        &mut self,
+        client: &Client,
+        channel: &ChannelId,
+    ) -> Result<(Vec<Post>, bool), ApiError> {
+        let offset = self.offset;
+        let page = paged(&mut self.size, |count| {
+            client.posts_page(channel, offset / count, count)
+        })?;
+        self.offset += page.order.len();
+        Ok((page.posts, page.order.len() >= self.size))
     }
 }
 
@@ -54,8 +79,7 @@ pub(super) fn find_entry(
 /// its millisecond, since the walk leaves them out.
 pub(super) struct AnchorSearch {
     from: ServerTime,
-    size: usize,
-    offset: usize,
+    pages: Pages,
     oldest: Vec<Post>,
 }
 
@@ -63,8 +87,7 @@ impl AnchorSearch {
     pub(super) fn new(from: ServerTime) -> AnchorSearch {
         AnchorSearch {
             from,
-            size: PAGE,
-            offset: 0,
+            pages: Pages::new(),
             oldest: Vec::new(),
         }
     }
@@ -75,17 +98,12 @@ impl AnchorSearch {
         client: &Client,
         channel: &ChannelId,
     ) -> Result<Option<(PostId, Vec<Post>)>, ApiError> {
-        let offset = self.offset;
-        let page = paged(&mut self.size, |count| {
-            client.posts_page(channel, offset / count, count)
-        })?;
-        self.offset += page.order.len();
-        let full = page.order.len() >= self.size;
-        let anchor = page.posts.iter().filter(|post| post.create_at <= self.from);
+        let (posts, more) = self.pages.next(client, channel)?;
+        let anchor = posts.iter().filter(|post| post.create_at <= self.from);
         if let Some(anchor) = anchor.max_by_key(|post| post.create_at) {
             return Ok(Some((anchor.id.clone(), Vec::new())));
         }
-        for post in page.posts {
+        for post in posts {
             let known = self.oldest.first().map(|known| known.create_at);
             if known.is_none_or(|known| post.create_at < known) {
                 self.oldest = vec![post];
@@ -93,14 +111,12 @@ impl AnchorSearch {
                 self.oldest.push(post);
             }
         }
-        if full {
+        if more {
             return Ok(None);
         }
         let id = self.oldest.first().map(|post| post.id.clone());
-        Ok(Some((
-            id.unwrap_or_default(),
-            std::mem::take(&mut self.oldest),
-        )))
+        let first = std::mem::take(&mut self.oldest);
+        Ok(Some((id.unwrap_or_default(), first)))
     }
 }
 

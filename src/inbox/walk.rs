@@ -3,14 +3,13 @@
 
 use log::{debug, info};
 
+use super::Inbox;
 use super::pages::{AnchorSearch, Walk};
-use super::read::Take;
-use super::record::{Parts, Record, collect_parts, sorted_out};
-use super::{Inbox, Wanted};
+use super::read::Reading;
+use super::record::Record;
 use crate::cursor::Counters;
-use crate::mattermost::client::{ApiError, Client};
-use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
-use crate::state::State;
+use crate::mattermost::client::ApiError;
+use crate::mattermost::{Post, PostId, ServerTime};
 
 /// Waiting posts above which no further page is read.
 const WAITING: usize = 50;
@@ -39,44 +38,39 @@ enum Stage {
 struct Survey {
     start: Walk,
     walk: Walk,
-    own: Parts,
+    answered: Record,
     /// Posts that the walk leaves out.
     first: Vec<Post>,
 }
 
 impl Inbox {
     /// Begins to walk through a channel.
-    pub(super) fn fall_behind(&mut self, client: &Client, state: &State, id: &ChannelId) {
-        let Some(cursor) = state.channels.get(id) else {
-            return;
-        };
-        let (from, cutoff) = (self.walk_from(state, id), self.cutoff(client));
-        let anchor = Some(&cursor.anchor).filter(|anchor| !anchor.is_empty() && from >= cutoff);
+    pub(super) fn fall_behind(&mut self, at: &Reading) {
+        let (from, cutoff) = (self.walk_from(at), self.cutoff());
         if from < cutoff {
             info!(
-                "channel {id}: posts from before the last {} s are not answered (catch_up_secs)",
+                "channel {}: posts from before the last {} s are not answered (catch_up_secs)",
+                at.id,
                 self.scope.catch_up.as_secs()
             );
         }
-        let stage = match anchor {
-            Some(anchor) => Stage::TryAnchor(anchor.clone()),
-            None => Stage::Search(AnchorSearch::new(from.max(cutoff))),
+        let anchor = &at.cursor.anchor;
+        let stage = if anchor.is_empty() || from < cutoff {
+            Stage::Search(AnchorSearch::new(from.max(cutoff)))
+        } else {
+            Stage::TryAnchor(anchor.clone())
         };
         let behind = Behind {
             stage,
-            shown: cursor.progress.shown,
+            shown: at.cursor.progress.shown,
             found: 0,
         };
-        self.behind.insert(id.clone(), behind);
+        self.behind.insert(at.id.clone(), behind);
     }
 
-    fn walk_from(&self, state: &State, id: &ChannelId) -> ServerTime {
-        state.channels.get(id).map_or(ServerTime(0), |cursor| {
-            cursor
-                .mark
-                .before(self.scope.times.window)
-                .max(cursor.floor)
-        })
+    fn walk_from(&self, at: &Reading) -> ServerTime {
+        let mark = at.cursor.mark.before(self.scope.times.window);
+        mark.max(at.cursor.floor)
     }
 
     /// Whether a walk may go on: its next page would only fill up memory while many posts wait.
@@ -85,123 +79,71 @@ impl Inbox {
     }
 
     /// Goes on with a walk by one request. After an error it is where it was.
-    pub(super) fn walk_on(
-        &mut self,
-        client: &Client,
-        state: &mut State,
-        id: &ChannelId,
-        wanted: &Wanted,
-    ) -> Result<(), ApiError> {
-        let Some(mut behind) = self.behind.remove(id) else {
+    pub(super) fn walk_on(&mut self, at: &mut Reading) -> Result<(), ApiError> {
+        let Some(mut behind) = self.behind.remove(at.id) else {
             return Ok(());
         };
-        match self.walk_step(client, state, id, &mut behind, wanted) {
-            Ok(true) => {
-                self.behind.insert(id.clone(), behind);
-            }
+        match self.walk_step(at, &mut behind) {
+            // What became visible late is found by another read; a walk that found nothing new counts as
+            // a complete one.
             Ok(false) => {
-                // What became visible late is found by another read; a walk that found nothing new
-                // counts as a complete one.
-                if let Some(cursor) = state.channels.get_mut(id) {
-                    cursor.progress.read_at = Some(behind.shown).filter(|_| behind.found == 0);
-                }
+                at.cursor.progress.read_at = Some(behind.shown).filter(|_| behind.found == 0);
             }
-            Err(error) => {
-                self.behind.insert(id.clone(), behind);
-                return Err(error);
+            result => {
+                self.behind.insert(at.id.clone(), behind);
+                result?;
             }
         }
-        self.advance(state, id);
+        self.advance(at.id, at.cursor, at.answers);
         Ok(())
     }
 
     /// Whether there is more.
-    fn walk_step(
-        &mut self,
-        client: &Client,
-        state: &mut State,
-        id: &ChannelId,
-        behind: &mut Behind,
-        wanted: &Wanted,
-    ) -> Result<bool, ApiError> {
-        let next = match &mut behind.stage {
+    fn walk_step(&mut self, at: &mut Reading, behind: &mut Behind) -> Result<bool, ApiError> {
+        let client = self.scope.client.clone();
+        behind.stage = match &mut behind.stage {
             Stage::TryAnchor(anchor) => {
-                let (known, _) = Walk::new(anchor.clone()).next(client, id)?;
+                let (known, _) = Walk::new(anchor.clone()).next(&client, at.id)?;
                 if known.order.is_empty() {
-                    Stage::Search(AnchorSearch::new(self.walk_from(state, id)))
+                    Stage::Search(AnchorSearch::new(self.walk_from(at)))
                 } else {
                     Stage::Survey(Survey::new(anchor.clone(), Vec::new()))
                 }
             }
-            Stage::Search(search) => match search.next(client, id)? {
+            Stage::Search(search) => match search.next(&client, at.id)? {
                 None => return Ok(true),
                 Some((anchor, first)) => Stage::Survey(Survey::new(anchor, first)),
             },
             Stage::Survey(survey) => {
-                if self.survey(client, state, id, survey)? {
+                let (page, more) = survey.walk.next(&client, at.id)?;
+                survey.answered.collect(&page.posts, &self.scope.bot);
+                self.note_strangers(at, &page.posts);
+                self.enter(at, &page.posts);
+                if more {
                     return Ok(true);
                 }
-                let name = self.name(state, id);
-                debug!("channel {name} ({id}) is read page by page");
-                let answered = sorted_out(std::mem::take(&mut survey.own));
-                let taken = Take {
-                    posts: std::mem::take(&mut survey.first),
-                    answered: &answered,
-                    wanted,
-                };
-                self.take(client, state, id, taken);
+                debug!(
+                    "channel {} ({}) is read page by page",
+                    at.cursor.name(),
+                    at.id
+                );
+                let answered = std::mem::take(&mut survey.answered);
+                self.take(at, std::mem::take(&mut survey.first), &answered);
                 let walk = survey.start.clone();
                 Stage::Read { walk, answered }
             }
             Stage::Read { walk, answered } => {
-                let (page, more) = walk.next(client, id)?;
-                behind.found += self.take_page(client, state, id, page.posts, answered, wanted);
+                let (page, more) = walk.next(&client, at.id)?;
+                let times: Vec<ServerTime> = page.posts.iter().map(|post| post.create_at).collect();
+                behind.found += self.take(at, page.posts, answered);
+                let newest = at.cursor.newest(times.into_iter(), self.present());
+                let progress = &mut at.cursor.progress;
+                progress.newest = progress.newest.max(newest);
+                progress.read_at = None;
                 return Ok(more);
             }
         };
-        behind.stage = next;
         Ok(true)
-    }
-
-    /// Goes over a page of what lies ahead: whether there is more.
-    fn survey(
-        &mut self,
-        client: &Client,
-        state: &mut State,
-        id: &ChannelId,
-        survey: &mut Survey,
-    ) -> Result<bool, ApiError> {
-        let (page, more) = survey.walk.next(client, id)?;
-        collect_parts(&page.posts, &self.scope.bot, &mut survey.own);
-        self.note_strangers(state, id, &page.posts);
-        self.enter(state, id, &page.posts);
-        Ok(more)
-    }
-
-    /// Takes in a page of the walk: how many of its posts were not known.
-    fn take_page(
-        &mut self,
-        client: &Client,
-        state: &mut State,
-        id: &ChannelId,
-        posts: Vec<Post>,
-        answered: &Record,
-        wanted: &Wanted,
-    ) -> usize {
-        let present = client.date_ms().map(ServerTime);
-        let times: Vec<ServerTime> = posts.iter().map(|post| post.create_at).collect();
-        let taken = Take {
-            posts,
-            answered,
-            wanted,
-        };
-        let found = self.take(client, state, id, taken);
-        if let Some(cursor) = state.channels.get_mut(id) {
-            let newest = cursor.newest(times.into_iter(), present);
-            cursor.progress.newest = cursor.progress.newest.max(newest);
-            cursor.progress.read_at = None;
-        }
-        found
     }
 }
 
@@ -211,7 +153,7 @@ impl Survey {
         Survey {
             walk: start.clone(),
             start,
-            own: Parts::new(),
+            answered: Record::default(),
             first,
         }
     }
