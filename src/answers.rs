@@ -72,6 +72,8 @@ pub(crate) struct Live {
     pub question: Option<Post>,
     /// When the question was last read.
     pub seen: Duration,
+    /// It was read for what is posted next.
+    pub looked: bool,
     /// When it was taken up in this run; nothing: it waits for its turn, after an earlier run or a worker
     /// that died.
     pub began: Option<Duration>,
@@ -98,9 +100,15 @@ pub(crate) struct Live {
 /// How far an answer is.
 #[derive(Default)]
 pub(crate) enum Stage {
-    /// Its question has to be looked at by its id, and what the server shows of the answer.
+    /// Its question has to be looked at by its id.
     #[default]
     Found,
+    /// What the server shows of the answer has to be looked at; `undecided`: also whether the bot
+    /// wrote in the question's thread.
+    Seen {
+        question: Box<Post>,
+        undecided: bool,
+    },
     /// It waits for its turn; its question is known.
     Ready,
     /// What the model is to be told is being gathered.

@@ -691,6 +691,103 @@ fn a_question_that_is_gone_when_the_bot_comes_back_is_left_alone() {
 }
 
 #[test]
+fn a_question_that_is_none_any_more_when_the_bot_comes_back_gets_no_answer() {
+    let settings = "mention_only = true\nfollow_threads = true";
+    for (what, answers) in [
+        ("as it was", 1),
+        ("edited", 0),
+        ("edited, but in a thread where the bot wrote", 1),
+        ("its author is not allowed", 0),
+    ] {
+        let (stage, mut session) = at_work(settings);
+        let root = ask(&stage, "@prxbot and others");
+        let other = ask(&stage, "among us");
+        stage.run_for(&mut session, 5);
+        stage.desk.takes(20 * SECOND);
+        let thread = if what.ends_with("wrote") {
+            &root
+        } else {
+            &other
+        };
+        let question = reply_to(&stage, thread, "@prxbot is it so?");
+        stage.run_for(&mut session, 5);
+        drop(session);
+        if what.starts_with("edited") {
+            stage.world().edit(&question, "is it so?");
+        }
+        if what.starts_with("its author") {
+            let eve = &stage.eve.id;
+            stage.configure(ECHO, &format!("allowed_users = [\"{eve}\"]\n{settings}"));
+        }
+        let mut session = stage.start();
+        stage.run_for(&mut session, 60);
+        assert_eq!(stage.answers(&question).len(), answers, "{what}");
+        assert_eq!(stage.desk.starts().len(), 2 + answers, "{what}");
+        assert!(stage.state().get("answers").is_none(), "{what}");
+    }
+}
+
+/// Eight people in threads of their own, each with four pictures.
+fn all_ask_with_pictures(stage: &Stage) -> Vec<String> {
+    let picture = gif(64, 48);
+    let ask = |person: &String| {
+        stage.clock.advance(1);
+        let mut world = stage.world();
+        let draft = world.draft(person, &stage.channel, "what is this?");
+        let names = (0..4).map(|number| format!("{number}.gif"));
+        let with = names.fold(draft, |draft, name| {
+            draft.file(&name, "image/gif", &picture)
+        });
+        with.post()
+    };
+    people(stage, 8).iter().map(ask).collect()
+}
+
+#[test]
+fn between_two_looks_at_a_slow_server_there_is_one_request() {
+    for (which, slow_ms) in [("", 9 * SECOND), ("files/", 10 * SECOND), ("", 1)] {
+        let (stage, mut session) = at_work("answers_at_once = 8\n[multimodal]\nmax_images = 8");
+        stage.desk.takes(60 * SECOND);
+        let looks = Arc::new(Mutex::new(Vec::new()));
+        let (clock, seen) = (stage.clock.clone(), looks.clone());
+        stage.mattermost.on_request(move |request, _| {
+            let begun = clock.elapsed_ms();
+            if api_path(request).starts_with(which) {
+                clock.advance(slow_ms);
+            }
+            if request.target.contains("/teams") {
+                seen.lock().unwrap().push((begun, clock.elapsed_ms()));
+            }
+            Act::Serve
+        });
+        let questions = all_ask_with_pictures(&stage);
+        let until = stage.clock.elapsed_ms() + 40 * 60 * SECOND;
+        while stage.clock.elapsed_ms() < until
+            && questions
+                .iter()
+                .any(|question| stage.answers(question).is_empty())
+        {
+            let before = stage.world().log.len();
+            session.step().unwrap();
+            let world = stage.world();
+            let targets = world.log[before..].iter().map(|call| &call.target);
+            // A look asks for teams and their channels.
+            let asked: Vec<_> = targets
+                .filter(|target| !target.contains("/teams"))
+                .collect();
+            assert!(asked.len() <= 1, "{asked:?}");
+        }
+        for question in &questions {
+            assert_eq!(stage.answers(question).len(), 1, "{which} {slow_ms}");
+        }
+        let looks = looks.lock().unwrap();
+        let gaps = looks.windows(2).map(|pair| pair[1].0 - pair[0].1);
+        let longest = gaps.max().unwrap_or_default();
+        assert!(longest <= 11 * SECOND, "{which} {slow_ms}: {longest} ms");
+    }
+}
+
+#[test]
 fn a_backlog_is_read_on_while_few_posts_wait() {
     let (stage, session) = at_work("");
     drop(session);

@@ -329,6 +329,19 @@ fn stop_ends_what_its_author_asked_before_in_that_conversation() {
 }
 
 #[test]
+fn a_stop_is_too_late_for_what_may_be_on_its_way() {
+    let (stage, mut session) = at_work("");
+    let channel = stage.channel.clone();
+    let late = Act::ServeLate(20_000, Fault::Html(504));
+    stage.world().plan(4, "POST", "posts", late);
+    let question = say(&stage, &mut session, &channel, "", "@prxbot think");
+    let stop = say(&stage, &mut session, &channel, &question, "@prxbot stop");
+    stage.run_for(&mut session, 200);
+    assert_eq!(stage.answers(&question), ["You said: think"]);
+    assert_eq!(reactions(&stage, &stop), ["white_check_mark"]);
+}
+
+#[test]
 fn stop_ends_also_what_an_earlier_run_began_and_cannot_be_looked_at_yet() {
     let (stage, mut session) = at_work("");
     let channel = stage.channel.clone();

@@ -46,30 +46,38 @@ impl Bot {
         }
         // Nothing of it is there yet: the question may have been deleted meanwhile.
         let untouched = answer.draft.as_ref().is_some_and(|draft| draft.unsent);
-        if untouched && now.saturating_sub(answer.live.seen) > self.times.stale {
-            match self.look_again(&id) {
-                Ok(Some(fresh)) => {
-                    self.doubt(&id, &fresh);
-                    self.saw(&id, None);
-                }
-                Ok(None) => {
-                    self.give_up(&id, "it was deleted, or cannot be read any more");
-                    return Ok(true);
-                }
-                Err(error) if error.may_last() && self.patience_is_over(&id) => self.saw(&id, None),
-                Err(error) => {
-                    self.put_off(&id, error)?;
-                    return Ok(true);
-                }
-            }
-            // On with it at once: by the next step a slow server would have made this look stale again.
+        let is_stale = now.saturating_sub(answer.live.seen) > self.times.stale;
+        if untouched && is_stale && !answer.live.looked {
+            self.look_before_posting(&id)?;
+            return Ok(true);
         }
         if self.compare_begun(&id)? {
             return Ok(true);
         }
+        if let Some(answer) = self.store.state.answers.get_mut(&id) {
+            answer.live.looked = false;
+        }
         let delivery = self.outbox.step(&self.client, &mut self.store, &id)?;
         self.delivered(&id, delivery)?;
         Ok(true)
+    }
+
+    /// Once for each try: with a slow server every look would be stale by the next step.
+    fn look_before_posting(&mut self, id: &PostId) -> Result<(), Trouble> {
+        match self.look_again(id) {
+            Ok(Some(fresh)) => self.doubt(id, &fresh),
+            Ok(None) => {
+                self.give_up(id, "it was deleted, or cannot be read any more");
+                return Ok(());
+            }
+            Err(error) if error.may_last() && self.patience_is_over(id) => {}
+            Err(error) => return self.put_off(id, error),
+        }
+        self.saw(id, None);
+        if let Some(answer) = self.store.state.answers.get_mut(id) {
+            answer.live.looked = true;
+        }
+        Ok(())
     }
 
     fn delivered(&mut self, id: &PostId, delivery: Delivery) -> Result<(), Trouble> {

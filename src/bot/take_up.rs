@@ -3,10 +3,11 @@
 use super::Bot;
 use super::read::tell_ignored;
 use crate::answers::{Answer, Stage};
-use crate::filter::Verdict;
+use crate::conversation;
+use crate::filter::{Reason, Verdict};
 use crate::inbox::Record;
-use crate::mattermost::PostId;
 use crate::mattermost::client::ApiError;
+use crate::mattermost::{Post, PostId};
 use crate::outbox::Trouble;
 
 impl Bot {
@@ -33,7 +34,7 @@ impl Bot {
         let is_due = |answer: &Answer| {
             answer.live.due <= now
                 && match &answer.live.stage {
-                    Stage::Found | Stage::Gather(_) => true,
+                    Stage::Found | Stage::Seen { .. } | Stage::Gather(_) => true,
                     Stage::Ready => answer.live.began.is_some(),
                     Stage::Told(told) => may_start && self.has_room(told),
                     Stage::AtWork(_) => answer.live.feeding.is_some(),
@@ -54,6 +55,11 @@ impl Bot {
         };
         match std::mem::take(&mut answer.live.stage) {
             Stage::Found => self.find(id),
+            Stage::Seen {
+                question,
+                undecided: true,
+            } => self.find_followed(id, question),
+            Stage::Seen { question, .. } => self.find_answer(id, *question),
             Stage::Ready => {
                 answer.live.stage = Stage::Ready;
                 self.open(id)
@@ -76,15 +82,8 @@ impl Bot {
         }
     }
 
-    /// Looks at a question that an earlier run began, and at what the server shows of its answer.
+    /// Looks at a question that an earlier run began.
     fn find(&mut self, id: &PostId) -> Result<(), Trouble> {
-        let mut is_edited = false;
-        if let Some(answer) = self.store.state.answers.get_mut(id)
-            && answer.grows()
-        {
-            (answer.live.opening, answer.live.growth) = self.outbox.found_growing();
-            is_edited = answer.shown.is_some() && answer.draft.is_some();
-        }
         let post = match self.client.post(id) {
             // What a closed channel holds is looked at when it is open again, or dropped when the bot
             // is out of it.
@@ -102,11 +101,55 @@ impl Bot {
             Err(error) => return self.put_off(id, error),
             Ok(post) => post,
         };
-        if let Verdict::Ignore(reason) = self.verdict(&post) {
+        let verdict = self.verdict(&post);
+        if let Verdict::Ignore(reason) = verdict {
             tell_ignored(&post, reason);
             self.withdraw(id);
             return Ok(());
         }
+        let Some(answer) = self.store.state.answers.get_mut(id) else {
+            return Ok(());
+        };
+        let mut is_unwritten = answer.draft.is_none();
+        if answer.grows() {
+            is_unwritten = false;
+            (answer.live.opening, answer.live.growth) = self.outbox.found_growing();
+        }
+        answer.live.stage = Stage::Seen {
+            question: Box::new(post),
+            undecided: is_unwritten && matches!(verdict, Verdict::IfFollowed),
+        };
+        Ok(())
+    }
+
+    /// It does not mention the bot: it did when that run began it, or its thread is one where the bot
+    /// wrote.
+    fn find_followed(&mut self, id: &PostId, question: Box<Post>) -> Result<(), Trouble> {
+        match conversation::wrote_in_thread(&self.client, &question, &self.me) {
+            Ok(true) => self.set_stage(
+                id,
+                Stage::Seen {
+                    question,
+                    undecided: false,
+                },
+            ),
+            Ok(false) => {
+                tell_ignored(&question, Reason::NotAddressed);
+                self.withdraw(id);
+            }
+            Err(error) if error.may_last() && self.patience_is_over(id) => {
+                self.give_up(id, "its thread cannot be read");
+            }
+            Err(error) => return self.put_off(id, error),
+        }
+        Ok(())
+    }
+
+    /// Looks at what the server shows of the answer to such a question.
+    fn find_answer(&mut self, id: &PostId, post: Post) -> Result<(), Trouble> {
+        let answer = self.store.state.answers.get(id);
+        let is_edited =
+            answer.is_some_and(|answer| answer.shown.is_some() && answer.draft.is_some());
         let mut half = None;
         let (bot, channel) = (&self.me.id, &post.channel_id);
         match Record::since(&self.client, bot, channel, id, post.create_at) {

@@ -182,10 +182,14 @@ impl Bot {
         }
     }
 
-    /// Shows "typing" for a post that is taken up.
+    /// Shows "typing" for a post that is taken up, in the first place of it; the others are next.
     pub(super) fn type_for(&mut self, post: &Post) -> Result<(), ApiError> {
-        for (channel, thread) in self.places_of(post) {
-            self.client.typing(&channel, &thread)?;
+        for (number, (channel, thread)) in self.places_of(post).into_iter().enumerate() {
+            if number == 0 {
+                self.client.typing(&channel, &thread)?;
+            } else {
+                self.tender.places.push_front((channel, thread));
+            }
         }
         let next = self.now() + self.times.typing;
         self.tender.next_round.get_or_insert(next);

@@ -32,7 +32,7 @@ impl Bot {
         let is_found = |post: &Post| {
             let mut answers = state.answers.values();
             answers.any(|answer| {
-                matches!(answer.live.stage, Stage::Found)
+                matches!(answer.live.stage, Stage::Found | Stage::Seen { .. })
                     && answer.channel == post.channel_id
                     && answer.create_at <= post.create_at
             })
