@@ -28,6 +28,13 @@ const fn blocks(open: &'static str, close: &'static str) -> Marks {
     }
 }
 
+const fn analysis(open: &'static str) -> Marks {
+    Marks {
+        plain: true,
+        ..tags(open, "assistantfinal")
+    }
+}
+
 /// Compared without regard to case. Of two that begin alike the longer one stands first.
 const REASONING: &[Marks] = &[
     tags("<think>", "</think>"),
@@ -37,6 +44,9 @@ const REASONING: &[Marks] = &[
     tags("<reasoning>", "</reasoning>"),
     tags("<seed:think>", "</seed:think>"),
     tags("<longcat_think>", "</longcat_think>"),
+    tags("<mm:think>", "</mm:think>"),
+    tags("<antThinking>", "</antThinking>"),
+    tags("<thought_process>", "</thought_process>"),
     tags("[THINK]", "[/THINK]"),
     tags("◁think▷", "◁/think▷"),
     tags("<|begin_of_thought|>", "<|end_of_thought|>"),
@@ -44,18 +54,12 @@ const REASONING: &[Marks] = &[
     blocks("<|channel|>analysis", FINAL),
     blocks("<|channel|>commentary", FINAL),
     // The same where a server leaves the marks out.
-    Marks {
-        plain: true,
-        ..blocks("analysisThe ", "assistantfinal")
-    },
-    Marks {
-        plain: true,
-        ..blocks("analysisWe ", "assistantfinal")
-    },
-    Marks {
-        plain: true,
-        ..blocks("analysisUser ", "assistantfinal")
-    },
+    analysis("analysisI "),
+    analysis("analysisNeed "),
+    analysis("analysisThe "),
+    analysis("analysisThis "),
+    analysis("analysisUser "),
+    analysis("analysisWe "),
     // Gemma.
     blocks("<|channel>thought", "<channel|>"),
     blocks("<unused94>thought", "<unused95>"),
@@ -79,6 +83,11 @@ const MESSAGE: &str = "<|message|>";
 /// Marks that may stand right before an answer.
 const BEFORE: &[&str] = &[
     "<|start|>assistant",
+    "<|im_start|>assistant",
+    "<|start_header_id|>assistant<|end_header_id|>",
+    "<start_of_turn>model",
+    "<|begin_of_text|>",
+    "<|assistant|>",
     "<|START_RESPONSE|>",
     "<|begin_of_solution|>",
 ];
@@ -111,6 +120,11 @@ const AFTER: &[&str] = &[
     "<|end_of_solution|>",
     "<｜end▁of▁sentence｜>",
     "<|user|>",
+    "<|assistant|>",
+    "<|im_start|>",
+    "<|EOT|>",
+    "<|eos|>",
+    "<｜User｜>",
     "<eos>",
     "</answer>",
     "</response>",
@@ -300,7 +314,14 @@ impl Shown {
         if let Some(mark) = BEFORE.iter().find(|mark| starts(rest, mark)) {
             return self.skip(mark.len());
         }
-        let wraps = if self.blocks > 0 { WRAPS } else { &[] };
+        let (wraps, closing) = match self.blocks {
+            0 => (&[][..], &[][..]),
+            _ => (WRAPS, REASONING),
+        };
+        let closing = closing.iter().filter(|marks| marks.alone);
+        if let Some(marks) = closing.clone().find(|marks| starts(rest, marks.close)) {
+            return self.skip(marks.close.len());
+        }
         if let Some((open, close)) = wraps.iter().find(|(open, _)| starts(rest, open)) {
             self.wrapped = close;
             return self.skip(open.len());
@@ -318,6 +339,7 @@ impl Shown {
         }
         let opens = REASONING.iter().map(|marks| marks.open);
         let mut marks = opens
+            .chain(closing.map(|marks| marks.close))
             .chain(BEFORE.iter().copied())
             .chain(wraps.iter().map(|(open, _)| *open))
             .chain(names.iter().map(String::as_str))
@@ -363,21 +385,27 @@ impl Shown {
 
     /// Reasoning; false: its end has not come.
     fn read_within(&mut self, marks: &Marks, ended: bool) -> bool {
-        let (inner, close) = (self.at + marks.open.len(), marks.close);
+        let close = marks.close;
         let at = loop {
             let Some(at) = find(&self.raw, close, self.from) else {
                 self.from = self.from.max(floor(&self.raw, close.len()));
-                match self.in_code.filter(|_| ended) {
-                    Some(at) => break at,
-                    None if ended && marks.plain => {
-                        self.begin();
-                        return true;
+                // Some models close it by another name.
+                let other = ended.then(|| self.first_closing(self.at)).flatten();
+                match (self.in_code.filter(|_| ended), other) {
+                    (Some(at), _) => break at,
+                    _ if ended && marks.plain => self.begin(),
+                    (None, Some((_, other))) => {
+                        (self.phase, self.from) = (Phase::Within(other), self.at);
                     }
-                    None => return false,
+                    (None, None) => return false,
                 }
+                return true;
             };
             // One that the reasoning is about, if another one follows.
-            let before = &self.raw[inner..at];
+            let mut before = &self.raw[self.at..at];
+            if starts(before, marks.open) {
+                before = &before[marks.open.len()..];
+            }
             if !before.ends_with('`') && !is_fenced(before) {
                 break at;
             }
@@ -390,7 +418,7 @@ impl Shown {
             (FINAL, None) if !ended => return false,
             _ => end,
         };
-        self.nested = find(&self.raw[..at], marks.open, inner).is_some();
+        self.nested = find(&self.raw[..at], marks.open, self.at + 1).is_some();
         self.blocks += 1;
         (self.phase, self.at) = (Phase::Before, end);
         true
@@ -400,16 +428,13 @@ impl Shown {
     /// reasoning. False: there is none.
     fn find_closing_alone(&mut self, ended: bool) -> bool {
         while self.alone {
-            let found = REASONING
-                .iter()
-                .filter(|marks| marks.alone)
-                .filter_map(|marks| Some((find(&self.raw, marks.close, self.from)?, marks)));
-            let Some((at, marks)) = found.min_by_key(|(at, _)| *at) else {
+            let Some((at, index)) = self.first_closing(self.from) else {
                 self.from = self.from.max(floor(&self.raw, LONGEST_MARK));
                 // No mark counts after code, so there is nothing to wait for.
                 self.holds &= !self.raw[self.at..].contains('`');
                 return false;
             };
+            let marks = &REASONING[index];
             let (before, end) = (&self.raw[self.at..at], at + marks.close.len());
             let after = self.raw[end..].chars().next();
             if after.is_none() && !ended {
@@ -420,7 +445,8 @@ impl Shown {
                 return false;
             }
             // In a sentence about the mark.
-            let is_quoted = before.ends_with(['"', '\'', '“', '(']);
+            let is_quoted = before.ends_with(['"', '\'', '“', '('])
+                || (marks.plain && before.ends_with(char::is_whitespace));
             let is_word =
                 is_quoted || matches!(after, Some('.' | ',' | ';' | ':' | '!' | '?' | ')'));
             if is_word || find(before, marks.open, 0).is_some() {
@@ -434,6 +460,15 @@ impl Shown {
             return true;
         }
         false
+    }
+
+    /// The first closing mark from `from` on that needs no opening one, and whose it is.
+    fn first_closing(&self, from: usize) -> Option<(usize, usize)> {
+        let marks = REASONING.iter().enumerate();
+        marks
+            .filter(|(_, marks)| marks.alone)
+            .filter_map(|(index, marks)| Some((find(&self.raw, marks.close, from)?, index)))
+            .min()
     }
 
     /// Up to where the answer will stay as it is: no white space at its end, no mark, no part of one.
@@ -589,6 +624,19 @@ mod tests {
             "<think>the tag `</think>` ends it</think>Four.",
             "<think>```\nx</think>\n```\nplan</think>Four.",
             "<think>prxbot: plan</think>prxbot: Four.",
+            "<think>plan</thinking>Four.",
+            "<thinking>größer</think>\nFour.",
+            "<think>plan</think></think>Four.",
+            "<think>plan</think>\n</think>\n\nFour.",
+            "<mm:think>plan</mm:think>Four.",
+            "<antThinking>plan</antThinking>Four.",
+            "<thought_process>plan</thought_process>Four.",
+            "analysisNeed to add.assistantfinalFour.",
+            "We need to add. Let's produce final output.assistantfinalFour.",
+            "<|im_start|>assistant\nFour.",
+            "<|start_header_id|>assistant<|end_header_id|>\n\nFour.",
+            "<start_of_turn>model\nFour.<end_of_turn>",
+            "<think>plan</think><|im_start|>assistant\nFour.<|im_end|>",
         ] {
             assert_eq!(answer(text), "Four.", "{text}");
         }
@@ -606,6 +654,7 @@ mod tests {
             "Some models begin with <think> and then plan. That is normal.",
             "They write <think>plan</think> and then the answer.",
             "Some models end their plan with </think>. That is normal.",
+            "Look for assistantfinal in what it writes.",
             "The mark (</think>) ends it; \"</think>\" too.",
             "Use `<think>` and `</think>` there.",
             "`code` first, then </think> as a word",
@@ -646,7 +695,7 @@ mod tests {
         for text in [
             "Four.</s>", "Four.<|im_end|>", "Four.<|eot_id|>", "Four.<|end|>", "Four.<|endoftext|>", "Four.<|return|>",
             "Four.<end_of_turn>\n", "Four.<turn|>", "Four. <|im_end|>\n<|endoftext|>", "Four.<｜end▁of▁sentence｜>", "Four.<|eom_id|>",
-            "Four.<|eot|>", "Four.<|end_of_turn|>", "Four.[|endofturn|]", "Four.<|endofturn|>\n", "Four.<|observation|>", "Four.<|role_end|>", "Four.<end_of_utterance>", "Four.[e~[",
+            "Four.<|EOT|>", "Four.<|im_end|>\n<|im_start|>", "Four.<｜end▁of▁sentence｜><｜User｜>", "Four.<|eot|>", "Four.<|end_of_turn|>", "Four.[|endofturn|]", "Four.<|endofturn|>\n", "Four.<|observation|>", "Four.<|role_end|>", "Four.<end_of_utterance>", "Four.[e~[",
             "prxbot: Four.", "PrxBot:\nFour.", "@prxbot: Four.", "**prxbot:** Four.", "**prxbot**: Four.", "[prxbot]: Four.",
         ] {
             assert_eq!(answer(text), "Four.", "{text}");
