@@ -105,74 +105,133 @@ impl ProviderError {
     }
 }
 
-/// Signs, in lower case, that the conversation is longer than the model takes, whatever the status.
-const TOO_LONG: &[&str] = &[
-    "prompt is too long",
-    "prompt too long",
-    "input is too long",
-    "context_length_exceeded",
-    "maximum context length",
-    "max context length",
-    "exceeds the context window",
-    "context window exceeded",
-    "contextwindowexceedederror",
-    "exceed context limit",
-    "exceeds the available context size",
-    "exceed_context_size_error",
-    "maximum prompt length",
-    "reduce the length of the messages",
-    "greater than the context length",
-    "longer than the model's context length",
-    "longer than the maximum model length",
-    "too large for model with",
-    "trying to keep the first",
-    "exceeded model token limit",
-    "range of input length should be",
-    "tokens_limit_reached",
-    "model_max_prompt_tokens_exceeded",
-    "string_above_max_length",
-    "greater than max_seq_len",
-    "exceeds maximum input length",
-    "context window exceeds limit",
+// All signs are in lower case. Servers write them with spaces or underscores.
+
+/// That something is more than it may be.
+const EXCESS: &[&str] = &[
+    "exceed",
+    "overflow",
+    "too ",
+    " than",
+    "must be <=",
+    "at most",
+    "maximum",
+    "only",
+    "configured",
+    "reached",
+    "reduce",
+    "cannot",
+    "过长",
 ];
 
-/// Signs of which both must be there.
-const TOO_LONG_PAIRS: &[(&str, &str)] = &[
-    ("input token count", "exceeds the maximum"),
-    ("must be <=", "given:"),
-    ("must have less than", "given:"),
-    ("exceeds", "context length"),
+/// With one of `EXCESS` it is the conversation.
+const CONTEXT: &[&str] = &[
+    "context length",
+    "context size",
+    "context limit",
+    "context window",
+    "contextwindow",
+    "model len",
+    "model token",
+    "seq len",
+    "token limit",
+    "tokens limit",
+    "token length",
+    "total tokens",
+    "number of tokens",
+    "tokens in ",
+    "request length",
+    "上下文",
 ];
+
+/// With one of `EXCESS` it is the conversation if a measure of it is named as well.
+const SENT: &[&str] = &["prompt", "input", "messages", "sequence"];
+const MEASURES: &[&str] = &["token", "length", "long", "characters"];
+
+/// These say by themselves that the conversation is longer than the model takes.
+const TOO_LONG: &[&str] = &[
+    "trying to keep the first",
+    "max context length",
+    "range of input length",
+    "context shift is disabled",
+    "context too long",
+    "string above max length",
+];
+
+/// It is about what may be sent in a time, however long the words make it.
+const RATES: &[&str] = &["rate limit", "per min", "quota", "throttl", "please wait"];
 
 const WRONG_KEY: &[&str] = &[
     "api key not valid",
     "incorrect api key",
     "invalid api key",
-    "invalid_api_key",
+    "api key expired",
+    "api key not found",
+    "api secret key",
+    "invalid token",
+    "authentication",
+    "authorization header",
+    "unregistered callers",
     // LiteLLM without a database knows one key.
-    "no_db_connection",
+    "no db connection",
     "no connected db",
 ];
 
 const NO_MONEY: &[&str] = &[
-    "insufficient_quota",
+    "insufficient quota",
+    "user quota",
     "credit balance is too low",
     "usage limits",
-    "exceeded_current_quota",
+    "spending limit",
+    "key limit exceeded",
+    "exceeded current quota",
     "insufficient balance",
+    "balance is",
+    "any credits",
+    "available credits",
     "out of credits",
+    "billing hard limit",
+    "billing not active",
+    "arrearage",
+    "is suspended",
+    "has been disabled",
+    "额度不足",
+    "余额不足",
     "budget has been exceeded",
-    "budget_exceeded",
+    "budget exceeded",
     "exceededbudget",
     "exceeded budget",
     "over budget",
 ];
 
-/// Azure, OpenRouter, DeepSeek.
 const FILTERED: &[&str] = &[
-    "content_filter",
+    "content filter",
+    "contentfilter",
+    "violat",
     "requires moderation",
+    "moderation blocked",
+    "safety system",
+    "guardrails",
     "content exists risk",
+    "considered high risk",
+    "inappropriate content",
+    "new sensitive",
+    "sensitivecontent",
+    "sensitive content",
+];
+
+/// Signs that a server which says "your fault" has a passing trouble of its own.
+const BUSY: &[&str] = &[
+    "rate limit",
+    "rate exceeded",
+    "too many requests",
+    "throttl",
+    "overloaded",
+    "capacity exceeded",
+    "try again later",
+    // Groq: what the model wrote was no answer.
+    "tool use failed",
+    "output parse failed",
 ];
 
 /// The refusal of a chat template, which comes as a 500.
@@ -207,15 +266,14 @@ impl Asked<'_> {
         // Written anew: escapes would hide both signs and quotations.
         let body = json.as_ref().map_or(body.to_owned(), Value::to_string);
         let text = body.to_lowercase();
+        let said = json.as_ref().and_then(message).unwrap_or(&body);
         // A model server takes half a minute to restart, and says nothing else meanwhile.
         let restarts = self.is_local && matches!(status, 500 | 502 | 503);
-        let (status, what) = match &json {
-            Some(json) if status == 200 => (status_within(json), "an error for an answer".into()),
-            None if status == 200 => (500, "an error for an answer".into()),
+        let (status, what) = match status {
+            200 => (status_of(&body), "an error for an answer".into()),
             _ => (status, format!("HTTP {status}")),
         };
-        let said = json.as_ref().and_then(message).unwrap_or(&body);
-        let (class, advice) = self.judge(status, &text, &body);
+        let (class, advice) = self.judge(status, &text, said, &body);
         let error = ProviderError::new(class, self.line(&format!("{what}: {advice}"), said));
         match class {
             Class::Again => error.waiting(wait(status, restarts, &text, after)),
@@ -224,32 +282,38 @@ impl Asked<'_> {
     }
 
     /// The class of an error and what to do about it. `text` is `body` in lower case.
-    fn judge(&self, status: u16, text: &str, body: &str) -> (Class, String) {
+    fn judge(&self, status: u16, text: &str, said: &str, body: &str) -> (Class, String) {
+        let text = text.replace('_', " ");
         let any = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
         let all = |signs: &[&str]| signs.iter().all(|sign| text.contains(sign));
         let never = |advice: &str| (Class::Never, advice.to_owned());
         let again = |advice: &str| (Class::Again, advice.to_owned());
-        if self.is_too_long(status, text) {
+        if self.is_too_long(status, &text, &said.to_lowercase().replace('_', " ")) {
             let advice = "the conversation is too long for the model";
             (Class::TooLong, advice.to_owned())
         } else if any(NO_MONEY) || status == 402 {
             never("no money or quota is left: look at the account")
-        } else if status == 401 || (status < 500 && any(WRONG_KEY)) {
+        } else if status == 401 || (any(WRONG_KEY) && status != 407) {
             let variable = match self.key_variable {
                 "" => String::new(),
                 variable => format!(" or {variable}"),
             };
             never(&format!("the key is refused: correct api_key{variable}"))
-        } else if status < 500 && any(FILTERED) {
+        } else if any(FILTERED) {
             let advice = "a content filter stopped the question";
             (Class::Filtered, advice.to_owned())
         } else if all(&["request too large", "limit", "requested"]) {
             never("the request is over the account's limit: lower history_chars")
         } else if any(TEMPLATE) {
             never("the model's chat template fails: use another model")
+        } else if any(&["model not found"]) && status >= 500 {
+            never("not found: correct default_model")
         } else if status == 429 && any(LASTING) {
             again("the quota is used up for today or longer: look at the account")
-        } else if matches!(status, 408 | 409 | 429) || status >= 500 {
+        } else if matches!(status, 408 | 409 | 423..=425 | 429 | 498 | 499)
+            || status >= 500
+            || any(BUSY)
+        {
             again("the server cannot answer now: look at its status if this lasts")
         } else if let Some(name) = self.refused_parameter(status, body) {
             never(&format!(
@@ -266,16 +330,16 @@ impl Asked<'_> {
         }
     }
 
-    /// `text` is in lower case.
-    fn is_too_long(&self, status: u16, text: &str) -> bool {
-        if text.contains("rate limit") {
+    /// `text`, and what of it is a message, are in lower case and without underscores.
+    fn is_too_long(&self, status: u16, text: &str, said: &str) -> bool {
+        let any = |text: &str, signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+        if any(text, RATES) || matches!(status, 401 | 402) {
             return false;
         }
-        let pairs = TOO_LONG_PAIRS.iter();
-        TOO_LONG.iter().any(|sign| text.contains(sign))
-            || pairs
-                .into_iter()
-                .any(|(one, other)| text.contains(one) && text.contains(other))
+        let is_sent = any(said, SENT) && any(said, MEASURES) && !said.contains("max tokens");
+        any(text, TOO_LONG)
+            || (any(text, CONTEXT) && any(text, EXCESS))
+            || (is_sent && any(said, EXCESS))
             || (status == 403 && self.name == "together")
             || (matches!(status, 400 | 413 | 422) && self.names_our_tokens(text))
     }
@@ -289,7 +353,7 @@ impl Asked<'_> {
             .sum();
         // A token is one character in some languages, and at most a dozen.
         let ours = (sent / 12).max(200) as u64..=sent as u64;
-        let is_output = ["max_tokens", "output token", "completion token"];
+        let is_output = ["max tokens", "output token", "completion token"];
         if !text.contains("token") || is_output.iter().any(|sign| text.contains(sign)) {
             return false;
         }
@@ -307,11 +371,14 @@ impl Asked<'_> {
     }
 }
 
-/// The first message in an error's body, whichever of the usual shapes it has.
+/// The first message in an error's body, whichever of the usual shapes it has; what a gateway was
+/// told itself before its own words.
 fn message(json: &Value) -> Option<&str> {
     match json {
         Value::Array(items) => items.iter().find_map(message),
         Value::Object(fields) => [
+            "metadata",
+            "raw",
             "error",
             "message",
             "msg",
@@ -319,6 +386,7 @@ fn message(json: &Value) -> Option<&str> {
             "errors",
             "base_resp",
             "status_msg",
+            "error_msg",
         ]
         .iter()
         .find_map(|name| match fields.get(*name)? {
@@ -330,17 +398,17 @@ fn message(json: &Value) -> Option<&str> {
 }
 
 /// The status that an error inside a 200 stands for.
-fn status_within(json: &Value) -> u16 {
-    let outer = json.get(0).unwrap_or(json);
+pub(super) fn status_of(body: &str) -> u16 {
+    let json = json::parse_slice::<Value>(body.as_bytes()).unwrap_or_default();
+    let outer = json.get(0).unwrap_or(&json);
     let inner = outer.get("error").unwrap_or(outer);
-    let code = [inner, outer]
+    let codes = [&inner["code"], &outer["code"], &outer["status"]].map(number);
+    let code = codes
         .into_iter()
-        .find_map(|error| match error.get("code")? {
-            Value::String(code) => code.parse().ok(),
-            code => code.as_u64(),
-        });
+        .flatten()
+        .find(|code| (400..600).contains(code));
     match (code, inner["type"].as_str().unwrap_or_default()) {
-        (Some(code @ 400..600), _) => code as u16,
+        (Some(code), _) => code as u16,
         (_, "invalid_request_error") => 400,
         (_, "authentication_error") => 401,
         (_, "billing_error") => 402,
@@ -351,6 +419,13 @@ fn status_within(json: &Value) -> u16 {
     }
 }
 
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        value => value.as_u64(),
+    }
+}
+
 /// Whether an answer's JSON is an error instead.
 pub(super) fn is_error(json: &Value) -> bool {
     let first = json.get(0).unwrap_or(json);
@@ -358,18 +433,25 @@ pub(super) fn is_error(json: &Value) -> bool {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
+        Value::Array(items) => !items.is_empty(),
         _ => true,
     };
-    let text = |name: &str| first[name].as_str().is_some_and(|text| !text.is_empty());
+    let has = |name: &str| first.get(name).is_some_and(is_something);
     let is_bare = ["choices", "content", "type", "object"]
         .iter()
         .all(|name| first.get(*name).is_none());
-    first.get("error").is_some_and(is_something)
+    let has_code = ["code", "error_code"]
+        .iter()
+        .any(|name| first.get(*name).is_some())
+        || first["success"] == false
+        || number(&first["status"]).is_some_and(|status| status >= 400);
+    has("error")
         || first["object"] == "error"
         || first["type"] == "error"
         // MiniMax, Zhipu and their like.
         || first["base_resp"]["status_code"].as_i64().is_some_and(|code| code != 0)
-        || (is_bare && first.get("code").is_some() && (text("message") || text("msg")))
+        || (is_bare && (has("detail") || has("errors")))
+        || (is_bare && has_code && ["message", "msg", "error_msg"].iter().any(|name| first[*name].is_string()))
 }
 
 /// Whether an error is about this parameter: its name as a word of its own.
@@ -436,6 +518,12 @@ pub(super) mod tests {
             (r#"{"error":{"message":"slow down","metadata":{"retry_after_seconds":12}}}"#, Wait::For(Duration::from_secs(12))),
             ("Too many requests. Please wait 30 seconds before trying again.", Wait::For(Duration::from_secs(30))),
             ("You have exhausted your capacity. Your quota will reset after 1m3s.", Wait::For(Duration::from_secs(63))),
+            (r#"{"error":{"message":"Provider returned error","metadata":{"raw":"{\n \"details\": [{\"retryDelay\": \"34s\"}]}"}}}"#, Wait::For(Duration::from_secs(34))),
+            ("VertexAIException - b'{\\n \"retryDelay\": \"7s\"\\n}'", Wait::For(Duration::from_secs(7))),
+            ("Rate limit exceeded. Try again in about 3 seconds", Wait::For(Duration::from_secs(3))),
+            ("Too many requests. Retry after: 3", Wait::For(Duration::from_secs(3))),
+            ("Please wait for 3 seconds", Wait::For(Duration::from_secs(3))),
+            (r#"{"error":{"message":"cooling down","reset_seconds":3}}"#, Wait::For(Duration::from_secs(3))),
             ("Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day", Wait::Hopeless),
             ("You are using a Trial key, which is limited to 1000 API calls / month.", Wait::Hopeless),
             ("Monthly quota exceeded, try again in 5s", Wait::Hopeless),
@@ -507,6 +595,96 @@ pub(super) mod tests {
         }
     }
 
+    // A case per line.
+    #[rustfmt::skip]
+    #[test]
+    fn too_long_is_told_from_rates_and_other_limits() {
+        for (status, body, class) in [
+            (500, r#"{"error":{"code":500,"message":"context shift is disabled"}}"#, Class::TooLong),
+            (500, "Requested tokens (5000) exceed context window of 4096", Class::TooLong),
+            (400, "Too many input tokens. Max input tokens: 8192, request input token count: 9000", Class::TooLong),
+            (400, "Context size has been exceeded.", Class::TooLong),
+            (400, "Reached context length of 4096 tokens with model (arch: llama) that does not currently support mid-generation context overflow.", Class::TooLong),
+            (400, "Input token length too long", Class::TooLong),
+            (400, r#"{"error":{"code":"1261","message":"Prompt exceeds max length"}}"#, Class::TooLong),
+            (400, r#"{"error_code":336007,"error_msg":"prompt tokens too long"}"#, Class::TooLong),
+            (400, "Total tokens of image and text exceed max message tokens.", Class::TooLong),
+            (400, "AiError: The estimated number of input and maximum output tokens (9000) exceeded this model context window limit (7968).", Class::TooLong),
+            (400, r#"{"code":20015,"message":"length of prompt_tokens (35000) must be less than max_seq_len (32768)."}"#, Class::TooLong),
+            (400, "You passed 4097 input tokens and requested 0 output tokens. However, the model's context length is only 4096 tokens", Class::TooLong),
+            (400, "Request length 5000 is greater than cache_size 4096", Class::TooLong),
+            (400, "Prompt has 5,958,968 tokens, but the configured context size is 256,000 tokens", Class::TooLong),
+            (400, "Error code: 1210 - tokens in request more than max tokens allowed", Class::TooLong),
+            (400, "Input length 131393 exceeds the maximum allowed input length of 131040 tokens.", Class::TooLong),
+            (400, "Request prompt has 5000 tokens in total, larger than the model input length limit 4096.", Class::TooLong),
+            (422, r#"{"detail":[{"loc":["body","messages",0,"content"],"msg":"messages: at most 20480 characters"}]}"#, Class::TooLong),
+            (503, "litellm.MidStreamFallbackError: Requested token count exceeds the model's maximum context length of 131072 tokens.", Class::TooLong),
+            (400, "上下文过长", Class::TooLong),
+            (429, r#"{"error":{"message":"Quota exceeded for metric: free_tier_input_token_count, limit: 250000"}}"#, Class::Again),
+            (429, "Throttling error: Too many tokens, please wait before trying again.", Class::Again),
+            (500, "context deadline exceeded", Class::Again),
+            (422, r#"{"detail":[{"loc":["body","temperature"],"msg":"Input should be less than or equal to 2","input":"a prompt that is too long"}]}"#, Class::Never),
+            (400, "Input should be less than or equal to 4096 (max_tokens)", Class::Never),
+            (400, "The maximum tokens you requested exceeds the model limit of 4096.", Class::Never),
+            (400, "messages.0.content.1.image: image exceeds 5 MB maximum", Class::Never),
+        ] {
+            let error = asked("x", "", &[]).refused(status, body, None);
+            assert_eq!(error.class, class, "{body}");
+        }
+    }
+
+    // A case per line.
+    #[rustfmt::skip]
+    #[test]
+    fn a_class_is_known_by_words_whatever_the_status() {
+        const MONEY: &str = "look at the account";
+        const KEY: &str = "correct api_key";
+        const FILTER: &str = "a content filter";
+        for (status, body, class, advice) in [
+            (429, "Your team has used all available credits or reached its monthly spending limit.", Class::Never, MONEY),
+            (403, r#"{"code":"permission-denied","error":"Your newly created teams doesn't have any credits yet."}"#, Class::Never, MONEY),
+            (400, r#"{"error":{"code":"Arrearage","message":"Access denied"}}"#, Class::Never, MONEY),
+            (403, r#"{"error":{"message":"用户额度不足","code":"insufficient_user_quota"}}"#, Class::Never, MONEY),
+            (403, "Key limit exceeded (total limit).", Class::Never, MONEY),
+            (403, r#"{"code":30001,"message":"Sorry, your account balance is insufficient"}"#, Class::Never, MONEY),
+            (400, r#"{"error":{"code":"billing_hard_limit_reached"}}"#, Class::Never, MONEY),
+            (412, "Account x is suspended: unpaid invoices", Class::Never, MONEY),
+            (200, r#"{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#, Class::Never, MONEY),
+            (200, r#"{"base_resp":{"status_code":1004,"status_msg":"login fail: Please carry the API secret key"}}"#, Class::Never, KEY),
+            (500, "litellm.AuthenticationError: Incorrect API key provided", Class::Never, KEY),
+            (400, r#"{"error":{"message":"API key expired.","details":[{"reason":"API_KEY_INVALID"}]}}"#, Class::Never, KEY),
+            (403, "Method doesn't allow unregistered callers. Please use API Key", Class::Never, KEY),
+            (400, "Missing or invalid Authorization header.", Class::Never, KEY),
+            (403, "Invalid authentication credentials", Class::Never, KEY),
+            (200, r#"{"error":{"code":"invalid_token"}}"#, Class::Never, KEY),
+            (407, "Proxy authentication required", Class::Never, "look at default_model"),
+            (400, r#"{"error":{"code":"data_inspection_failed","message":"Input data may contain inappropriate content."}}"#, Class::Filtered, FILTER),
+            (400, "Output blocked by content filtering policy", Class::Filtered, FILTER),
+            (403, r#"{"error":"Content violates usage guidelines. Team: x"}"#, Class::Filtered, FILTER),
+            (400, "Invalid prompt: your prompt was flagged as potentially violating our usage policy.", Class::Filtered, FILTER),
+            (400, r#"{"error":{"message":"Rejected as a result of our safety system.","code":"moderation_blocked"}}"#, Class::Filtered, FILTER),
+            (400, r#"{"error":{"code":"InputTextSensitiveContentDetected"}}"#, Class::Filtered, FILTER),
+            (200, r#"{"base_resp":{"status_code":1026,"status_msg":"input new_sensitive"}}"#, Class::Filtered, FILTER),
+            (400, r#"{"contentFilter":[{"level":1,"role":"user"}],"error":{"code":"1301","message":"x"}}"#, Class::Filtered, FILTER),
+            (500, r#"{"error":{"message":"litellm.ContentPolicyViolationError: blocked"}}"#, Class::Filtered, FILTER),
+            (404, "No endpoints available matching your guardrail restrictions", Class::Never, "default_model"),
+            (400, "Model names are case sensitive", Class::Never, "default_model"),
+            (498, "Flex tier", Class::Again, "cannot answer now"),
+            (424, r#"{"error":"Request failed during generation","error_type":"generation"}"#, Class::Again, "cannot answer now"),
+            (400, r#"{"__type":"ThrottlingException","message":"Too many requests"}"#, Class::Again, "cannot answer now"),
+            (200, r#"{"status":"449","msg":"You exceeded your current rate limit","body":null}"#, Class::Again, "cannot answer now"),
+            (400, r#"{"error":{"message":"Tool choice is none, but model called a tool","code":"tool_use_failed"}}"#, Class::Again, "cannot answer now"),
+            (400, "Model is overloaded. Please try again later", Class::Again, "cannot answer now"),
+            (503, r#"{"error":{"code":"model_not_found","message":"No available channel"}}"#, Class::Never, "default_model"),
+            (200, r#"{"status":"435","msg":"Model not support","body":null}"#, Class::Never, "default_model"),
+            (200, r#"{"errors":[{"code":7003,"message":"Could not route"}],"success":false}"#, Class::Again, "Could not route"),
+        ] {
+            let error = asked("x", "", &[]).refused(status, body, None);
+            let line = error.to_string();
+            assert!(error.class == class && line.contains(advice), "{body}: {line}");
+        }
+    }
+
     #[test]
     fn errors_that_look_like_answers_are_known() {
         for (json, error) in [
@@ -524,6 +702,20 @@ pub(super) mod tests {
             (r#"{"base_resp":{"status_code":0},"choices":[]}"#, false),
             (r#"{"code":"1261","message":"Prompt too long"}"#, true),
             (r#"{"code":0,"choices":[]}"#, false),
+            (r#"{"detail":"Not authenticated"}"#, true),
+            (
+                r#"{"errors":[{"message":"no"}],"success":false,"result":null}"#,
+                true,
+            ),
+            (
+                r#"{"status":"435","msg":"Model not support","body":null}"#,
+                true,
+            ),
+            (r#"{"error_code":336003,"error_msg":"too long"}"#, true),
+            (r#"{"success":false,"message":"no"}"#, true),
+            (r#"{"errors":[],"message":"queued"}"#, false),
+            (r#"{"status":"processing","message":"queued"}"#, false),
+            (r#"{"status":200,"msg":"ok"}"#, false),
         ] {
             let value: Value = serde_json::from_str(json).unwrap();
             assert_eq!(is_error(&value), error, "{json}");

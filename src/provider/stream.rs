@@ -54,6 +54,30 @@ pub(super) struct Ended {
     pub(super) news: News,
 }
 
+/// What reasons for a stop have in their names, in lower case.
+const CUT: &[&str] = &["length", "max_", "limit", "context_window"];
+const FILTERED: &[&str] = &[
+    "filter",
+    "safety",
+    "prohibited",
+    "blocklist",
+    "recitation",
+    "sensitive",
+    "spii",
+    "guardrail",
+    "moderation",
+    "policy",
+];
+const BROKEN_OFF: &[&str] = &[
+    "error",
+    "insufficient_system_resource",
+    "abort",
+    "cancel",
+    "unavailable",
+    "fail",
+    "timeout",
+];
+
 /// A body as far as it has come.
 #[derive(Default)]
 pub(super) struct Stream {
@@ -105,7 +129,14 @@ impl Stream {
 
     /// Nothing that could follow would change what the body is.
     pub(super) fn is_over(&self) -> bool {
-        self.done || self.error.is_some() || self.not_json.is_some() || self.shown.overflows
+        let is_lost = self.not_json.is_some() && !self.has_ended();
+        self.done || self.error.is_some() || is_lost || self.shown.overflows
+    }
+
+    /// There is an answer, and the model said that it stopped. Until text comes all the same.
+    fn has_ended(&self) -> bool {
+        let has_text = !self.shown.raw().is_empty() || !self.whole.is_empty();
+        self.has_finish() && !self.finish_lies && has_text
     }
 
     /// The model said that it stopped; more may follow.
@@ -172,7 +203,7 @@ impl Stream {
         if let Some(error) = self.error.take() {
             return Outcome::Error(error);
         }
-        if let Some(text) = self.not_json.take() {
+        if let Some(text) = self.not_json.take().filter(|_| !has_end) {
             return Outcome::NotJson(text);
         }
         if !self.is_chat {
@@ -189,20 +220,20 @@ impl Stream {
         if !has_end && end == End::Broken {
             return Outcome::BrokenOff;
         }
-        let cut = match self.finish.as_str() {
-            "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => true,
-            "content_filter" | "content_filtered" | "safety" | "prohibited_content"
-            | "blocklist" | "recitation" | "sensitive" => return Outcome::Filtered,
-            "refusal" => return Outcome::Refused,
-            "error"
-            | "insufficient_system_resource"
-            | "network_error"
-            | "abort"
-            | "cancelled"
-            | "unavailable" => return Outcome::BrokenOff,
-            "pause_turn" if !self.shown.raw().trim().is_empty() => return Outcome::Paused,
-            _ => self.shown.overflows,
-        };
+        let said = |words: &[&str]| words.iter().any(|word| self.finish.contains(word));
+        if said(FILTERED) {
+            return Outcome::Filtered;
+        }
+        if said(&["refus"]) {
+            return Outcome::Refused;
+        }
+        if said(BROKEN_OFF) {
+            return Outcome::BrokenOff;
+        }
+        if self.finish == "pause_turn" && !self.shown.raw().trim().is_empty() {
+            return Outcome::Paused;
+        }
+        let cut = said(CUT) || self.shown.overflows;
         match (is_empty, self.refused) {
             (false, _) => Outcome::Answer { cut },
             (true, true) => Outcome::Refused,
@@ -216,7 +247,7 @@ impl Stream {
     /// Takes one event; true: it was content.
     fn event(&mut self, event: &Event) -> bool {
         let data = event.data.trim();
-        if data.is_empty() || self.is_over() {
+        if data.is_empty() || self.is_over() || is_ping(&event.name) || is_ping(data) {
             return false;
         }
         if is_done(data) {
@@ -236,9 +267,7 @@ impl Stream {
                 self.done = true;
             } else if let Some(json) = lenient::parse(document) {
                 alive |= self.json(&json);
-            } else if !["ping", "heartbeat", "keepalive", "keep-alive"]
-                .contains(&event.name.as_str())
-            {
+            } else {
                 self.not_json.get_or_insert_with(|| data.to_owned());
             }
         }
@@ -278,7 +307,7 @@ impl Stream {
 
     /// An error in place of the rest of an answer. After an answer that ended it says nothing.
     fn fail(&mut self, error: &str) {
-        if self.has_finish() && !self.finish_lies && !self.shown.raw().is_empty() {
+        if self.has_ended() {
             self.done = true;
         } else {
             self.error = Some(error.to_owned());
@@ -303,6 +332,10 @@ impl Stream {
     }
 
     fn choice(&mut self, choice: &Value) -> bool {
+        if is_error(choice) {
+            self.fail(&choice.to_string());
+            return false;
+        }
         let (delta, message) = (&choice["delta"], &choice["message"]);
         let mut alive = self.part(delta);
         let content = match delta {
@@ -312,11 +345,11 @@ impl Stream {
         alive |= self.push(&content);
         if message.is_object() {
             alive |= self.part(message);
-            self.take_whole(&text_of(&message["content"]), &choice["finish_reason"]);
+            self.take_whole(&text_of(&message["content"]), reason(choice));
         } else if !delta.is_object() {
             alive |= self.push(&text_of(&choice["text"]));
         }
-        self.stop(&choice["finish_reason"]);
+        self.stop(reason(choice));
         alive
     }
 
@@ -331,18 +364,18 @@ impl Stream {
             let citation = annotation.get("url_citation").unwrap_or(annotation);
             self.sources.add(&citation["url"]);
         }
-        let fields = [
-            "reasoning_content",
-            "reasoning",
-            "thinking",
-            "reasoning_details",
-        ];
-        let thinks = |value: &Value| match value {
+        let is_something = |value: &Value| match value {
             Value::String(text) => !text.is_empty(),
             Value::Array(items) => !items.is_empty(),
             value => value.is_object(),
         };
-        let thinks = fields.iter().any(|field| thinks(&part[*field]));
+        let mut fields = part.as_object().into_iter().flatten();
+        let thinks = fields.any(|(name, value)| {
+            let is_thinking = ["reason", "think", "thought"]
+                .iter()
+                .any(|word| name.contains(word));
+            is_thinking && is_something(value)
+        });
         self.thought |= thinks;
         thinks
     }
@@ -359,7 +392,7 @@ impl Stream {
             ("content_block_delta", Some("citations_delta")) => {
                 self.sources.add(&delta["citation"]["url"]);
             }
-            ("content_block_delta", Some("text_delta") | None) => {
+            ("content_block_delta", Some("text_delta" | "text") | None) => {
                 self.is_chat = true;
                 return self.push(&text_of(&delta["text"]));
             }
@@ -466,15 +499,34 @@ fn text_of(content: &Value) -> String {
     }
 }
 
+/// A sign of life in the place of an event, perhaps a comment that a gateway took for data.
+fn is_ping(text: &str) -> bool {
+    let word = text.trim_matches(['[', ']', '"']).to_ascii_lowercase();
+    text.starts_with(':')
+        || ["ping", "heartbeat", "keepalive", "keep-alive"].contains(&word.as_str())
+}
+
 fn is_done(data: &str) -> bool {
     let word = data.trim_matches(['"', '[', ']', ' ']);
     word.eq_ignore_ascii_case("done")
+}
+
+/// Where a choice says why the model stopped.
+fn reason(choice: &Value) -> &Value {
+    let names = ["finish_reason", "finishReason", "finish_details"];
+    let mut reasons = names.iter().map(|name| &choice[*name]);
+    reasons
+        .find(|reason| !reason.is_null())
+        .unwrap_or(&choice["finish_reason"])
 }
 
 /// Why the model stopped, in lower case; empty: it did not.
 fn stop_reason(reason: &Value) -> String {
     let reason = match reason {
         Value::String(reason) => reason.trim().to_lowercase(),
+        Value::Object(fields) if fields.contains_key("type") => {
+            return stop_reason(&reason["type"]);
+        }
         Value::Object(_) | Value::Number(_) | Value::Bool(true) => "stop".to_owned(),
         _ => String::new(),
     };
@@ -687,6 +739,17 @@ mod tests {
             ("a refusal in a field", choice(json!({"delta": {"refusal": "No."}})) + &finish("stop"), "<Refused>"),
             ("an error as the reason", c("a") + &finish("error"), "<BrokenOff>"),
             ("tools after text", c("a") + &finish("tool_calls"), "a"),
+            ("Gemini's own name for it", c("a") + &choice(json!({"delta": {}, "finishReason": "MAX_TOKENS"})), "a (cut)"),
+            ("details in its place", c("a") + &choice(json!({"delta": {}, "finish_details": {"type": "max_tokens"}})), "a (cut)"),
+            ("an object", c("a") + &choice(json!({"delta": {}, "finish_reason": {"type": "length", "length": 9}})), "a (cut)"),
+            ("an object of an abort", c("a") + &choice(json!({"delta": {}, "finish_reason": {"type": "abort", "message": "x"}})), "<BrokenOff>"),
+            ("a limit by other names", c("a") + &finish("max_output_tokens") + DONE, "a (cut)"),
+            ("a limit of tokens", c("a") + &finish("token_limit") + DONE, "a (cut)"),
+            ("a filter and what it saw", finish("content_filter: SAFETY"), "<Filtered>"),
+            ("a filter of a gateway", finish("guardrail_intervened"), "<Filtered>"),
+            ("a failure by another name", c("a") + &finish("server_error"), "<BrokenOff>"),
+            ("words after it", c("a") + &finish("stop") + "data: end of stream\n\n", "a"),
+            ("words after it, and text", with("a ", "stop") + "data: oops\n\n" + &with("b", "stop"), "<NotJson>"),
         ] {
             assert_eq!(outcome(&body), expected, "{name}");
         }
@@ -731,6 +794,8 @@ mod tests {
             ("an event cut off in a string, and more", c("a") + "data: {\"choices\":[{\"delta\":{\"content\":\"b\n\n" + &c("c") + done, "<NotJson>"),
             ("a line of text", c("a") + "Internal Server Error", "<NotJson>"),
             ("a line of text after the end", c("a") + &stop + "Bye", "a"),
+            ("pings as data", c("a ") + "data: ping\n\ndata: [KEEPALIVE]\n\ndata: : PROCESSING\n\n" + &c("b") + done, "a b"),
+            ("markup behind a whole answer", json!({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}).to_string() + "<br>", "a"),
             ("pings that are no JSON", c("a ") + "event: ping\ndata: 12:00\n\n" + "data:\n\n" + &c("b") + done, "a b"),
             ("unknown fields", c("a ") + "x-time: 12\n" + &c("b") + done, "a b"),
             ("a number as the content", c("It is ") + &raw("4") + &c(".") + done, "It is 4."),
@@ -850,6 +915,10 @@ mod tests {
             ("an error as a text", json!({"error": "no"}).to_string(), "<Error>"),
             ("an error as an object", event(json!({"object": "error", "message": "no"})), "<Error>"),
             ("an error as a field", c("a") + "error: {\"message\":\"no\"}\n\n", "<Error>"),
+            ("an error in a choice", c("a") + &choice(json!({"delta": {"content": ""}, "error": {"code": 502, "message": "gone"}, "finish_reason": "error"})), "<Error>"),
+            ("an error beside a part of a message", json!({"choices": [{"message": {"content": "a"}, "error": {"code": 502}}]}).to_string(), "<Error>"),
+            ("an error behind a whole answer", json!({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}).to_string() + "\n{\"error\":\"closed\"}", "a"),
+            ("a detail", c("a") + &event(json!({"detail": "Internal error"})), "<Error>"),
             ("an error by the event's name", c("a") + "event: error\ndata: upstream gone\n\n", "<Error>"),
             ("a bare error in a stream", c("a") + "{\"error\":{\"message\":\"no\"}}\n", "<Error>"),
             ("an array with one", json!([{"error": {"code": 503}}]).to_string(), "<Error>"),
@@ -895,6 +964,7 @@ mod tests {
             ("a finish, and text after it", text("a ") + &stop("end_turn") + &text("b") + &stop("end_turn") + &end(), "a b"),
             ("a stop that is null", text("a ") + &event(json!({"type": "message_delta", "delta": {"stop_reason": null}})) + &text("b") + &end(), "a b"),
             ("a tool's input between", text("a ") + &delta(json!({"type": "input_json_delta", "partial_json": "{"})) + &text("b") + &end(), "a b"),
+            ("another name for text", text("a ") + &delta(json!({"type": "text", "text": "b"})) + &end(), "a b"),
             ("a number as the text", text("It is ") + &delta(json!({"type": "text_delta", "text": 4})) + &end(), "It is 4"),
             ("whole in a stream", event(serde_json::from_str(&message(json!([{"type": "text", "text": "a"}]), "end_turn")).unwrap()), "a"),
             ("overloaded", text("a") + &event(json!({"type": "error", "error": {"type": "overloaded_error"}})), "<Error>"),

@@ -56,24 +56,28 @@ pub(super) fn wait(status: u16, restarts: bool, text: &str, after: Option<Durati
     }
 }
 
-/// The wait that an error's text, in lower case, asks for.
+/// The wait that an error's text, in lower case, asks for, be it in words or as a field, whose JSON may
+/// be quoted in another one.
 fn hint(text: &str) -> Option<Duration> {
     const BEFORE: &[&str] = &[
-        "\"retrydelay\":\"",
-        "\"retry_after\":",
-        "\"retry_after_seconds\":",
-        "\"estimated_time\":",
+        "retrydelay ",
+        "retryafter ",
+        "retry after ",
+        "retry after seconds ",
+        "estimated time ",
         "try again in ",
         "try again after ",
         "retry in ",
-        "retry after ",
         "reset after ",
         "resets in ",
+        "reset seconds ",
         "please wait ",
     ];
+    let plain = text.replace(['"', '\'', '\\', ':', '_'], " ");
+    let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut waits = BEFORE.iter().filter_map(|sign| {
-        let (_, rest) = text.split_once(sign)?;
-        duration(rest)
+        let (_, rest) = plain.split_once(sign)?;
+        duration(rest.trim_start_matches("about ").trim_start_matches("for "))
     });
     waits.next()
 }
