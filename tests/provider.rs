@@ -301,10 +301,35 @@ fn the_path_is_completed_and_never_doubled() {
 }
 
 #[test]
-fn a_base_with_a_path_that_is_not_found_is_left_alone() {
+fn a_base_with_a_version_that_is_not_found_is_left_alone() {
     let model = Model::start();
-    let result = ask(&custom(&format!("{}/api", model.url())), &["u:hi"]);
+    let result = ask(&custom(&format!("{}/api/v3", model.url())), &["u:hi"]);
     assert_eq!(outcome(&result), "<never>");
+    assert_eq!(model.requests().len(), 1);
+}
+
+#[test]
+fn a_base_whose_path_lacks_the_version_is_completed() {
+    let model = Model::start();
+    let settings = custom(&format!("{}/openai", model.url()));
+    assert_eq!(text(ask(&settings, &["u:hi"])), "Hello!");
+    let targets: Vec<_> = model
+        .requests()
+        .into_iter()
+        .map(|request| request.target)
+        .collect();
+    assert_eq!(
+        targets,
+        ["/openai/chat/completions", "/openai/v1/chat/completions"]
+    );
+}
+
+#[test]
+fn an_api_that_misses_the_model_is_not_looked_for_elsewhere() {
+    let model = Model::start();
+    model.elsewhere(404, r#"{"error":{"message":"model 'x' not found"}}"#);
+    let error = ask(&custom(&model.url()), &["u:hi"]).unwrap_err();
+    assert!(error.to_string().contains("model 'x' not found"), "{error}");
     assert_eq!(model.requests().len(), 1);
 }
 
@@ -397,6 +422,8 @@ fn a_refused_parameter_is_left_out_at_once_and_from_then_on() {
         ("temperature", r#"{"error":{"message":"Unsupported value","param":"temperature"}}"#),
         ("temperature", r#"{"type":"error","error":{"message":"`temperature` is deprecated"}}"#),
         ("stream", r#"{"error":{"message":"You must be verified to stream this model."}}"#),
+        ("stream", r#"{"error":{"message":"Streaming is not supported"}}"#),
+        ("temperature", r#"{"error":{"message":"Temperature is not supported"}}"#),
     ];
     for (parameter, complaint) in cases {
         let model = Model::start();
@@ -1048,6 +1075,71 @@ fn a_limit_of_the_answer_that_is_too_large_is_lowered_and_remembered() {
             .map(|body| body["max_tokens"].as_u64().unwrap())
             .collect();
         assert_eq!(sent, [16384, most, most], "{complaint}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_larger_than_the_models_context_leaves_room_for_the_question() {
+    let model = Model::start();
+    model.on_request(|request| {
+        match crate::support::model::body(request)["max_tokens"].as_u64() {
+            Some(most @ 8000..) => ModelReply::status(
+                400,
+                &json!({"error": {"code": 400, "message": format!(
+                    "'max_tokens' or 'max_completion_tokens' is too large: {most}. This model's maximum \
+                     context length is 8192 tokens and your request has 12 input tokens ({most} > 8192 - 12).",
+                )}})
+                .to_string(),
+            ),
+            _ => ModelReply::text("fits"),
+        }
+    });
+    let asker = Asker::new(&anthropic(&model));
+    for _ in 0..2 {
+        assert_eq!(text(asker.ask(&["u:hi"])), "fits");
+    }
+    let sent: Vec<_> = model
+        .bodies()
+        .iter()
+        .map(|body| body["max_tokens"].clone())
+        .collect();
+    assert_eq!(sent, [16384, 4096, 4096]);
+}
+
+#[test]
+fn a_system_message_that_is_refused_goes_into_the_first_turn_and_it_is_remembered() {
+    for (status, complaint) in [
+        (400, r#"{"error":{"message":"System role not supported"}}"#),
+        (
+            500,
+            r#"{"error":{"message":"Jinja Exception: Conversation roles must alternate"}}"#,
+        ),
+        (
+            200,
+            "event: error\ndata: {\"error\":{\"code\":400,\"message\":\"System role not supported\"}}\n\n",
+        ),
+    ] {
+        let model = Model::start();
+        model.on_request(move |request| {
+            match crate::support::model::body(request)["messages"][0]["role"] == "system" {
+                true => ModelReply::status(status, complaint),
+                false => ModelReply::text("fine"),
+            }
+        });
+        let asker = Asker::new(&openai(&model));
+        for requests in [2, 3] {
+            assert_eq!(
+                text(asker.ask(&["s:Be kind.", "u:hi"])),
+                "fine",
+                "{complaint}"
+            );
+            assert_eq!(model.requests().len(), requests, "{complaint}");
+        }
+        let sent = &model.bodies()[1]["messages"];
+        assert_eq!(
+            *sent,
+            json!([{"role": "user", "content": "Be kind.\n\nhi"}])
+        );
     }
 }
 

@@ -7,8 +7,9 @@ const BEFORE: &str = "(The conversation goes on.)";
 
 /// The system message, if any, and turns that alternate, begin and end with the user's, and are
 /// never blank: templates of Gemma and Mistral refuse anything else, Anthropic blank text and a last
-/// turn of the assistant's.
-pub(super) fn turns(conversation: &[Message]) -> (Option<String>, Vec<Message>) {
+/// turn of the assistant's. `with_system`: the system message stands for itself; else it begins the
+/// first turn, as templates without such a role want it.
+pub(super) fn turns(conversation: &[Message], with_system: bool) -> (Option<String>, Vec<Message>) {
     let mut system = None;
     let mut turns: Vec<Message> = Vec::new();
     for message in conversation
@@ -35,6 +36,11 @@ pub(super) fn turns(conversation: &[Message]) -> (Option<String>, Vec<Message>) 
         .is_some_and(|last| last.role == Role::Assistant)
     {
         turns.pop();
+    }
+    if let (false, Some(system), Some(first)) = (with_system, &mut system, turns.first_mut()) {
+        join(system, &first.content);
+        first.content = std::mem::take(system);
+        return (None, turns);
     }
     (system, turns)
 }
@@ -88,9 +94,27 @@ mod tests {
             (&["s:S"], Some("S"), &[]),
             (&[], None, &[]),
         ] {
-            let (got_system, got) = turns(&messages(conversation));
+            let (got_system, got) = turns(&messages(conversation), true);
             assert_eq!(got_system.as_deref(), system, "{conversation:?}");
             assert_eq!(got, messages(expected), "{conversation:?}");
+        }
+    }
+
+    #[test]
+    fn a_system_message_that_may_not_stand_for_itself_begins_the_first_turn() {
+        for (conversation, expected) in [
+            (
+                &["s:S", "u:a", "a:b", "u:c"] as &[_],
+                &["u:S\n\na", "a:b", "u:c"] as &[_],
+            ),
+            (&["u:a"], &["u:a"]),
+        ] {
+            let expected = (None, messages(expected));
+            assert_eq!(
+                turns(&messages(conversation), false),
+                expected,
+                "{conversation:?}"
+            );
         }
     }
 }

@@ -30,6 +30,8 @@ pub enum FactKind {
     Bearer,
     /// Pictures are refused.
     NoImages,
+    /// The role `system` is refused.
+    NoSystem,
     /// Answers begin with reasoning that has a closing mark and no opening one.
     UnopenedReasoning,
 }

@@ -17,6 +17,8 @@ pub(super) struct Shape {
     pub(super) stream: bool,
     /// Pictures are sent; else it is said that there were some.
     pub(super) images: bool,
+    /// The system message is one of its own; else it begins the first turn.
+    pub(super) system: bool,
     /// The largest `max_tokens` that the server takes.
     pub(super) most_tokens: Option<u32>,
     /// The API is below `/v1`.
@@ -45,7 +47,7 @@ impl Body {
     ) -> Body {
         let parameters = Value::Object(settings.parameters.clone()).to_string();
         let place = free_place(conversation, &[said, model, &parameters]);
-        let (system, turns) = chat::turns(conversation);
+        let (system, turns) = chat::turns(conversation, shape.system);
         let mut messages: Vec<Value> = Vec::new();
         let mut body = settings.parameters.clone();
         match (api, system) {
@@ -237,6 +239,7 @@ mod tests {
         temperature: true,
         stream: true,
         images: true,
+        system: true,
         most_tokens: None,
         below_v1: false,
         bearer: false,

@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use super::ask::{Ear, Facts};
-use super::error::{Asked, Class, ProviderError, names_word, numbers};
+use super::error::{Asked, Class, ProviderError, names_word, numbers, status_of};
 use super::harmless::one_line;
 use super::learned::FactKind;
 use super::request::{Body, LIMITS, Shape, has_images, headers, limit};
 use super::settings::{Api, ProviderSettings, is_local, question_url, second_base};
 use super::stream::{End, Ended, Outcome, Stream};
 use super::wait::Wait;
-use super::{Image, Message};
+use super::{Image, Message, Role};
 use crate::http::{self, Agent, Call, Cause, Failure, Obstacle, Response, failure};
 
 /// Bytes of a whole stream. A token costs a stream a few hundred bytes.
@@ -24,6 +24,8 @@ const ERROR: u64 = 64 << 10;
 const IDLE: Duration = Duration::from_secs(120);
 /// How long more is waited for once the model said that it stopped.
 const AFTER_FINISH: Duration = Duration::from_secs(2);
+/// In tokens. A smaller number in a refusal is something else.
+const SMALLEST_CONTEXT: u32 = 1024;
 /// How often a model may pause within one answer.
 const PAUSES: usize = 3;
 
@@ -110,6 +112,13 @@ impl Attempt<'_> {
                 *stream = Stream::new(self.bot_name, unopened);
                 continue;
             }
+            if let Outcome::Error(body) = &ended.outcome
+                && self.mend(status_of(body), "", body, &mut shape, &mut found, ear)
+            {
+                ear.start_over();
+                *stream = Stream::new(self.bot_name, unopened);
+                continue;
+            }
             if ended.outcome == Outcome::Paused {
                 ear.news(ended.news);
                 (said, pauses) = (stream.raw().to_owned(), pauses + 1);
@@ -135,6 +144,7 @@ impl Attempt<'_> {
             temperature: !knows(FactKind::NoTemperature),
             stream: !knows(FactKind::NoStream),
             images: !knows(FactKind::NoImages),
+            system: !knows(FactKind::NoSystem),
             most_tokens: facts.most_tokens(self.base, self.model),
             below_v1: facts.knows(self.base, "", FactKind::BelowV1),
             bearer: facts.knows(self.base, "", FactKind::Bearer),
@@ -205,9 +215,27 @@ impl Attempt<'_> {
             (_, Some(how)) => return Err(self.compressed(&how).into()),
             (body, None) => body,
         };
-        if matches!(status, 404 | 405) && self.go_below_v1(shape, found) {
+        // An API that misses the model is the right one.
+        let is_api = body.starts_with('{') && body.contains("model");
+        if matches!(status, 404 | 405) && !is_api && self.go_below_v1(shape, found) {
             return Ok(());
         }
+        if self.mend(status, &challenge, &body, shape, found, ear) {
+            return Ok(());
+        }
+        Err(self.asked().refused(status, &body, after).into())
+    }
+
+    /// Changes the request so that it lacks what a refusal names; false: it names nothing of it.
+    fn mend(
+        &self,
+        status: u16,
+        challenge: &str,
+        body: &str,
+        shape: &mut Shape,
+        found: &mut Vec<FactKind>,
+        ear: &mut Ear,
+    ) -> bool {
         let text = body.to_lowercase();
         if status == 401 && self.takes_bearer(shape, &format!("{challenge} {text}")) {
             shape.bearer = true;
@@ -221,16 +249,16 @@ impl Attempt<'_> {
             found.extend(
                 (status != 413 && !is_about_one_image(&text)).then_some(FactKind::NoImages),
             );
-        } else if let Some(kind) = self.refused_option(status, &body, shape) {
+        } else if let Some(kind) = self.refused_option(status, &text, shape) {
             found.push(kind);
         } else {
-            return Err(self.asked().refused(status, &body, after).into());
+            return false;
         }
         let said = self
             .asked()
-            .line(&format!("HTTP {status}: asked again at once"), &body);
+            .line(&format!("HTTP {status}: asked again at once"), body);
         ear.note(&said);
-        Ok(())
+        true
     }
 
     /// Something else answered at the base: the API may be below `/v1`.
@@ -254,28 +282,42 @@ impl Attempt<'_> {
         let ours = limit(self.api, self.settings, shape)?;
         let names =
             LIMITS.iter().any(|name| text.contains(name)) || text.contains("maximum tokens");
-        let is_context = text.contains("context limit") || text.contains("context length");
-        if !matches!(status, 400 | 422) || !names || is_context {
+        if !matches!(status, 400 | 422) || !names {
             return None;
         }
+        let is_context = text.contains("context limit") || text.contains("context length");
         let smaller = numbers(text)
             .into_iter()
             .filter(|number| (16..ours).contains(number));
-        smaller.max().and_then(|most| u32::try_from(most).ok())
+        let most = u32::try_from(smaller.max()?).ok()?;
+        match is_context {
+            false => Some(most),
+            // It is larger than the model's context, which the question needs a part of.
+            true => (most >= SMALLEST_CONTEXT).then_some(most / 2),
+        }
     }
 
-    /// The optional part of the request that a refusal names: it is left out from here on.
-    fn refused_option(&self, status: u16, body: &str, shape: &mut Shape) -> Option<FactKind> {
-        if !matches!(status, 400 | 422) {
+    /// The part of the request that a refusal names, in lower case, and that can be done without: it
+    /// is left out from here on.
+    fn refused_option(&self, status: u16, text: &str, shape: &mut Shape) -> Option<FactKind> {
+        let has_system = self
+            .conversation
+            .iter()
+            .any(|message| message.role == Role::System);
+        if shape.system && has_system && refuses_system(status, text) {
+            shape.system = false;
+            return Some(FactKind::NoSystem);
+        }
+        if !matches!(status, 400 | 422 | 501) {
             return None;
         }
         let is_own = |name: &str| !self.settings.parameters.contains_key(name);
         let temperature = self.settings.temperature.is_some() && is_own("temperature");
-        if shape.temperature && temperature && names_word(body, "temperature") {
+        if shape.temperature && temperature && names_word(text, "temperature") {
             shape.temperature = false;
             return Some(FactKind::NoTemperature);
         }
-        if shape.stream && names_word(body, "stream") {
+        if shape.stream && (names_word(text, "stream") || names_word(text, "streaming")) {
             shape.stream = false;
             return Some(FactKind::NoStream);
         }
@@ -532,6 +574,25 @@ fn is_elsewhere(outcome: &Outcome) -> bool {
     }
 }
 
+/// Whether a server has no place for a system message; templates that do not know the role take it for
+/// a turn of its own. `text` is in lower case.
+fn refuses_system(status: u16, text: &str) -> bool {
+    let names_role = names_word(text, "system")
+        && ["role", "support", "not allowed"]
+            .iter()
+            .any(|word| text.contains(word));
+    // llama.cpp and SGLang say it with a 500.
+    matches!(status, 400 | 422 | 500)
+        && (names_role
+            || [
+                "developer instruction",
+                "roles must alternate",
+                "roles are supported",
+            ]
+            .iter()
+            .any(|sign| text.contains(sign)))
+}
+
 /// Whether a server does not take pictures, or not these. `text` is in lower case.
 fn refuses_images(status: u16, text: &str) -> bool {
     const SIGNS: [&str; 9] = [
@@ -650,6 +711,28 @@ mod tests {
             for (second, expected) in [(bound.unwrap_or(1) - 1, None), (bound.unwrap_or(500), end)] {
                 assert_eq!(silence.end(at(second)), expected, "{heard:?} at {second}");
             }
+        }
+    }
+
+    // A case per line.
+    #[rustfmt::skip]
+    #[test]
+    fn refusals_of_a_system_message_are_known_by_their_words() {
+        for (status, text, refuses) in [
+            (400, "system role not supported", true),
+            (500, "jinja exception: system role not supported", true),
+            (400, "unsupported value: 'messages[0].role' does not support 'system' with this model.", true),
+            (400, "developer instruction is not enabled for models/gemma-3-27b-it", true),
+            (400, "this model doesn't support system messages. try again without a system message", true),
+            (400, r#"messages: unexpected role "system""#, true),
+            (400, "conversation roles must alternate user/assistant/user/assistant/...", true),
+            (500, "only user and assistant roles are supported!", true),
+            (400, "only user, assistant and tool roles are supported!", true),
+            (400, "your request was rejected by our safety system", false),
+            (500, "internal system error", false),
+            (503, "system role not supported", false),
+        ] {
+            assert_eq!(refuses_system(status, text), refuses, "{status} {text}");
         }
     }
 

@@ -12,7 +12,7 @@ use crate::nearest::nearest;
 use crate::secret::Secret;
 use crate::sorted;
 use crate::text::Problem;
-use crate::url::{has_path, host, http_url};
+use crate::url::{host, http_url};
 
 /// A provider, its model, and those that are asked when it has none to offer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -183,6 +183,9 @@ pub fn server(
     };
     // Ollama's own API is at the root, the compatible one below /v1.
     if plain == "ollama" && !base.ends_with("/v1") {
+        for own in ["/chat", "/generate", "/api"] {
+            base.truncate(base.strip_suffix(own).unwrap_or(&base).len());
+        }
         base.push_str("/v1");
     }
     let name = plain.to_owned();
@@ -195,7 +198,13 @@ fn base(url: &str, api: Api) -> Result<String, Problem> {
         return Err(instead);
     }
     let mut base = http_url(url)?;
-    for appended in ["/chat/completions", "/v1/messages", "/messages"] {
+    for appended in [
+        "/chat/completions",
+        "/completions",
+        "/responses",
+        "/v1/messages",
+        "/messages",
+    ] {
         if let Some(rest) = base.strip_suffix(appended) {
             base.truncate(rest.trim_end_matches('/').len());
         }
@@ -241,7 +250,12 @@ pub(super) fn question_url(api: Api, base: &str) -> String {
 
 /// Where else a server is looked for that is not found at `base`: many addresses lack their `/v1`.
 pub(super) fn second_base(api: Api, base: &str) -> Option<String> {
-    (api == Api::OpenAi && !has_path(base)).then(|| format!("{base}/v1"))
+    let is_version = |part: &str| {
+        let digits = part.strip_prefix(['v', 'V']);
+        digits.is_some_and(|digits| digits.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let mut parts = base.split('/').skip(3);
+    (api == Api::OpenAi && !parts.any(is_version)).then(|| format!("{base}/v1"))
 }
 
 /// Whether a base is on this machine or in a private network: a model server that somebody restarts.
@@ -448,6 +462,11 @@ mod tests {
             ("ollama", "", "http://localhost:11434/v1/chat/completions"),
             ("ollama", "http://gpu:1", "http://gpu:1/v1/chat/completions"),
             ("ollama", "http://gpu:1/v1/", "http://gpu:1/v1/chat/completions"),
+            ("ollama", "http://gpu:1/api/", "http://gpu:1/v1/chat/completions"),
+            ("ollama", "http://gpu:1/api/chat", "http://gpu:1/v1/chat/completions"),
+            ("ollama", "http://gpu:1/x/api/generate", "http://gpu:1/x/v1/chat/completions"),
+            ("custom:http://h/v1/completions", "", "http://h/v1/chat/completions"),
+            ("custom:http://h/v1/responses", "", "http://h/v1/chat/completions"),
             ("custom: http://h/x// ", "", "http://h/x/chat/completions"),
             ("Custom:http://h/v1/chat/completions/", "", "http://h/v1/chat/completions"),
             ("custom:http://h:1", "", "http://h:1/chat/completions"),
@@ -511,10 +530,14 @@ mod tests {
     }
 
     #[test]
-    fn only_an_address_without_a_path_may_lack_its_v1() {
+    fn only_an_address_without_a_version_may_lack_its_v1() {
         for (api, base, second) in [
             (Api::OpenAi, "http://h:1", Some("http://h:1/v1")),
-            (Api::OpenAi, "http://h/api", None),
+            (Api::OpenAi, "http://h/api", Some("http://h/api/v1")),
+            (Api::OpenAi, "http://h/vertex", Some("http://h/vertex/v1")),
+            (Api::OpenAi, "http://h/openai/v1", None),
+            (Api::OpenAi, "http://h/V1", None),
+            (Api::OpenAi, "http://h/v1beta/openai", None),
             (Api::Anthropic, "http://h", None),
         ] {
             assert_eq!(second_base(api, base).as_deref(), second, "{base}");
