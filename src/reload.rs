@@ -93,7 +93,10 @@ impl Reload {
             // Whatever comes of it, these files are looked at once.
             self.running = seen;
             match config::load(Some(&self.config), &|name| std::env::var(name).ok()) {
-                Ok(_) => self.due = true,
+                Ok(_) => {
+                    info!("the config or the program was replaced; starting anew");
+                    self.due = true;
+                }
                 Err(error) => {
                     warn!("the config was changed and does not load, so nothing changes: {error}");
                 }
@@ -106,7 +109,6 @@ impl Reload {
     pub(crate) fn start_anew(&mut self) {
         self.due = false;
         if let Some(program) = &self.program {
-            info!("the config or the program was replaced; starting anew");
             let error = Command::new(program)
                 .args(std::env::args_os().skip(1))
                 .exec();

@@ -98,7 +98,7 @@ fn eight_people_at_once_wait_for_one_answer_or_two() {
             .max();
         assert!(slowest <= Some(most_ms), "{at_once}: {slowest:?}");
         let starts = stage.desk.starts();
-        let most = starts.iter().map(|start| start.beside + 1).max();
+        let most = starts.iter().map(|start| start.beside.len() + 1).max();
         assert_eq!(most, Some(beside), "{at_once}");
     }
 }
@@ -171,7 +171,7 @@ fn a_conversation_is_answered_one_question_after_the_other_and_tells_the_later_o
     let starts = stage.desk.starts();
     let order: Vec<&str> = starts.iter().map(|start| start.post.as_str()).collect();
     assert_eq!(order, [root.as_str(), &elsewhere, &second]);
-    assert_eq!(starts[1].beside, 1);
+    assert_eq!(starts[1].beside, [root.as_str()]);
     assert!(waited(&stage, &elsewhere) < 7_000);
     assert!(stage.answers(&second)[0].contains("second"));
 }
@@ -318,7 +318,7 @@ fn a_worker_that_dies_is_replaced_and_after_three_deaths_there_is_an_apology() {
         let alone = stage.desk.starts();
         let alone = alone.iter().filter(|start| start.post == poison).nth(2);
         assert!(
-            alone.is_none_or(|start| start.beside == 0 || !counts),
+            alone.is_none_or(|start| start.beside.is_empty() || !counts),
             "{deaths}"
         );
     }
@@ -348,13 +348,17 @@ fn where_one_worker_has_room_the_next_starts_when_it_ends() {
     // Each failed start alone would mean a pause of a second.
     let took = starts[19].at_ms - starts[0].at_ms;
     assert!(took < 19_000, "{took} ms");
-    assert!(starts.iter().all(|start| start.beside == 0));
+    assert!(starts.iter().all(|start| start.beside.is_empty()));
 }
 
 #[test]
 fn an_answer_whose_post_is_lost_again_and_again_holds_up_nobody() {
-    // By a server that resets, and by one that fails.
-    for fault in [Fault::Reset, Fault::Html(502)] {
+    // By a server that resets, by one that fails, and by one that hangs until it is given up.
+    for (fault, most) in [
+        (Fault::Reset, 4_500),
+        (Fault::Html(502), 4_500),
+        (Fault::Silence(10_000), 14_500),
+    ] {
         let (stage, mut session) = at_work("");
         let other = stage.add_channel("other");
         stage.run_for(&mut session, 90);
@@ -374,8 +378,8 @@ fn an_answer_whose_post_is_lost_again_and_again_holds_up_nobody() {
         for _ in 0..10 {
             stage.run_for(&mut session, 20);
             let question = stage.world().post(&stage.ann.id, &other, "and here?");
-            stage.run_for(&mut session, 10);
-            assert!(waited(&stage, &question) < 4_500);
+            stage.run_for(&mut session, 20);
+            assert!(waited(&stage, &question) < most);
         }
         stage.mattermost.serve_all();
         stage.run_for(&mut session, 130);
@@ -421,6 +425,60 @@ fn a_bot_that_goes_on_after_all_makes_its_answers_anew() {
     assert_eq!(stage.answers(&question).len(), 1);
     assert_eq!(stage.answers(&later).len(), 1);
     assert_eq!(stage.desk.starts().len(), 3);
+}
+
+#[test]
+fn a_bot_that_closes_takes_up_nothing_and_waits_for_what_is_at_work_for_half_a_minute() {
+    // How long an answer takes, and the closing.
+    for (takes_s, closing_s) in [(15, 10), (100, 30)] {
+        let (stage, mut session) = at_work("");
+        stage.desk.takes(takes_s * SECOND);
+        let question = ask(&stage, "here?");
+        stage.run_for(&mut session, 5);
+        let begun = stage.clock.elapsed_ms();
+        session.close(true);
+        let later = [ask(&stage, "and there?"), ask(&stage, "@prxbot help")];
+        while !session.is_closed() {
+            session.step().expect("no reason to exit");
+        }
+        let took = stage.clock.elapsed_ms() - begun;
+        assert!(took.abs_diff(closing_s * SECOND) < 1_500, "{took} ms");
+        assert_eq!(stage.desk.starts().len(), 1);
+        assert!(later.iter().all(|post| stage.answers(post).is_empty()));
+        session.end();
+        drop(session);
+        assert!(stage.state()["answers"].get(&question).is_some());
+        let mut session = stage.start();
+        stage.run_for(&mut session, 220);
+        for post in later.iter().chain([&question]) {
+            waited(&stage, post);
+        }
+    }
+}
+
+#[test]
+fn a_bot_that_dies_at_each_start_gives_up_what_it_had_begun_and_not_if_it_ended_in_order() {
+    for (ends, orderly, apology) in [(2, false, false), (3, false, true), (5, true, false)] {
+        let (stage, mut session) = at_work("");
+        stage.desk.takes(10 * SECOND);
+        let questions = [ask(&stage, "one"), ask(&stage, "two")];
+        stage.run_for(&mut session, 5);
+        for _ in 0..ends {
+            if orderly {
+                session.end();
+            }
+            drop(session);
+            session = stage.start();
+            // No further than to its first request.
+            session.step().expect("no reason to exit");
+        }
+        stage.run_for(&mut session, 60);
+        for question in &questions {
+            let answer = stage.answers(question).concat();
+            let gave_up = answer.contains("I have stopped trying");
+            assert_eq!(gave_up, apology, "{ends} {orderly}: {answer}");
+        }
+    }
 }
 
 #[test]

@@ -1535,22 +1535,33 @@ fn a_name_that_nobody_has_is_an_outage_with_one_line() {
     assert!(bot.child.try_wait().unwrap().is_none(), "{}", bot.log());
 }
 
+/// What is at work is waited for.
 fn a_replaced_program() {
-    let stage = Stage::real();
-    stage.configure(ECHO, "poll_interval_secs = 0.05");
+    let (stage, model) = (Stage::real(), Model::start());
+    configure(&stage, &openai(&model), "");
     let program = stage.folder.path().join("prx");
     fs::copy(binary_path(), &program).unwrap();
     let bot = stage.spawn_as(binary_at(&program), |_| {});
     wait_for_first_look(&stage);
+    let (release, held) = mpsc::channel();
+    model.then(ModelReply::Held(
+        held,
+        Box::new(ModelReply::text("from before")),
+    ));
     let first = stage.world().post(&stage.ann.id, &stage.channel, "first");
-    stage.wait_for_answer(&first);
+    stage.wait("the question", |_| model.requests().len() == 1);
     let newer = stage.folder.path().join("prx.new");
     fs::copy(binary_path(), &newer).unwrap();
     fs::rename(&newer, &program).unwrap();
-    stage.wait("another start", |_| starts(&bot) == 2);
+    stage.wait("a look at the files", |_| {
+        bot.log().contains("was replaced")
+    });
     let second = stage.world().post(&stage.ann.id, &stage.channel, "second");
+    release.send(()).unwrap();
+    stage.wait("another start", |_| starts(&bot) == 2);
     stage.wait_for_answer(&second);
-    assert_eq!(stage.answers(&first).len(), 1);
+    assert_eq!(stage.answers(&first), ["from before"]);
+    assert_eq!(model.requests().len(), 2);
 }
 
 #[test]

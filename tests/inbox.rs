@@ -1510,24 +1510,6 @@ fn a_first_refusal_is_looked_at_again_soon() {
 }
 
 #[test]
-fn an_attempt_that_ended_with_an_error_does_not_count_after_a_restart() {
-    let (stage, mut session) = at_work("");
-    let question = stage.ask("hello");
-    stage.fail(Fault::RateLimited(1), |request| {
-        api_path(request) == "users/me/typing"
-    });
-    for _ in 0..5 {
-        stage.run_for(&mut session, 3);
-        session.end();
-        drop(session);
-        session = stage.start();
-    }
-    stage.mattermost.serve_all();
-    stage.run_for(&mut session, 70);
-    assert_eq!(stage.answers(&question), ["You said: hello"]);
-}
-
-#[test]
 fn a_message_that_ended_the_process_and_is_far_ahead_is_not_begun_afresh() {
     let (stage, mut session) = at_work("");
     let town = stage.world().channel_named(&stage.team, "town-square");

@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// Takes up nothing new from here on, or goes on after all.
-    pub(crate) fn close(&mut self, closing: bool) {
+    pub fn close(&mut self, closing: bool) {
         if closing != self.closes_at.is_some() {
             self.bot.close(closing);
             let until = self.times.clock.now() + CLOSING;
@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// Whether it is closing and has nothing at work any more, or no time left for it.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         let is_over = |until| !self.bot.is_at_work() || self.times.clock.now() >= until;
         self.closes_at.is_some_and(is_over)
     }

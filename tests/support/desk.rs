@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use prx::desk::report::Failure;
 use prx::desk::{Desk, Job, News, WorkerId};
-use prx::provider::{self, Answer, Fact, Listener, Question};
+use prx::provider::{self, Answer, Class, Fact, Listener, Question};
 use prx::times::Sleep;
 
+use super::random::Random;
 use super::wire::lock;
 
 /// What a worker does, and how long after its start, in milliseconds of the test's clock.
@@ -21,10 +22,14 @@ pub type Script = Vec<(u64, Play)>;
 pub enum Play {
     /// It has written this much more.
     Text(String),
+    /// All that it wrote is void.
+    StartOver,
     /// It is done, with all that it wrote.
     Done,
     /// It is done, with all of this but the text, which it wrote.
     DoneAs(Answer),
+    /// There is no answer, as this sentence tells.
+    Fails(&'static str),
     /// It ends without a word; the flag: as a death that counts.
     Dies(bool),
     TimesOut,
@@ -40,8 +45,8 @@ pub fn says(text: &str, ms: u64) -> Script {
 pub struct Start {
     pub post: String,
     pub at_ms: u64,
-    /// How many others were at work.
-    pub beside: usize,
+    /// The posts to whose answers others were at work.
+    pub beside: Vec<String>,
     /// The last message that it was told.
     pub asked: String,
 }
@@ -61,6 +66,10 @@ struct Inner {
     refused: usize,
     /// Starts fail while so many are at work.
     room: Option<usize>,
+    /// Has rests end before their time now and then.
+    stirs: Option<Random>,
+    /// The last rest did.
+    stirred: bool,
 }
 
 impl Control {
@@ -84,8 +93,29 @@ impl Control {
         self.inner().room = Some(count);
     }
 
+    /// From here on every fourth rest ends before its time, or none.
+    pub fn stir(&self, seed: Option<u64>) {
+        let mut inner = self.inner();
+        (inner.stirs, inner.stirred) = (seed.map(Random), false);
+    }
+
+    /// Whether the last rest ended before its time: nothing is due.
+    pub fn is_stirred(&self) -> bool {
+        self.inner().stirred
+    }
+
+    /// Something is to be done all the same.
+    pub fn stir_over(&self) {
+        self.inner().stirred = false;
+    }
+
     pub fn starts(&self) -> Vec<Start> {
         self.inner().starts.clone()
+    }
+
+    /// All but the first `count`.
+    pub fn starts_after(&self, count: usize) -> Vec<Start> {
+        self.inner().starts[count..].to_vec()
     }
 
     /// How many workers were stopped while they were at work.
@@ -104,9 +134,10 @@ pub fn question(job: &Job) -> String {
     last.map_or(String::new(), |message| message.content.clone())
 }
 
-/// What a worker wrote, and whether it tells meanwhile.
+/// A worker: what it wrote, and whether it tells meanwhile.
 #[derive(Default)]
 struct Written {
+    post: String,
     text: String,
     grows: bool,
 }
@@ -174,32 +205,35 @@ impl TestDesk {
 
     fn happen(&mut self, worker: WorkerId, play: Play) -> Option<News> {
         let written = self.at_work.get_mut(&worker)?;
-        match play {
+        let text = &mut written.text;
+        let end = match play {
             Play::Text(more) => {
-                written.text.push_str(&more);
-                written.grows.then_some(News::Grew)
+                text.push_str(&more);
+                return written.grows.then_some(News::Grew);
             }
-            Play::Done => {
-                let answer = Answer {
-                    text: written.text.clone(),
-                    by: "a script".into(),
-                    ..Answer::default()
-                };
-                Some(News::Done(answer))
+            Play::StartOver => {
+                text.clear();
+                return written.grows.then_some(News::Grew);
             }
-            Play::DoneAs(answer) => Some(News::Done(Answer {
-                text: written.text.clone(),
+            Play::Done => News::Done(Answer {
+                text: std::mem::take(text),
+                by: "a script".into(),
+                ..Answer::default()
+            }),
+            Play::DoneAs(answer) => News::Done(Answer {
+                text: std::mem::take(text),
                 ..answer
-            })),
-            Play::Dies(counts) => {
-                self.at_work.remove(&worker);
-                Some(News::Died("signal 9".into(), counts))
-            }
-            Play::TimesOut => {
-                self.at_work.remove(&worker);
-                Some(News::TimedOut)
-            }
-        }
+            }),
+            Play::Fails(person) => News::Failed(Failure {
+                class: Class::Refused,
+                person: person.into(),
+                line: "a script".into(),
+            }),
+            Play::Dies(counts) => News::Died("signal 9".into(), counts),
+            Play::TimesOut => News::TimedOut,
+        };
+        self.at_work.remove(&worker);
+        Some(end)
     }
 }
 
@@ -215,15 +249,18 @@ impl Desk for TestDesk {
         inner.starts.push(Start {
             post: job.post.to_string(),
             at_ms: now.as_millis() as u64,
-            beside: self.at_work.len(),
+            beside: self.at_work.values().map(|it| it.post.clone()).collect(),
             asked: question(&job),
         });
         let script = inner.author.as_mut().and_then(|author| author(&job));
         drop(inner);
         self.last += 1;
-        let grows = job.grow;
-        let text = String::new();
-        self.at_work.insert(self.last, Written { text, grows });
+        let worker = Written {
+            post: job.post.to_string(),
+            text: String::new(),
+            grows: job.grow,
+        };
+        self.at_work.insert(self.last, worker);
         match script {
             Some(script) => {
                 for (ms, play) in script {
@@ -248,6 +285,9 @@ impl Desk for TestDesk {
     fn hear(&mut self) -> Vec<(WorkerId, News)> {
         let now = self.clock.now();
         let mut heard = std::mem::take(&mut self.said);
+        heard
+            .iter()
+            .for_each(|(worker, _)| drop(self.at_work.remove(worker)));
         while let Some(entry) = self.queue.first_entry()
             && entry.key().0 <= now
         {
@@ -259,10 +299,8 @@ impl Desk for TestDesk {
     }
 
     fn stop(&mut self, worker: WorkerId) {
-        if self.at_work.remove(&worker).is_some() {
-            let done = self.queue.values().all(|(of, _)| *of != worker);
-            self.control.inner().stopped += usize::from(!done);
-        }
+        let was_at_work = self.at_work.remove(&worker).is_some();
+        self.control.inner().stopped += usize::from(was_at_work);
         self.queue.retain(|_, (of, _)| *of != worker);
     }
 
@@ -274,6 +312,15 @@ impl Desk for TestDesk {
     fn rest(&mut self, until: Duration) {
         let next = self.queue.first_key_value().map(|((due, _), _)| *due);
         let until = next.map_or(until, |due| due.min(until));
-        self.clock.sleep(until.saturating_sub(self.clock.now()));
+        let mut left = until.saturating_sub(self.clock.now());
+        let mut inner = self.control.inner();
+        let most = left.as_millis() as u64;
+        let stirs = inner.stirs.as_mut().filter(|_| most > 0);
+        let early = stirs.and_then(|it| it.one_in(4).then(|| it.below(most)));
+        let early = early.map(Duration::from_millis);
+        inner.stirred = early.is_some();
+        left = early.unwrap_or(left);
+        drop(inner);
+        self.clock.sleep(left);
     }
 }

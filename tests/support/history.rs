@@ -14,7 +14,7 @@ use super::clock::EPOCH_MS;
 use super::desk::{self, Script};
 use super::mattermost::{Account, Act, Fault, Joining, Kind, World};
 use super::random::Random;
-use super::wire::lock;
+use super::wire::{Request, lock};
 
 /// Posts that are older than this when the bot comes back may be too old (`catch_up_secs` is 24 h).
 const OLD_MS: u64 = 23 * 3_600_000;
@@ -242,6 +242,8 @@ struct Asked {
     visible: u64,
     deleted: Option<u64>,
     verdict: Verdict,
+    /// Nobody whom the bot answers wrote it.
+    denied: bool,
     /// Its thread was moved, and with it its answers, which are others from then on.
     moved: bool,
 }
@@ -482,7 +484,8 @@ struct Troubles {
 }
 
 impl Troubles {
-    fn act(&mut self, now: u64, writes: bool) -> Act {
+    fn act(&mut self, now: u64, request: &Request) -> Act {
+        let writes = request.method == "POST" && request.target.ends_with("/posts");
         for (after, kind, _) in &mut self.next {
             *after = after.saturating_sub(u64::from(*kind < 9 || writes));
         }
@@ -517,7 +520,10 @@ impl Troubles {
         };
         // A server that refuses does not act, and what breaks off must have begun.
         let acted = matches!(kind % 9, 4 | 6) || (acted && kind % 9 < 7);
-        if acted {
+        let edits = request.method == "PUT" && matches!(kind % 9, 1..4);
+        if edits && self.random.one_in(2) {
+            Act::ServeLate(self.random.pick(&[500, 8_000, 50_000]), fault)
+        } else if acted {
             Act::ServeThen(fault)
         } else {
             Act::Instead(fault)
@@ -549,35 +555,53 @@ struct Play<'a> {
     forgot: bool,
     /// When each round began.
     rounds: Vec<u64>,
+    /// The first request that was made when a rest ended before its time, and when: it was due before.
+    overslept: Arc<Mutex<Option<(u64, String)>>>,
+    /// Workers whose starts were looked at, and what was wrong with one.
+    started: usize,
+    wrong: Option<String>,
 }
 
-/// Workers that write for up to half a minute, and of which some die. Every word names its worker.
+/// Workers that write for up to half a minute, with pauses; some begin anew, fail or die. Every word
+/// names its worker and how many words there are.
 fn workers(seed: u64) -> impl FnMut(&Job) -> Option<Script> + Send + 'static {
     let mut random = Random(seed.wrapping_mul(31) | 1);
     let mut generation = 0;
     move |_| {
         generation += 1;
-        let secs = random.pick(&[0, 0, 1, 3, 8, 30]);
-        let pieces = random.pick(&[1, 2, 8]);
-        let each = random.pick(&[5, 40]);
-        let mut script: Script = (0..pieces)
-            .map(|piece| {
-                let text = format!("g{generation} ").repeat(each);
-                (secs * 1000 * piece / pieces, desk::Play::Text(text))
-            })
+        let ms = random.pick(&[0, 0, 1_000, 3_000, 8_000, 30_000]);
+        let (pieces, each) = (random.pick(&[1, 2, 8]), random.pick(&[5, 30]));
+        let mut script = Script::new();
+        if random.one_in(6) {
+            script.push((0, desk::Play::Text("void ".repeat(60))));
+            script.push((ms / 2, desk::Play::StartOver));
+        }
+        let word = format!("g{generation}x{} ", pieces * each);
+        let mut at: Vec<u64> = (0..pieces)
+            .map(|_| ms / 2 + random.below(ms / 2 + 1))
             .collect();
-        let end = random.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
-        script.push((
-            secs * 1000,
-            match end {
-                1 => desk::Play::Dies(true),
-                2 => desk::Play::Dies(false),
-                3 => desk::Play::TimesOut,
-                _ => desk::Play::Done,
-            },
-        ));
+        at.sort();
+        let texts = at.into_iter();
+        script.extend(texts.map(|at| (at, desk::Play::Text(word.repeat(each)))));
+        script.push((ms, desk::Play::Done));
+        let end = match random.below(12) {
+            0 => desk::Play::Dies(true),
+            1 => desk::Play::Dies(false),
+            2 => desk::Play::TimesOut,
+            3 => desk::Play::Fails("Sorry, the script says so."),
+            _ => return Some(script),
+        };
+        // Before, between or after all that it had to tell.
+        let place = random.below(script.len() as u64 + 1) as usize;
+        let at = script.get(place).map_or(ms, |(at, _)| *at);
+        script.insert(place, (at, end));
         Some(script)
     }
+}
+
+/// Whether a post is in the thread of `root`, or at the channel's root.
+fn is_in_thread(post: &super::mattermost::Post, root: &str) -> bool {
+    post.root_id.is_empty() || post.root_id == root
 }
 
 fn is_growing(post: &super::mattermost::Post) -> bool {
@@ -585,14 +609,21 @@ fn is_growing(post: &super::mattermost::Post) -> bool {
     prx.is_some_and(|prx| prx["growing_for"].is_string())
 }
 
-/// Whether all of an answer was written by one worker. It may end with the mark of a stop, or with what
-/// is said where the rest was lost.
-fn is_of_one_generation<'a>(answers: impl Iterator<Item = &'a str>) -> bool {
-    let answers = answers.filter(|answer| !answer.starts_with("Sorry, the rest of this answer"));
-    let words = answers.flat_map(str::split_whitespace);
-    let mut words = words.filter(|word| *word != "*(Stopped.)*");
-    let first = words.next();
-    words.all(|word| Some(word) == first) || first.is_none_or(|first| !first.starts_with('g'))
+/// Whether an answer is what one worker wrote, and all of that if it is `whole`. It may end with the
+/// mark of a stop, or with what is said where the rest was lost.
+fn is_of_one_generation(text: &str, whole: bool) -> bool {
+    let (text, whole) = match text.find("*(Stopped.)*").or(text.find("Sorry, ")) {
+        Some(end) => (&text[..end], false),
+        None => (text, whole),
+    };
+    let mut words = text.split_whitespace().peekable();
+    let count = |word: &&str| word.strip_prefix('g')?.split_once('x')?.1.parse().ok();
+    let Some(first) = words.next_if(|word| count(word).is_some()) else {
+        return words.all(|word| count(&word).is_none());
+    };
+    let rest: Vec<&str> = words.collect();
+    let is_all = !whole || count(&first) == Some(rest.len() + 1);
+    is_all && rest.iter().all(|word| *word == first)
 }
 
 /// Plays a history: what it came to, or what the bot did wrong.
@@ -692,9 +723,19 @@ impl Play<'_> {
             ..Troubles::default()
         }));
         let asked = troubles.clone();
+        let desk = stage.desk.clone();
+        let overslept = Arc::<Mutex<Option<(u64, String)>>>::default();
+        let late = overslept.clone();
         stage.mattermost.on_request(move |request, world| {
-            let writes = request.method == "POST" && request.target.ends_with("/posts");
-            lock(&asked).act(world.now(), writes)
+            // The counts of connected channels are looked at between polls if somebody wakes up then.
+            let is_count = request.method == "GET" && request.target.contains("/v4/channels/");
+            if is_count {
+                desk.stir_over();
+            } else if desk.is_stirred() {
+                let what = format!("{} {}", request.method, request.target);
+                lock(&late).get_or_insert((world.now(), what));
+            }
+            lock(&asked).act(world.now(), request)
         });
         let truth = Arc::new(Mutex::new(truth));
         let restless = events.iter().any(|event| {
@@ -735,6 +776,9 @@ impl Play<'_> {
                 )
             }),
             rounds: Vec::new(),
+            overslept,
+            started: 0,
+            wrong: None,
         }
     }
 
@@ -782,6 +826,7 @@ impl Play<'_> {
                     if flips
                         && !is_answered(world, &truth.bot, &asked.id)
                         && asked.verdict != Not(HISTORY)
+                        && !asked.denied
                     {
                         asked.verdict = match asked.verdict {
                             verdict @ Not(why) if why == ABSENT => verdict,
@@ -1093,8 +1138,12 @@ impl Play<'_> {
             if self.knobs.grows { "partial" } else { "off" },
         );
         self.stage.configure("default_provider = \"echo\"", &more);
+        self.stage.desk.stir(None);
         match catch_unwind(AssertUnwindSafe(|| self.stage.try_start())) {
-            Ok(Ok(session)) => self.session = Some(session.expect("no other instance")),
+            Ok(Ok(session)) => {
+                self.session = Some(session.expect("no other instance"));
+                self.stage.desk.stir(Some(self.now()));
+            }
             Ok(Err(exit)) => self.ended(exit),
             Err(payload) => self.killed(payload),
         }
@@ -1161,6 +1210,33 @@ impl Play<'_> {
         if !self.truth().settled && self.has_begun() {
             self.truth().begun();
         }
+        self.look_at_starts();
+    }
+
+    /// As many at work as may be, and of a conversation one.
+    fn look_at_starts(&mut self) {
+        let starts = self.stage.desk.starts_after(self.started);
+        self.started += starts.len();
+        let truth = lock(&self.truth);
+        let conversation = |id: &String| {
+            let post = truth.posts.iter().find(|post| post.id == *id)?;
+            let place = &truth.places[post.place];
+            let root = post.root.map(|root| &truth.posts[root].id);
+            let own = self.thread_replies.then_some(&post.id);
+            let thread = root.or(own).filter(|_| !place.direct);
+            Some(thread.unwrap_or(&place.id).clone())
+        };
+        for start in starts {
+            let asked = conversation(&start.post);
+            let twice = start
+                .beside
+                .iter()
+                .any(|other| conversation(other) == asked);
+            if twice || start.beside.len() as u64 >= self.knobs.at_once {
+                self.wrong
+                    .get_or_insert(format!("at work at a time: {start:?}"));
+            }
+        }
     }
 
     /// From here on nothing goes wrong.
@@ -1212,6 +1288,12 @@ impl Play<'_> {
     }
 
     fn verdict(&self) -> Result<Score, String> {
+        if let Some(wrong) = &self.wrong {
+            return Err(wrong.clone());
+        }
+        if let Some((at, what)) = &*lock(&self.overslept) {
+            return Err(format!("due before {}: {what}", at - EPOCH_MS));
+        }
         if let Some(post) = self.missing().first() {
             return Err(format!("unanswered: {post}"));
         }
@@ -1226,7 +1308,10 @@ impl Play<'_> {
         for post in &truth.posts {
             let mut answers = world.own_answers(&truth.bot, &post.id);
             let place = &truth.places[post.place].id;
-            answers.retain(|answer| !post.moved || answer.channel_id == *place);
+            let root = post.root.map_or(&post.id, |root| &truth.posts[root].id);
+            let is_here =
+                |it: &super::mattermost::Post| it.channel_id == *place && is_in_thread(it, root);
+            answers.retain(|answer| !post.moved || is_here(answer));
             let mut parts: Vec<u64> = answers.iter().map(|answer| part(answer).0).collect();
             parts.sort();
             if parts.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -1235,15 +1320,13 @@ impl Play<'_> {
                     describe(post)
                 ));
             }
-            let texts = answers.iter().map(|answer| answer.message.as_str());
-            if self.knobs.slow_workers && !is_of_one_generation(texts) {
-                return Err(format!("of several generations: {}", describe(post)));
+            let texts: Vec<&str> = answers.iter().map(|it| it.message.as_str()).collect();
+            let text = texts.join(" ");
+            let whole = is_answered(&world, &truth.bot, &post.id);
+            if self.knobs.slow_workers && !is_of_one_generation(&text, whole) {
+                return Err(format!("not one answer: {text:.80}: {}", describe(post)));
             }
-            let root = post.root.map_or(&post.id, |root| &truth.posts[root].id);
-            if answers.iter().any(|answer| {
-                answer.channel_id != truth.places[post.place].id
-                    || !(answer.root_id.is_empty() || answer.root_id == *root)
-            }) {
+            if !answers.iter().all(is_here) {
                 return Err(format!("answered in the wrong place: {}", describe(post)));
             }
             let first = answers.iter().map(|answer| answer.create_at).min();
@@ -1292,6 +1375,7 @@ impl Play<'_> {
             ));
         }
         self.check_order(&answered)?;
+        check_typing(&world, &truth)?;
         Ok(score)
     }
 
@@ -1326,6 +1410,22 @@ impl Play<'_> {
         }
         Ok(())
     }
+}
+
+/// "Typing" is shown where somebody waits whom the bot answers, and nowhere else.
+fn check_typing(world: &World, truth: &Truth) -> Result<(), String> {
+    for typing in &world.typing {
+        let is_for = |post: &Asked| {
+            let root = post.root.map_or(&post.id, |root| &truth.posts[root].id);
+            let there = typing.channel_id == truth.places[post.place].id
+                && (typing.parent_id.is_empty() || typing.parent_id == *root);
+            there && !post.denied && post.visible <= typing.at_ms
+        };
+        if !truth.posts.iter().any(is_for) {
+            return Err(format!("typed for nobody: {typing:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn describe(post: &Asked) -> String {
@@ -1411,6 +1511,7 @@ fn post(
         visible: now + late_ms,
         deleted: None,
         verdict,
+        denied: !matches!(who, Who::Ann | Who::Bob),
         moved: false,
     });
 }
@@ -1485,6 +1586,7 @@ fn move_thread(
             visible: created,
             deleted: None,
             verdict,
+            denied: truth.posts[number].denied,
             moved: false,
         };
         truth.posts.push(asked);
@@ -1514,6 +1616,7 @@ fn remote(world: &mut World, truth: &mut Truth, ago_ms: u64) {
         visible: world.now(),
         deleted: None,
         verdict,
+        denied: false,
         moved: false,
     });
 }
