@@ -77,6 +77,8 @@ pub(crate) struct Live {
     /// When it was taken up in this run; nothing: it waits for its turn, after an earlier run or a worker
     /// that died.
     pub began: Option<Duration>,
+    /// In how many of its places "typing" was shown since then.
+    pub typed: usize,
     /// Nothing is done for it before this.
     pub due: Duration,
     pub patience: Patience,

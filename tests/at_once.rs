@@ -819,7 +819,7 @@ fn between_two_looks_at_a_slow_server_there_is_one_request() {
             Act::Serve
         });
         let questions = all_ask_with_pictures(&stage);
-        let until = stage.clock.elapsed_ms() + 40 * 60 * SECOND;
+        let until = stage.clock.elapsed_ms() + 80 * 60 * SECOND;
         while stage.clock.elapsed_ms() < until
             && questions
                 .iter()

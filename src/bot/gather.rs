@@ -40,7 +40,8 @@ impl Bot {
         if let Some(word) = self.word_of(&question) {
             return self.answer_word(id, word);
         }
-        match self.type_for(&question) {
+        let typed = answer.live.typed;
+        let more = match self.type_for(&question, typed) {
             Err(error @ ApiError::Refused { status: 403, .. }) => {
                 let why = format!("{error}; is the bot in it, and may it post there?");
                 self.wait_again(id, &why);
@@ -54,9 +55,13 @@ impl Bot {
                 return Err(error.into());
             }
             // Whatever else is wrong with "typing" does not keep an answer.
-            Ok(()) | Err(_) => {}
+            typed => typed.unwrap_or(false),
+        };
+        if more && let Some(answer) = self.store.state.answers.get_mut(id) {
+            answer.live.typed += 1;
+        } else {
+            self.begin_gathering(id, question);
         }
-        self.begin_gathering(id, question);
         Ok(())
     }
 

@@ -182,18 +182,15 @@ impl Bot {
         }
     }
 
-    /// Shows "typing" for a post that is taken up, in the first place of it; the others are next.
-    pub(super) fn type_for(&mut self, post: &Post) -> Result<(), ApiError> {
-        for (number, (channel, thread)) in self.places_of(post).into_iter().enumerate() {
-            if number == 0 {
-                self.client.typing(&channel, &thread)?;
-            } else {
-                self.tender.places.push_front((channel, thread));
-            }
+    /// Shows "typing" for a post that is taken up, in one of its places: whether there are more.
+    pub(super) fn type_for(&mut self, post: &Post, number: usize) -> Result<bool, ApiError> {
+        let places = self.places_of(post);
+        if let Some((channel, thread)) = places.get(number) {
+            self.client.typing(channel, thread)?;
         }
         let next = self.now() + self.times.typing;
         self.tender.next_round.get_or_insert(next);
-        Ok(())
+        Ok(number + 1 < places.len())
     }
 
     /// Looks at the questions of a round: all of them in one request where the server can do that.

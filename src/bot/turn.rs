@@ -128,7 +128,7 @@ impl Bot {
             self.changed(Unsaved::BeforeNext);
         }
         if let Some(answer) = self.store.state.answers.get_mut(id) {
-            answer.live.began = Some(now);
+            (answer.live.began, answer.live.typed) = (Some(now), 0);
             if let Some(question) = &answer.live.question {
                 self.starts.begin(&question.user_id);
             }
