@@ -175,7 +175,7 @@ fn the_settings_of_a_config_file_hold() {
 
 #[test]
 fn a_stand_in_model_has_the_habits_of_real_ones() {
-    let input = "/model\n/model think\nwell\\nwell\n/model cut\ncode\n/model long\nlong\n\
+    let input = "/model nonsense\n/model echo\nsay it\n/model think\nwell\\nwell\n/model cut\ncode\n/model long\nlong\n\
                  /model refuse\nbad\n/model told\n/file notes.txt some notes\n/delete\n/edit new\n\
                  /picture what is this?\n/file Cargo.toml and this?\n\
                  /and one\ntwo\n/model grow\n/and go\n/react x\n@prxbot help\n/quit\nnot any more\n";
@@ -183,17 +183,19 @@ fn a_stand_in_model_has_the_habits_of_real_ones() {
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
     let told = lines(&output).join("\n");
     for expected in [
+        "There is no such habit. There are:\n",
         "/model think thinks aloud before it answers\n",
+        "└ thread prxbot You said: say it\n",
         "~talk ann well\nwell\nprxbot is typing…\n└ thread prxbot It means yes.\n",
         "for word in\n```\n\n*(The answer was cut off",
-        "```\n└ 2 of 2 prxbot ```python\nprint(",
+        " characters)\n└ 2 of 2 prxbot ```python\nprint(",
         "└ thread prxbot The language model declined to answer this.\n",
         "- user: [file: notes.txt, 10 bytes] notes.txt: ``` some\nnotes ```\n",
         "\n[picture.png: picture 1] [a picture: image/png, 501 bytes]\n",
         "- user: and this? [file: Cargo.toml, ",
         "\n~talk ann one\n~talk ann two\nprxbot is typing…\n",
         "*(Stopped.)*",
-        "\n10 messages, 10 answered once, 0 left alone, 0 answered twice.",
+        "\n11 messages, 11 answered once, 0 left alone, 0 answered twice.",
     ] {
         assert!(told.contains(expected), "{expected}\n{output}");
     }

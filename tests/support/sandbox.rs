@@ -74,7 +74,8 @@ In a message, \\n is a line's end. What is typed while an answer is on its way i
 taken at once.";
 
 /// What the stand-in model can be like.
-const HABITS: [(&str, &str); 13] = [
+const HABITS: [(&str, &str); 14] = [
+    ("echo", "repeats the question"),
     ("told", "repeats all that it was told"),
     ("grow", "writes for some seconds, and its post grows"),
     ("long", "answers with more than fits a post"),
@@ -96,8 +97,9 @@ const HABITS: [(&str, &str); 13] = [
 /// The column in which texts begin, and how wide they are: 80 in all, and one to spare.
 const INDENT: usize = 21;
 const WIDTH: usize = 58;
-/// Lines of a text that the show prints.
+/// Lines of a text that the show prints, and a chat.
 const SHOWN_LINES: usize = 2;
+const CHAT_LINES: usize = 24;
 /// Lines of the bot's log that `/log` prints.
 const LOG_LINES: usize = 15;
 /// Characters of an answer that the model repeats.
@@ -643,15 +645,21 @@ impl Sandbox {
             }
             ("edit" | "delete" | "react", None) => self.screen.note("There is no message yet."),
             ("edit", _) if rest.is_empty() => self.screen.note("To what? Write /edit TEXT."),
-            ("edit", Some(post)) => self.server.world().edit(post, rest),
+            ("edit", Some(post)) => {
+                self.server.world().edit(post, rest);
+                self.screen.note("The last message is changed.");
+            }
             ("delete", Some(post)) => {
                 self.server.world().delete(post);
                 self.asked.pop();
+                self.screen.note("The last message is deleted.");
             }
             ("react", _) if rest.is_empty() => self.screen.note("How? Write /react NAME."),
             ("react", Some(post)) => {
                 let account = &self.people[&here.name];
                 self.server.world().react(account, post, rest);
+                let text = format!("{} reacts to the last message with :{rest}:", here.name);
+                self.screen.note(&text);
             }
             ("file", _) => {
                 let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -674,6 +682,9 @@ impl Sandbox {
                     self.screen.note(&format!("The model {what}."));
                 }
                 None => {
+                    if !rest.is_empty() {
+                        self.screen.note("There is no such habit. There are:");
+                    }
                     for (habit, what) in HABITS {
                         self.screen.note(&format!("/model {habit:<8} {what}"));
                     }
@@ -714,7 +725,7 @@ impl Sandbox {
             name: "stand-in".into(),
             base: format!("{}/v1", model.url()),
         };
-        (settings.model, settings.api_key) = ("stand-in".into(), None);
+        (settings.model, settings.api_key) = ("of the sandbox".into(), None);
         self.model = Some((model, present));
         self.stop_bot()?;
         self.start_bot()
@@ -927,6 +938,9 @@ fn reply(habit: &str, request: &Request) -> ModelReply {
             }
             format!("{all}\n- {role}: {line}")
         })),
+        "echo" => ModelReply::Text(told.last().map_or(String::new(), |question| {
+            format!("You said: {}", text(&question["content"]))
+        })),
         "grow" => ModelReply::Paced(story(), PIECE),
         "long" => ModelReply::Text(long_text()),
         "slow" => {
@@ -1119,7 +1133,7 @@ impl log::Log for Log {
 /// Standard output, in columns: where, who, what.
 struct Screen {
     colour: bool,
-    /// Long texts are cut.
+    /// Only the beginnings of texts are shown.
     brief: bool,
 }
 
@@ -1148,9 +1162,9 @@ impl Screen {
 
     fn say(&self, place: &str, name: &str, text: &str, dim: bool) {
         let mut lines = wrap(text, WIDTH);
-        let rest = lines.len().saturating_sub(SHOWN_LINES);
-        if self.brief && rest > 1 {
-            lines.truncate(SHOWN_LINES);
+        let most = if self.brief { SHOWN_LINES } else { CHAT_LINES };
+        if lines.len() > most + 1 {
+            lines.truncate(most);
             lines.push(format!("… ({} characters)", text.chars().count()));
         }
         let place = self.paint(DIM, &format!("{place:<10}"));
