@@ -61,7 +61,8 @@ fn parse(text: &str) -> Option<(Word, &str)> {
         .into_iter()
         .find(|word| first.eq_ignore_ascii_case(word.name()))?;
     let is_one = match word {
-        Word::Model => !rest.contains(char::is_whitespace),
+        // "model down?" is a question.
+        Word::Model => !rest.contains(char::is_whitespace) && !rest.ends_with('?'),
         _ => rest.is_empty(),
     };
     is_one.then_some((word, rest))
@@ -92,6 +93,7 @@ mod tests {
             ("model", Some((Model, ""))),
             ("Model  GPT-4o", Some((Model, "GPT-4o"))),
             ("model gpt 4", None),
+            ("model down?", None),
             ("//help", None),
             ("/ help", None),
             ("help!", None),
