@@ -1139,6 +1139,12 @@ fn one_question_is_asked_only_on_request() {
     model.on_request(|_| ModelReply::status(402, "{\"error\": \"no money\"}"));
     let ran = stage.run(&["doctor", "--json", "--ask"], "");
     expect(&ran, "answer", "failure", "no money", "default_model");
+    stage.configure(
+        "default_provider = \"command\"\nprovider_command = [\"false\"]",
+        "",
+    );
+    let ran = stage.run(&["doctor", "--json", "--ask"], "");
+    expect(&ran, "answer", "failure", "exit status: 1", "prx answer -v");
     let second = Model::start();
     let (first, next) = (model.url(), second.url());
     stage.configure(

@@ -1897,6 +1897,15 @@ fn programs_end_in_every_way_without_harm() {
         "{line}"
     );
     assert_eq!(outcome(&ask(&command(&[]), &["u:hi"])), "<never>");
+    let result = ask(
+        &shell("echo first >&2; echo no such model >&2; exit 3"),
+        &["u:hi"],
+    );
+    let line = result.unwrap_err().to_string();
+    assert_eq!(
+        line,
+        "sh: the program failed with exit status: 3 (no such model)"
+    );
 }
 
 #[test]

@@ -126,7 +126,9 @@ impl Bot {
                 let took = self.now().saturating_sub(began).as_millis();
                 let place = self.inbox.name(&self.store.state, channel);
                 let user = &question.user_id;
-                info!("answered post {id} by {user} in {place} ({channel}) in {took} ms");
+                let apology = answer.draft.as_ref().is_some_and(|draft| draft.apology);
+                let how = if apology { ", without the model" } else { "" };
+                info!("answered post {id} by {user} in {place} ({channel}) in {took} ms{how}");
             }
             _ => info!("answered post {id} in {channel}, begun in an earlier run"),
         }

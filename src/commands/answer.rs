@@ -37,7 +37,8 @@ pub(crate) fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
     let (settings, timeout) = config::load_provider(config_path, &|name| std::env::var(name).ok())?;
     let conversation = conversation(mode)?;
     let question = Question::new(&conversation, timeout);
-    let answer = provider::ask(&settings, &[], &question, &mut Patience).map_err(Exit::failure)?;
+    let answer = provider::ask(&settings, &[], &question, &mut Patience::default())
+        .map_err(Exit::failure)?;
     if answer.cut {
         log::warn!("the model stopped at its length limit; the answer is not whole");
     }
@@ -83,15 +84,23 @@ fn conversation(mode: Mode) -> Result<Vec<Message>, Exit> {
     }
 }
 
-/// Waits for the whole answer.
-pub(super) struct Patience;
+/// Waits for the whole answer. A person at a shell is told once why it takes so long.
+#[derive(Default)]
+pub(super) struct Patience {
+    noted: String,
+    told: bool,
+}
 
 impl Listener for Patience {
     fn note(&mut self, line: &str) {
         log::debug!("{line}");
+        line.clone_into(&mut self.noted);
     }
 
     fn wait(&mut self, duration: Duration) {
+        if !std::mem::replace(&mut self.told, true) {
+            log::warn!("{}", self.noted);
+        }
         std::thread::sleep(duration);
     }
 }

@@ -232,7 +232,7 @@ impl Asker<'_> {
             ..Question::new(&conversation, self.config.message_timeout)
         };
         let provider = provider.with_parameters(&channel.model_parameters);
-        let answer = provider::ask(&provider, &[], &question, &mut answer::Patience);
+        let answer = provider::ask(&provider, &[], &question, &mut answer::Patience::default());
         let answer = match answer {
             Err(error) if error.class == Class::Empty => {
                 warn!("nothing is posted: {error}");

@@ -51,13 +51,14 @@ pub(super) fn answer(
         }
         answer.overflows
     });
-    if let Some(last) = run.0.complaint() {
-        ear.note(&asked.line("standard error", &last));
+    let complaint = run.0.complaint().unwrap_or_default();
+    if !complaint.is_empty() {
+        ear.note(&asked.line("standard error", &complaint));
     }
     let timed_out = matches!(end, Ok(End::TimedOut));
     match end {
         Ok(End::Exited(status)) if !status.success() => {
-            return Err(never(&format!("the program failed with {status}"), "").into());
+            return Err(never(&format!("the program failed with {status}"), &complaint).into());
         }
         Ok(End::Exited(_) | End::TooMuch | End::TimedOut) => {}
         Err(error) => {

@@ -144,7 +144,7 @@ pub(crate) fn with_remarks(answer: Answer) -> String {
     if answer.cut {
         text += &cut_mark(&text);
     } else if answer.broke_off {
-        text += &remark(&text, "The connection to the model broke off here.");
+        text += &remark(&text, "The model's answer broke off here.");
     }
     text
 }

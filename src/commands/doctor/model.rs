@@ -347,7 +347,7 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
         fallbacks: Vec::new(),
         ..config.provider.clone()
     };
-    match provider::ask(&settings, &[], &question, &mut Patience) {
+    match provider::ask(&settings, &[], &question, &mut Patience::default()) {
         Ok(answer) => {
             let took = started.elapsed().as_millis();
             let text: String = answer.text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -368,7 +368,10 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
         Err(error) => report.fail(
             "answer",
             error.to_string(),
-            "look at default_model, api_key and the provider's page",
+            match config.provider.kind {
+                ProviderKind::Command(_) => "run the program of provider_command by hand; this shows what it is told and gives:\n  echo Hi | prx answer -v",
+                _ => "look at default_model, api_key and the provider's page",
+            },
         ),
     }
 }
