@@ -129,15 +129,11 @@ pub(super) struct Brackets {
 }
 
 impl Brackets {
-    /// Takes the next piece; `Some`: the document ended before this byte of it.
-    pub(super) fn feed(&mut self, piece: &str) -> Option<usize> {
-        let mut end = None;
-        for (at, byte) in piece.bytes().enumerate() {
-            if self.take(byte) && end.is_none() {
-                end = Some(at + 1);
-            }
+    /// Takes the next piece.
+    pub(super) fn feed(&mut self, piece: &str) {
+        for byte in piece.bytes() {
+            self.take(byte);
         }
-        end
     }
 
     /// Where the first document in `text` ends. Nothing after it is looked at.
@@ -337,7 +333,6 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(Brackets::default().feed("{} {}"), Some(2));
         assert_eq!(Brackets::first_end("{} {}"), Some(2));
         assert_eq!(Brackets::first_end("{ {}"), None);
     }

@@ -84,29 +84,22 @@ impl Decoder {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         // In whatever case and however indented: a line that is passed over is a hole in an answer.
-        match field.trim().to_ascii_lowercase().as_str() {
+        let name = field.trim().to_ascii_lowercase();
+        // The blank line between two events may be missing.
+        if ["data", "event", "error"].contains(&name.as_str()) && self.has_whole_data() {
+            self.dispatch(events);
+        }
+        match name.as_str() {
             "data" => {
                 let mut value = value;
                 while let Some(rest) = value.trim_start().strip_prefix("data:") {
                     value = rest.strip_prefix(' ').unwrap_or(rest);
                 }
-                // The blank line between two events may be missing.
-                if self.has_whole_data() {
-                    self.dispatch(events);
-                }
                 self.append(value);
             }
-            "event" => {
-                if self.has_whole_data() {
-                    self.dispatch(events);
-                }
-                self.name = value.to_owned();
-            }
+            "event" => self.name = value.to_owned(),
             // Not in the standard: llama.cpp and its kin report a failure like this.
             "error" => {
-                if self.has_whole_data() {
-                    self.dispatch(events);
-                }
                 self.name = "error".to_owned();
                 self.append(value);
             }
