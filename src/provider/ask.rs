@@ -419,21 +419,12 @@ impl Ear<'_> {
 pub(super) struct Facts(Vec<Fact>);
 
 impl Facts {
-    pub(super) fn knows(&self, base: &str, model: &str, kind: FactKind) -> bool {
-        let mut facts = self.0.iter();
-        facts.any(|fact| fact.base == base && fact.model == model && fact.kind == kind)
-    }
-
-    pub(super) fn most_tokens(&self, base: &str, model: &str) -> Option<u32> {
-        let facts = self
-            .0
-            .iter()
-            .filter(|fact| fact.base == base && fact.model == model);
-        let mut limits = facts.filter_map(|fact| match fact.kind {
-            FactKind::MaxTokens(most) => Some(most),
-            _ => None,
-        });
-        limits.next_back()
+    /// What is known of a model at a base, and of all models there.
+    pub(super) fn of(&self, base: &str, model: &str) -> Vec<FactKind> {
+        let is_about =
+            |fact: &&Fact| fact.base == base && [model, ""].contains(&fact.model.as_str());
+        let facts = self.0.iter().filter(is_about);
+        facts.map(|fact| fact.kind).collect()
     }
 
     pub(super) fn learn(&mut self, base: &str, model: &str, kind: FactKind, ear: &mut Ear) {

@@ -229,6 +229,7 @@ const BUSY: &[&str] = &[
     "overloaded",
     "capacity exceeded",
     "try again later",
+    "model unloaded",
     // Groq: what the model wrote was no answer.
     "tool use failed",
     "output parse failed",
@@ -390,7 +391,7 @@ fn message(json: &Value) -> Option<&str> {
         ]
         .iter()
         .find_map(|name| match fields.get(*name)? {
-            Value::String(text) => Some(text.as_str()),
+            Value::String(text) => (!text.is_empty()).then_some(text.as_str()),
             inner => message(inner),
         }),
         _ => None,
@@ -675,6 +676,9 @@ pub(super) mod tests {
             (200, r#"{"status":"449","msg":"You exceeded your current rate limit","body":null}"#, Class::Again, "cannot answer now"),
             (400, r#"{"error":{"message":"Tool choice is none, but model called a tool","code":"tool_use_failed"}}"#, Class::Again, "cannot answer now"),
             (400, "Model is overloaded. Please try again later", Class::Again, "cannot answer now"),
+            (400, r#"{"error":"Model unloaded."}"#, Class::Again, "cannot answer now"),
+            (400, r#"{"error":{"message":"","code":"unsupported_x"}}"#, Class::Never, "unsupported_x"),
+            (429, r#"{"error":{"message":"Provider returned error","metadata":{"raw":"limited upstream"}}}"#, Class::Again, "limited upstream"),
             (503, r#"{"error":{"code":"model_not_found","message":"No available channel"}}"#, Class::Never, "default_model"),
             (200, r#"{"status":"435","msg":"Model not support","body":null}"#, Class::Never, "default_model"),
             (200, r#"{"errors":[{"code":7003,"message":"Could not route"}],"success":false}"#, Class::Again, "Could not route"),

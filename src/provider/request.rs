@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::chat;
+use super::learned::FactKind;
 use super::settings::{Api, ProviderSettings};
 use super::{Image, Message, Role};
 use crate::secret::Secret;
@@ -11,20 +12,32 @@ use crate::secret::Secret;
 pub(super) const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// What of a request depends on what a server takes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
-    pub(super) temperature: bool,
-    pub(super) stream: bool,
+    /// What is known of the server.
+    pub(super) facts: Vec<FactKind>,
+    /// The pictures of this question are refused, which says nothing about others.
+    pub(super) blind: bool,
+}
+
+impl Shape {
+    pub(super) fn has(&self, fact: FactKind) -> bool {
+        self.facts.contains(&fact)
+    }
+
     /// Pictures are sent; else it is said that there were some.
-    pub(super) images: bool,
-    /// The system message is one of its own; else it begins the first turn.
-    pub(super) system: bool,
+    pub(super) fn shows_images(&self) -> bool {
+        !self.blind && !self.has(FactKind::NoImages)
+    }
+
     /// The largest `max_tokens` that the server takes.
-    pub(super) most_tokens: Option<u32>,
-    /// The API is below `/v1`.
-    pub(super) below_v1: bool,
-    /// The key goes into `Authorization` whatever the API.
-    pub(super) bearer: bool,
+    fn most_tokens(&self) -> Option<u32> {
+        let mut facts = self.facts.iter().rev();
+        facts.find_map(|fact| match fact {
+            FactKind::MaxTokens(most) => Some(*most),
+            _ => None,
+        })
+    }
 }
 
 /// A body as pieces of JSON: pictures are not copied into it.
@@ -47,7 +60,7 @@ impl Body {
     ) -> Body {
         let parameters = Value::Object(settings.parameters.clone()).to_string();
         let place = free_place(conversation, &[said, model, &parameters]);
-        let (system, turns) = chat::turns(conversation, shape.system);
+        let (system, turns) = chat::turns(conversation, !shape.has(FactKind::NoSystem));
         let mut messages: Vec<Value> = Vec::new();
         let mut body = settings.parameters.clone();
         match (api, system) {
@@ -60,7 +73,7 @@ impl Body {
             (_, None) => {}
         }
         for turn in &turns {
-            messages.push(message(api, turn, images, &place, shape.images));
+            messages.push(message(api, turn, images, &place, shape.shows_images()));
         }
         if !said.is_empty() {
             // A last turn of the assistant's must not end in a space.
@@ -70,7 +83,7 @@ impl Body {
         if !model.is_empty() {
             body.insert("model".into(), model.into());
         }
-        if shape.stream {
+        if !shape.has(FactKind::NoStream) {
             body.insert("stream".into(), true.into());
         }
         if api == Api::Anthropic {
@@ -80,10 +93,10 @@ impl Body {
         if let Some(temperature) = settings.temperature {
             body.entry("temperature").or_insert(temperature.into());
         }
-        if !shape.temperature {
+        if shape.has(FactKind::NoTemperature) {
             body.remove("temperature");
         }
-        lower(&mut body, shape.most_tokens);
+        lower(&mut body, shape.most_tokens());
         let text = Value::Object(body).to_string();
         Body { text, place }
     }
@@ -117,7 +130,7 @@ pub(super) fn limit(api: Api, settings: &ProviderSettings, shape: &Shape) -> Opt
     let limit = set.or(own)?;
     Some(
         shape
-            .most_tokens
+            .most_tokens()
             .map_or(limit, |most| limit.min(u64::from(most))),
     )
 }
@@ -235,15 +248,12 @@ pub(super) fn headers(
 mod tests {
     use super::*;
 
-    const ALL: Shape = Shape {
-        temperature: true,
-        stream: true,
-        images: true,
-        system: true,
-        most_tokens: None,
-        below_v1: false,
-        bearer: false,
-    };
+    fn with(facts: &[FactKind]) -> Shape {
+        Shape {
+            facts: facts.to_vec(),
+            ..Shape::default()
+        }
+    }
 
     fn json_of(body: &Body, images: &[Image]) -> Value {
         serde_json::from_slice(&body.pieces(images).concat()).unwrap()
@@ -265,9 +275,10 @@ mod tests {
         turn.images = vec![1, 0, 7];
         let settings = ProviderSettings::default();
         let conversation = [Message::new(Role::System, "S"), turn];
+        let (all, blind) = (with(&[]), with(&[FactKind::NoImages]));
         let body = |api, shape| Body::new(api, &settings, "m", &conversation, &images, "", shape);
 
-        let open = body(Api::OpenAi, &ALL);
+        let open = body(Api::OpenAi, &all);
         let pieces = open.pieces(&images);
         assert!(
             pieces
@@ -286,17 +297,13 @@ mod tests {
         );
         let source = |media_type: &str, data: &str| json!({"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}});
         assert_eq!(
-            json_of(&body(Api::Anthropic, &ALL), &images)["messages"][0]["content"],
+            json_of(&body(Api::Anthropic, &all), &images)["messages"][0]["content"],
             json!([
                 text,
                 source("image/jpeg", "BBBB"),
                 source("image/png", "AAAA")
             ])
         );
-        let blind = Shape {
-            images: false,
-            ..ALL
-        };
         assert_eq!(
             json_of(&body(Api::OpenAi, &blind), &images)["messages"][1]["content"],
             "What is \"picture-0-1:\"?\n\n(2 pictures that belong here could not be shown to you.)"
@@ -315,7 +322,15 @@ mod tests {
         let parameter = json!({"a": "picture-1-0:"});
         settings.parameters.insert("x".into(), parameter.clone());
         let (model, said) = ("picture-2-0:", "picture-3-0:");
-        let body = Body::new(Api::OpenAi, &settings, model, &[turn], &images, said, &ALL);
+        let body = Body::new(
+            Api::OpenAi,
+            &settings,
+            model,
+            &[turn],
+            &images,
+            said,
+            &with(&[]),
+        );
         let json = json_of(&body, &images);
         assert_eq!((&json["x"], &json["model"]), (&parameter, &model.into()));
         assert_eq!(json["messages"][1]["content"], said);
@@ -350,16 +365,16 @@ mod tests {
                 &[],
             )
         };
-        let whole = body(&ALL);
+        let whole = body(&with(&[]));
         assert_eq!(whole["max_tokens"], 9000);
         assert_eq!(whole["temperature"], 1);
         assert_eq!(whole["top_k"], json!([1, {"a": null}]));
-        let less = body(&Shape {
-            temperature: false,
-            most_tokens: Some(4096),
-            stream: false,
-            ..ALL
-        });
+        let less = body(&with(&[
+            FactKind::NoTemperature,
+            FactKind::MaxTokens(8000),
+            FactKind::MaxTokens(4096),
+            FactKind::NoStream,
+        ]));
         assert_eq!(less["max_tokens"], 4096);
         assert_eq!((less.get("temperature"), less.get("stream")), (None, None));
     }

@@ -75,9 +75,12 @@ impl Attempt<'_> {
     /// The answer. What the server turns out not to take is left out of a repeated request, and of
     /// later ones if that helped.
     pub(super) fn ask(&self, facts: &mut Facts, ear: &mut Ear) -> Result<Said, Failed> {
-        let unopened = facts.knows(self.base, self.model, FactKind::UnopenedReasoning);
-        let mut stream = Stream::new(self.bot_name, unopened);
-        let said = self.ask_into(&mut stream, facts, ear);
+        let shape = Shape {
+            facts: facts.of(self.base, self.model),
+            blind: false,
+        };
+        let mut stream = self.stream(&shape);
+        let said = self.ask_into(&mut stream, shape, facts, ear);
         said.map_err(|failed| match failed.partial.is_empty() {
             // The model paused, and what came before is still in the stream.
             true => Failed {
@@ -91,32 +94,31 @@ impl Attempt<'_> {
     fn ask_into(
         &self,
         stream: &mut Stream,
+        mut shape: Shape,
         facts: &mut Facts,
         ear: &mut Ear,
     ) -> Result<Said, Failed> {
-        let mut shape = self.shape(facts);
-        let mut found: Vec<FactKind> = Vec::new();
-        let unopened = facts.knows(self.base, self.model, FactKind::UnopenedReasoning);
+        let known = shape.facts.len();
         let (mut said, mut pauses) = (String::new(), 0);
         loop {
             // After a pause the answer has begun.
             let begin_by = self.begin_by.filter(|_| pauses == 0);
             let response = self.post(&shape, &said, begin_by)?;
             if !(200..300).contains(&response.status) {
-                self.mend_or_fail(response, &mut shape, &mut found, ear)?;
+                self.mend_or_fail(response, &mut shape, ear)?;
                 continue;
             }
             let (end, broke) = self.read(response, begin_by, stream, ear)?;
             let mut ended = stream.end(end);
-            if is_elsewhere(&ended.outcome) && self.go_below_v1(&mut shape, &mut found) {
-                *stream = Stream::new(self.bot_name, unopened);
+            if is_elsewhere(&ended.outcome) && self.go_below_v1(&mut shape) {
+                *stream = self.stream(&shape);
                 continue;
             }
             if let Outcome::Error(body) = &ended.outcome
-                && self.mend(status_of(body), "", body, &mut shape, &mut found, ear)
+                && self.mend(status_of(body), "", body, &mut shape, ear)
             {
                 ear.start_over();
-                *stream = Stream::new(self.bot_name, unopened);
+                *stream = self.stream(&shape);
                 continue;
             }
             if ended.outcome == Outcome::Paused {
@@ -127,28 +129,18 @@ impl Attempt<'_> {
                 }
                 ended = stream.end(End::Clean);
             }
-            for kind in found {
-                self.learn(kind, facts, ear);
+            if stream.is_unopened() && !shape.has(FactKind::UnopenedReasoning) {
+                shape.facts.push(FactKind::UnopenedReasoning);
             }
-            if stream.is_unopened() && !unopened {
-                self.learn(FactKind::UnopenedReasoning, facts, ear);
+            for kind in &shape.facts[known..] {
+                self.learn(*kind, facts, ear);
             }
             return self.said(ended, stream, broke, &shape, ear);
         }
     }
 
-    /// What the server is known to take.
-    fn shape(&self, facts: &Facts) -> Shape {
-        let knows = |kind| facts.knows(self.base, self.model, kind);
-        Shape {
-            temperature: !knows(FactKind::NoTemperature),
-            stream: !knows(FactKind::NoStream),
-            images: !knows(FactKind::NoImages),
-            system: !knows(FactKind::NoSystem),
-            most_tokens: facts.most_tokens(self.base, self.model),
-            below_v1: facts.knows(self.base, "", FactKind::BelowV1),
-            bearer: facts.knows(self.base, "", FactKind::Bearer),
-        }
+    fn stream(&self, shape: &Shape) -> Stream {
+        Stream::new(self.bot_name, shape.has(FactKind::UnopenedReasoning))
     }
 
     fn learn(&self, kind: FactKind, facts: &mut Facts, ear: &mut Ear) {
@@ -165,9 +157,9 @@ impl Attempt<'_> {
         said: &str,
         begin_by: Option<Instant>,
     ) -> Result<Response, Failed> {
-        let second = second_base(self.api, self.base).filter(|_| shape.below_v1);
+        let second = second_base(self.api, self.base).filter(|_| shape.has(FactKind::BelowV1));
         let url = question_url(self.api, second.as_deref().unwrap_or(self.base));
-        let headers = headers(self.api, self.settings, shape.bearer);
+        let headers = headers(self.api, self.settings, shape.has(FactKind::Bearer));
         let headers: Vec<(&str, &str)> = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -203,7 +195,6 @@ impl Attempt<'_> {
         &self,
         response: Response,
         shape: &mut Shape,
-        found: &mut Vec<FactKind>,
         ear: &mut Ear,
     ) -> Result<(), Failed> {
         let (status, after) = (response.status, response.retry_after());
@@ -217,10 +208,10 @@ impl Attempt<'_> {
         };
         // An API that misses the model is the right one.
         let is_api = body.starts_with('{') && body.contains("model");
-        if matches!(status, 404 | 405) && !is_api && self.go_below_v1(shape, found) {
+        if matches!(status, 404 | 405) && !is_api && self.go_below_v1(shape) {
             return Ok(());
         }
-        if self.mend(status, &challenge, &body, shape, found, ear) {
+        if self.mend(status, &challenge, &body, shape, ear) {
             return Ok(());
         }
         Err(self.asked().refused(status, &body, after).into())
@@ -233,24 +224,21 @@ impl Attempt<'_> {
         challenge: &str,
         body: &str,
         shape: &mut Shape,
-        found: &mut Vec<FactKind>,
         ear: &mut Ear,
     ) -> bool {
         let text = body.to_lowercase();
+        let blinds =
+            shape.shows_images() && has_images(self.conversation) && refuses_images(status, &text);
         if status == 401 && self.takes_bearer(shape, &format!("{challenge} {text}")) {
-            shape.bearer = true;
-            found.push(FactKind::Bearer);
+            shape.facts.push(FactKind::Bearer);
         } else if let Some(most) = self.takes_fewer_tokens(status, &text, shape) {
-            shape.most_tokens = Some(most);
-            found.retain(|kind| !matches!(kind, FactKind::MaxTokens(_)));
-            found.push(FactKind::MaxTokens(most));
-        } else if shape.images && has_images(self.conversation) && refuses_images(status, &text) {
-            shape.images = false;
-            found.extend(
-                (status != 413 && !is_about_one_image(&text)).then_some(FactKind::NoImages),
-            );
+            shape.facts.push(FactKind::MaxTokens(most));
+        } else if blinds && (status == 413 || is_about_one_image(&text)) {
+            shape.blind = true;
+        } else if blinds {
+            shape.facts.push(FactKind::NoImages);
         } else if let Some(kind) = self.refused_option(status, &text, shape) {
-            found.push(kind);
+            shape.facts.push(kind);
         } else {
             return false;
         }
@@ -262,19 +250,18 @@ impl Attempt<'_> {
     }
 
     /// Something else answered at the base: the API may be below `/v1`.
-    fn go_below_v1(&self, shape: &mut Shape, found: &mut Vec<FactKind>) -> bool {
-        let goes = !shape.below_v1 && second_base(self.api, self.base).is_some();
-        if goes {
-            shape.below_v1 = true;
-            found.push(FactKind::BelowV1);
-        }
+    fn go_below_v1(&self, shape: &mut Shape) -> bool {
+        let goes = !shape.has(FactKind::BelowV1) && second_base(self.api, self.base).is_some();
+        shape.facts.extend(goes.then_some(FactKind::BelowV1));
         goes
     }
 
     /// `text` is in lower case.
     fn takes_bearer(&self, shape: &Shape, text: &str) -> bool {
         let asks = text.contains("authorization") || text.contains("bearer");
-        asks && self.api == Api::Anthropic && !shape.bearer && self.settings.api_key.is_some()
+        asks && self.api == Api::Anthropic
+            && !shape.has(FactKind::Bearer)
+            && self.settings.api_key.is_some()
     }
 
     /// The limit of the answer's length that the server takes, if it refused a larger one.
@@ -299,29 +286,29 @@ impl Attempt<'_> {
 
     /// The part of the request that a refusal names, in lower case, and that can be done without: it
     /// is left out from here on.
-    fn refused_option(&self, status: u16, text: &str, shape: &mut Shape) -> Option<FactKind> {
-        let has_system = self
-            .conversation
-            .iter()
-            .any(|message| message.role == Role::System);
-        if shape.system && has_system && refuses_system(status, text) {
-            shape.system = false;
-            return Some(FactKind::NoSystem);
-        }
-        if !matches!(status, 400 | 422 | 501) {
-            return None;
-        }
+    fn refused_option(&self, status: u16, text: &str, shape: &Shape) -> Option<FactKind> {
+        let mut messages = self.conversation.iter();
+        let has_system = messages.any(|message| message.role == Role::System);
         let is_own = |name: &str| !self.settings.parameters.contains_key(name);
-        let temperature = self.settings.temperature.is_some() && is_own("temperature");
-        if shape.temperature && temperature && names_word(text, "temperature") {
-            shape.temperature = false;
-            return Some(FactKind::NoTemperature);
-        }
-        if shape.stream && (names_word(text, "stream") || names_word(text, "streaming")) {
-            shape.stream = false;
-            return Some(FactKind::NoStream);
-        }
-        None
+        let has_temperature = self.settings.temperature.is_some() && is_own("temperature");
+        let is_option = matches!(status, 400 | 422 | 501);
+        let options = [
+            (
+                FactKind::NoSystem,
+                has_system && refuses_system(status, text),
+            ),
+            (
+                FactKind::NoTemperature,
+                has_temperature && is_option && names_word(text, "temperature"),
+            ),
+            (
+                FactKind::NoStream,
+                is_option && (names_word(text, "stream") || names_word(text, "streaming")),
+            ),
+        ];
+        let mut refused = options.into_iter().filter(|(_, is_refused)| *is_refused);
+        let (kind, _) = refused.find(|(kind, _)| !shape.has(*kind))?;
+        Some(kind)
     }
 
     /// Reads the body to its end; what is certain is heard as it comes. Besides how it ended: the
@@ -410,7 +397,7 @@ impl Attempt<'_> {
             text,
             cut,
             tokens: stream.tokens(),
-            unseen_images: !shape.images && has_images(self.conversation),
+            unseen_images: !shape.shows_images() && has_images(self.conversation),
         })
     }
 
@@ -568,8 +555,10 @@ impl Silence {
 fn is_elsewhere(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Page(_) | Outcome::NotChat => true,
-        // LM Studio.
-        Outcome::Error(body) => body.to_lowercase().contains("unexpected endpoint"),
+        // LM Studio, and what web frameworks say.
+        Outcome::Error(body) => {
+            body.to_lowercase().contains("unexpected endpoint") || !body.contains("\"error\"")
+        }
         _ => false,
     }
 }
@@ -595,7 +584,7 @@ fn refuses_system(status: u16, text: &str) -> bool {
 
 /// Whether a server does not take pictures, or not these. `text` is in lower case.
 fn refuses_images(status: u16, text: &str) -> bool {
-    const SIGNS: [&str; 9] = [
+    const SIGNS: &[&str] = &[
         "image",
         "vision",
         "multimodal",
@@ -605,6 +594,8 @@ fn refuses_images(status: u16, text: &str) -> bool {
         "valid string",
         "expected a string",
         "expected string",
+        "should be 'text'",
+        "invalid message format",
     ];
     match status {
         413 => true,
@@ -749,6 +740,8 @@ mod tests {
             (400, "invalid type: sequence, expected a string", true),
             (500, "image input is not supported - hint: you may need to provide the mmproj", true),
             (400, "model is not multimodal", true),
+            (422, r#"{"errors":[{"loc":"body -> messages -> 0 -> content -> 0 -> type","msg":"input should be 'text'"}]}"#, true),
+            (400, r#"{"error":"invalid message format"}"#, true),
             (413, "", true),
             (400, "temperature is out of range", false),
             (401, "image", false),
