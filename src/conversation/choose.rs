@@ -97,7 +97,8 @@ pub(super) fn place(post: &Post) -> (ServerTime, &PostId) {
 
 /// What `post` says, one of `posts`.
 fn turn(post: &Post, posts: &[&Post], input: &Input) -> Option<Turn> {
-    let is_root = input.in_thread && post.id == input.question.root_id;
+    let root = &input.question.root_id;
+    let is_root = post.id == *root;
     let mut quotations = Vec::new();
     let (speaker, text) = match (input.author)(post) {
         Author::Person => {
@@ -110,7 +111,7 @@ fn turn(post: &Post, posts: &[&Post], input: &Input) -> Option<Turn> {
             let text = bot_text(post, posts);
             (Speaker::Bot, with_file_names(&text, &post.metadata.files))
         }
-        Author::Program if input.read_programs && input.in_thread => {
+        Author::Program if input.read_programs && !root.is_empty() => {
             let name = program(post, input);
             let heading = format!("Quotation: the program {name} posted this");
             let text = quoted(&heading, post);

@@ -201,9 +201,7 @@ fn month_of(year: i64, month: i64) -> (i64, i64) {
     const LENGTHS: [i64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let length = |month: i64| {
         let leap = i64::from(month == 2 && is_leap(year));
-        LENGTHS
-            .get(month as usize - 1)
-            .map_or(0, |days| days + leap)
+        LENGTHS[month as usize - 1] + leap
     };
     ((1..month).map(length).sum(), length(month))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::files::{Enclosure, PIECE, Purpose, TIME};
+use super::files::{PIECE, TIME, read_piece};
+use super::shown::{Enclosure, Purpose};
 use super::text::{self, Kind};
 use crate::desk::Piece;
 use crate::mattermost::client::{ApiError, Client};
@@ -15,6 +16,7 @@ use crate::mattermost::client::{ApiError, Client};
 const TRIES: u32 = 5;
 
 /// The files of one question that are yet to be given.
+#[derive(Default)]
 pub struct Feeding {
     files: VecDeque<Enclosure>,
     /// Bytes of the first that were given.
@@ -33,9 +35,7 @@ impl Feeding {
     pub fn new(files: Vec<Enclosure>) -> Feeding {
         Feeding {
             files: files.into(),
-            given: 0,
-            began: None,
-            failures: 0,
+            ..Feeding::default()
         }
     }
 
@@ -59,17 +59,13 @@ impl Feeding {
             return self.leave_out("could not be read in time", give);
         }
         let wanted = (file.size - self.given).min(PIECE as u64) as usize;
-        let read = if file.is_preview {
-            client.preview_piece(&file.file, self.given, wanted)
-        } else {
-            client.file_piece(&file.file, self.given, wanted)
-        };
-        match read {
+        match read_piece(client, &file.file, file.is_preview, self.given, wanted) {
             Ok(read) if self.is_expected(&read.bytes, wanted) => self.take(&read.bytes, give),
             Ok(_) => self.failed("is not what it was", false, give),
             Err(error) => {
                 debug!("file {} cannot be read: {error}", file.file);
-                self.failed("could not be read", is_final(&error), give);
+                let is_final = matches!(error, ApiError::Refused { .. });
+                self.failed("could not be read", is_final, give);
             }
         }
     }
@@ -119,8 +115,4 @@ impl Feeding {
         self.files.pop_front();
         (self.given, self.failures) = (0, 0);
     }
-}
-
-fn is_final(error: &ApiError) -> bool {
-    matches!(error, ApiError::Refused { .. })
 }

@@ -1,20 +1,17 @@
 //! Gathers what a conversation is built from, one request to Mattermost at a time: the history around
 //! a post, the names of those who speak, the files' texts.
 
-use std::time::Duration;
-
-use log::debug;
-
 use super::files::{Limits, Reader};
-use super::quote::{self, Author};
+use super::names::Names;
+use super::quote;
 use super::words::without_words;
 use super::{Conversation, Enclosure, Input, Scene, choose, date};
 use crate::config::MattermostSettings;
 use crate::filter;
-use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::client::{ApiError, Client, paged};
 use crate::mattermost::{Post, PostList, ServerTime, User, UserId, mention};
 use crate::provider::Message;
-use crate::sorted::{Map, Set};
+use crate::sorted::Set;
 use crate::times::Clock;
 
 /// The most posts that are asked for at once.
@@ -241,11 +238,9 @@ impl Gathering {
         };
         let posts = without_words(posts, &place.post, &place.bot.id, begins, &word);
         let channel = settings.channel(&place.post.channel_id);
-        let author = |post: &Post| -> Author {
-            quote::author(post, &place.bot, &channel.allowed_users, &|id| {
-                names.is_trusted(id)
-            })
-        };
+        let is_trusted = |id: &UserId| names.is_trusted(id);
+        let author =
+            |post: &Post| quote::author(post, &place.bot, &channel.allowed_users, &is_trusted);
         let conversation = choose::choose(&Input {
             posts: &posts,
             question: &place.post,
@@ -256,7 +251,6 @@ impl Gathering {
             clean: &|text| self.clean(text),
             history_posts: self.history_posts(settings),
             history_chars: settings.history_chars,
-            in_thread: !place.post.root_id.is_empty(),
         });
         let (files, of_question) = conversation.files();
         let limits = Limits {
@@ -291,73 +285,13 @@ impl Gathering {
     }
 }
 
-/// Remembers accounts' names, and whose programs may be quoted.
-#[derive(Default)]
-pub struct Names {
-    known: Map<UserId, Account>,
-}
-
-struct Account {
-    name: String,
-    /// It is a bot's or a system admin's.
-    is_trusted: bool,
-    /// When it was looked up.
-    since: Duration,
-}
-
-impl Names {
-    /// Cached accounts at most, and how long each stays valid.
-    const COUNT: usize = 1000;
-    const AGE: Duration = Duration::from_secs(3600);
-
-    fn get(&self, id: &UserId) -> Option<String> {
-        self.known.get(id).map(|account| account.name.clone())
-    }
-
-    fn is_trusted(&self, id: &UserId) -> bool {
-        self.known.get(id).is_some_and(|account| account.is_trusted)
-    }
-
-    /// Those of `accounts` that are not known, or not lately.
-    fn unknown(&self, accounts: Set<&UserId>, now: Duration) -> Vec<UserId> {
-        let is_known = |id: &UserId| {
-            let known = self.known.get(id);
-            known.is_some_and(|account| now.saturating_sub(account.since) < Names::AGE)
-        };
-        let unknown = accounts.into_iter().filter(|id| !is_known(id));
-        unknown.cloned().collect()
-    }
-
-    /// Looks them up. Without a name a person is still told apart by the id.
-    fn learn(&mut self, client: &Client, ids: &[UserId], now: Duration) {
-        if self.known.len() > Names::COUNT {
-            self.known.clear();
-        }
-        match client.users(&ids.iter().collect::<Vec<_>>()) {
-            Ok(users) => self.known.extend(users.into_iter().map(|user| {
-                let mut roles = user.roles.split_whitespace();
-                let account = Account {
-                    is_trusted: user.is_bot || roles.any(|role| role == "system_admin"),
-                    name: user.username,
-                    since: now,
-                };
-                (user.id, account)
-            })),
-            Err(error) => debug!("accounts cannot be looked up: {error}"),
-        }
-    }
-}
-
 /// Whether the bot already wrote in the post's thread.
 pub fn wrote_in_thread(client: &Client, post: &Post, bot: &User) -> Result<bool, ApiError> {
     let mut count = PAGE;
-    loop {
-        match client.thread(&post.root_id, count) {
-            Err(ApiError::TooLarge) if count > 1 => count /= 2,
-            // It was deleted a moment ago, or cannot be read at all.
-            Err(error) if error.is_closed() => return Ok(false),
-            Err(ApiError::TooLarge) => return Ok(false),
-            list => return Ok(list?.posts.iter().any(|post| post.user_id == bot.id)),
-        }
+    match paged(&mut count, |count| client.thread(&post.root_id, count)) {
+        // It was deleted a moment ago, or cannot be read at all.
+        Err(error) if error.is_closed() => Ok(false),
+        Err(ApiError::TooLarge) => Ok(false),
+        list => Ok(list?.posts.iter().any(|post| post.user_id == bot.id)),
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::text::{self, Excerpt, Kind};
+use super::excerpt::Excerpt;
+use super::shown::{Enclosure, NO_ROOM, Purpose, Shown, allot};
+use super::text::{self, Kind};
 use crate::desk::FileReader;
 use crate::mattermost::FileInfo;
 use crate::mattermost::client::{ApiError, Client, FilePiece};
@@ -25,10 +27,6 @@ const WIDE: u64 = 1920;
 const LARGE: u64 = 1_000_000;
 /// Programs are not given larger files, in bytes.
 const FOR_PROGRAMS: u64 = 16 << 20;
-/// In less room than this, in characters, a file of an earlier post is left out.
-const WORTH: usize = 200;
-
-const NO_ROOM: &str = "left out: there is no room for it";
 const UNREADABLE: &str = "it could not be read";
 
 /// How much is told.
@@ -42,41 +40,6 @@ pub(super) struct Limits {
     pub(super) max_image_size: u64,
     /// What makes text of files, by MIME type or by the name's ending with its dot.
     pub(super) programs: Map<String, Vec<String>>,
-}
-
-/// A file that the worker is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enclosure {
-    /// Its id.
-    pub file: String,
-    /// Its name, as the sender gave it.
-    pub name: String,
-    /// The server's smaller copy is given, not the file itself.
-    pub is_preview: bool,
-    /// In bytes.
-    pub size: u64,
-    /// What is done with it.
-    pub purpose: Purpose,
-}
-
-/// What the worker does with a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// It shows the picture to the model; with its media type by its first bytes, such as `image/png`.
-    Show(&'static str),
-    /// It has a program make text of it.
-    Read(FileReader),
-}
-
-/// What came of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
-    Text(Excerpt),
-    Enclosed(Enclosure),
-    /// Why it is not shown.
-    Not(String),
-    /// Nothing of it is to be told but its name.
-    Named,
 }
 
 /// Reads files in the order in which they are given: the question's, then those of earlier posts, the
@@ -141,19 +104,14 @@ impl Reader {
             }
             self.began.get_or_insert(now);
             let (is_preview, piece) = self.due(file);
-            let read = if is_preview {
-                client.preview_piece(&file.id, piece.from, piece.length)
-            } else {
-                client.file_piece(&file.id, piece.from, piece.length)
-            };
-            let (id, size) = (file.id.clone(), file.size);
-            match read {
+            match read_piece(client, &file.id, is_preview, piece.from, piece.length) {
                 Ok(read) => {
+                    let size = file.size;
                     self.failures = 0;
                     self.take(piece, read, size);
                 }
                 Err(error) => {
-                    debug!("file {id} cannot be read: {error}");
+                    debug!("file {} cannot be read: {error}", file.id);
                     self.failed(&error);
                 }
             }
@@ -186,22 +144,20 @@ impl Reader {
 
     /// What comes of `file` if it need not be looked at any further.
     fn without_request(&self, file: &FileInfo, now: Duration) -> Option<Shown> {
-        let Limits {
-            file_chars,
-            max_images,
-            ..
-        } = self.limits;
-        if let Some(words) = self.program(file) {
-            return Some(self.for_program(file, words));
-        }
-        let is_picture = file.width > 0;
+        let (file_chars, max_images) = (self.limits.file_chars, self.limits.max_images);
+        let program = self.program(file);
+        let is_picture = file.width > 0 && program.is_none();
+        // A further text of an earlier post.
+        let is_full = self.shown.len() >= self.of_question && self.chars >= file_chars;
         let late = |began| now.saturating_sub(began) >= TIME;
-        if is_picture && max_images == 0 || !is_picture && file_chars == 0 {
-            Some(Shown::Named)
-        } else if is_picture && self.pictures >= max_images {
+        if is_picture && self.pictures >= max_images {
             Some(too_many(max_images))
-        } else if !is_picture && self.texts_are_full() || self.shown.len() >= COUNT {
+        } else if !is_picture && file_chars == 0 {
+            Some(Shown::Named)
+        } else if !is_picture && is_full || self.shown.len() >= COUNT {
             Some(Shown::Not(NO_ROOM.to_owned()))
+        } else if let Some(words) = program {
+            Some(self.for_program(file, words))
         } else if self.began.is_some_and(late) {
             Some(Shown::Not("it could not be read in time".to_owned()))
         } else {
@@ -219,12 +175,6 @@ impl Reader {
     }
 
     fn for_program(&self, file: &FileInfo, words: &[String]) -> Shown {
-        if self.limits.file_chars == 0 {
-            return Shown::Named;
-        }
-        if self.texts_are_full() || self.shown.len() >= COUNT {
-            return Shown::Not(NO_ROOM.to_owned());
-        }
         if file.size > FOR_PROGRAMS {
             let limit = text::size(FOR_PROGRAMS);
             return Shown::Not(format!("it could not be read: it is larger than {limit}"));
@@ -235,11 +185,6 @@ impl Reader {
             chars: self.limits.file_chars,
         });
         Shown::Enclosed(enclosure(file, false, file.size, purpose))
-    }
-
-    /// Whether the text of a further file of an earlier post has no room.
-    fn texts_are_full(&self) -> bool {
-        self.shown.len() >= self.of_question && self.chars >= self.limits.file_chars
     }
 
     /// What is to be asked for next, and whether of the preview.
@@ -263,47 +208,29 @@ impl Reader {
     /// `size`: what the post says of the file's.
     fn take(&mut self, piece: Piece, read: FilePiece, size: u64) {
         let size = read.total.unwrap_or(size);
-        match std::mem::take(&mut self.reading) {
+        let file_chars = self.limits.file_chars;
+        let (mut pieces, mut start, mut end) = match std::mem::take(&mut self.reading) {
+            Reading::Text { pieces, start, end } => (pieces, start, end),
             Reading::Nothing => match text::kind(&read.bytes) {
-                Kind::Text if self.limits.file_chars == 0 => self.finish(Shown::Named),
-                Kind::Text => {
-                    let mut pieces = pieces(size, self.limits.file_chars);
-                    let (start, end) = (Vec::new(), Vec::new());
-                    // What was read to see whether it is a picture may be too little.
-                    if pieces
-                        .front()
-                        .is_none_or(|first| first.length <= piece.length)
-                    {
-                        pieces.pop_front();
-                        self.go_on(pieces, read.bytes, end, size);
-                    } else {
-                        self.reading = Reading::Text { pieces, start, end };
-                    }
-                }
-                kind => self.take_picture(kind, size),
+                Kind::Text if file_chars == 0 => return self.finish(Shown::Named),
+                Kind::Text => (pieces(size, file_chars), Vec::new(), Vec::new()),
+                kind => return self.take_picture(kind, size),
             },
-            Reading::Text {
-                mut pieces,
-                mut start,
-                mut end,
-            } => {
-                pieces.pop_front();
-                let part = if piece.is_end { &mut end } else { &mut start };
-                part.extend(read.bytes);
-                self.go_on(pieces, start, end, size);
-            }
             Reading::Preview(own) => {
                 let preview = match (text::kind(&read.bytes), read.total) {
                     (Kind::Picture(media_type), Some(size)) => self.picture(media_type, size, true),
                     _ => None,
                 };
-                self.choose([own, preview]);
+                return self.choose([own, preview]);
             }
+        };
+        // What was read to see whether it is a picture may be too little.
+        let fits = |first: &Piece| first.length <= piece.length;
+        if pieces.front().is_none_or(fits) {
+            pieces.pop_front();
+            let part = if piece.is_end { &mut end } else { &mut start };
+            part.extend(read.bytes);
         }
-    }
-
-    /// Goes on with the `pieces` of a text of `size` bytes, or ends it.
-    fn go_on(&mut self, pieces: VecDeque<Piece>, start: Vec<u8>, end: Vec<u8>, size: u64) {
         if !pieces.is_empty() {
             self.reading = Reading::Text { pieces, start, end };
             return;
@@ -315,7 +242,7 @@ impl Reader {
             left_out: size.saturating_sub(read),
             end,
         };
-        self.finish(Shown::Text(text.cut(self.limits.file_chars)));
+        self.finish(Shown::Text(text.cut(file_chars)));
     }
 
     /// Goes on with what is no text, or ends it.
@@ -323,9 +250,6 @@ impl Reader {
         let Limits { max_images, .. } = self.limits;
         let wide = self.files.front().is_some_and(|file| file.width > WIDE);
         match kind {
-            Kind::Picture(_) | Kind::OtherPicture(_) if max_images == 0 => {
-                self.finish(Shown::Named);
-            }
             Kind::Picture(_) | Kind::OtherPicture(_) if self.pictures >= max_images => {
                 self.finish(too_many(max_images));
             }
@@ -387,6 +311,21 @@ impl Reader {
     }
 }
 
+/// A piece of a file, or of the server's smaller copy of it.
+pub(super) fn read_piece(
+    client: &Client,
+    file: &str,
+    is_preview: bool,
+    from: u64,
+    length: usize,
+) -> Result<FilePiece, ApiError> {
+    if is_preview {
+        client.preview_piece(file, from, length)
+    } else {
+        client.file_piece(file, from, length)
+    }
+}
+
 fn enclosure(file: &FileInfo, is_preview: bool, size: u64, purpose: Purpose) -> Enclosure {
     Enclosure {
         file: file.id.clone(),
@@ -398,7 +337,10 @@ fn enclosure(file: &FileInfo, is_preview: bool, size: u64, purpose: Purpose) -> 
 }
 
 fn too_many(max_images: usize) -> Shown {
-    Shown::Not(format!("not shown: at most {max_images} pictures are"))
+    match max_images {
+        0 => Shown::Named,
+        most => Shown::Not(format!("not shown: at most {most} pictures are")),
+    }
 }
 
 /// How a text of `size` bytes is read of which at most `chars` characters are told: whole, or its
@@ -428,82 +370,6 @@ fn pieces(size: u64, chars: usize) -> VecDeque<Piece> {
         })
     };
     parts.into_iter().flat_map(split).collect()
-}
-
-/// Cuts the texts to `room` characters in all, and those that programs will make. The question's share
-/// it, so that none is without any; those of earlier posts get what is left, one after the other.
-fn allot(shown: &mut [Shown], of_question: usize, mut room: usize) {
-    let (asked, earlier) = shown.split_at_mut(of_question.min(shown.len()));
-    let mut texts: Vec<&mut Shown> = asked
-        .iter_mut()
-        .filter(|file| file.length().is_some())
-        .collect();
-    texts.sort_by_key(|text| text.length());
-    let mut left = texts.len();
-    for text in texts {
-        text.cut(room / left);
-        room -= text.length().unwrap_or(0);
-        left -= 1;
-    }
-    for file in earlier {
-        let length = file.length().unwrap_or(0);
-        if length > room && room < WORTH {
-            *file = Shown::Not(NO_ROOM.to_owned());
-            continue;
-        }
-        file.cut(room);
-        room -= file.length().unwrap_or(0);
-    }
-}
-
-impl Shown {
-    /// What came of the file `name`, as a line for people.
-    pub(super) fn for_people(&self, name: &str) -> String {
-        let what = match self {
-            Shown::Text(text) if text.left_out > 0 => {
-                let left_out = text::size(text.left_out);
-                format!("its text but for {left_out} in the middle")
-            }
-            Shown::Text(_) => "its text".to_owned(),
-            Shown::Enclosed(enclosure) => match &enclosure.purpose {
-                Purpose::Show(_) if enclosure.is_preview => {
-                    "as a picture, in the server's smaller copy".to_owned()
-                }
-                Purpose::Show(_) => "as a picture".to_owned(),
-                Purpose::Read(reader) => {
-                    let program = reader.words.first().map_or("", String::as_str);
-                    format!("what {program} makes of it")
-                }
-            },
-            Shown::Not(why) => format!("its name; {why}"),
-            Shown::Named => "its name".to_owned(),
-        };
-        format!("File {name}: {what}")
-    }
-
-    /// The most characters of the text that it comes to, if it comes to one.
-    fn length(&self) -> Option<usize> {
-        match self {
-            Shown::Text(text) => Some(text.length()),
-            Shown::Enclosed(Enclosure {
-                purpose: Purpose::Read(reader),
-                ..
-            }) => Some(reader.chars),
-            _ => None,
-        }
-    }
-
-    /// Cuts the text to `room` characters.
-    fn cut(&mut self, room: usize) {
-        match self {
-            Shown::Text(text) => *text = std::mem::take(text).cut(room),
-            Shown::Enclosed(Enclosure {
-                purpose: Purpose::Read(reader),
-                ..
-            }) => reader.chars = reader.chars.min(room),
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]
@@ -545,47 +411,6 @@ mod tests {
                 .map(|piece| (piece.from, piece.length, piece.is_end))
                 .collect();
             assert_eq!(told, expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn texts_share_the_room_and_none_goes_without_a_word() {
-        let text = |length: usize| {
-            Shown::Text(Excerpt {
-                start: "x".repeat(length),
-                ..Excerpt::default()
-            })
-        };
-        let lengths = |shown: Vec<Shown>| -> Vec<String> {
-            let told = |shown: Shown| match shown {
-                Shown::Text(text) => text.length().to_string(),
-                Shown::Not(why) => why,
-                _ => String::new(),
-            };
-            shown.into_iter().map(told).collect()
-        };
-        for (what, files, of_question, room, expected) in [
-            ("all fit", vec![10, 20], 2, 30, vec!["10", "20"]),
-            ("two long ones", vec![100, 100], 2, 50, vec!["25", "25"]),
-            ("what one leaves", vec![100, 10], 2, 50, vec!["40", "10"]),
-            (
-                "earlier ones",
-                vec![10, 400, 400],
-                1,
-                700,
-                vec!["10", "400", "290"],
-            ),
-            (
-                "no room",
-                vec![600, 400, 50],
-                1,
-                660,
-                vec!["600", NO_ROOM, "50"],
-            ),
-        ] {
-            let mut shown: Vec<Shown> = files.into_iter().map(text).collect();
-            allot(&mut shown, of_question, room);
-            assert_eq!(lengths(shown), expected, "{what}");
         }
     }
 }

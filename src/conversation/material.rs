@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::text::{self, Excerpt, Kind};
+use super::excerpt::Excerpt;
+use super::text::{self, Kind};
 use super::{Scene, characters, date, fenced, one_line, system_text, with_file_names};
 use crate::mattermost::{Post, UserId};
 use crate::reply::is_blank;
@@ -79,10 +80,7 @@ pub(crate) fn transcript(
         told.push(format!("[… {missing} earlier posts are left out here …]"));
     }
     told.reverse();
-    let whole = Excerpt {
-        start: told.join("\n"),
-        ..Excerpt::default()
-    };
+    let whole = Excerpt::whole(told.join("\n"));
     fenced("The last posts, the oldest first", &whole)
 }
 

@@ -3,23 +3,28 @@
 
 mod choose;
 mod date;
+mod excerpt;
 mod feeding;
 mod fetch;
 mod files;
 pub(crate) mod material;
+mod names;
 mod quote;
+mod shown;
 mod text;
 mod words;
 
 pub use feeding::Feeding;
-pub use fetch::{Gathering, Names, Place, Told, wrote_in_thread};
-pub use files::{Enclosure, Purpose};
+pub use fetch::{Gathering, Place, Told, wrote_in_thread};
+pub use names::Names;
+pub use shown::{Enclosure, Purpose};
 
 use crate::mattermost::{FileInfo, Post, PostId, UserId};
 use crate::provider::{Message, Role};
 use crate::reply::is_blank;
-use files::Shown;
+use excerpt::Excerpt;
 use quote::Author;
+use shown::Shown;
 
 /// The longest channel name that is told, in characters.
 const CHANNEL_NAME_CHARS: usize = 64;
@@ -44,13 +49,12 @@ struct Input<'a> {
     read_programs: bool,
     /// Takes the bot's mention out of a person's text.
     clean: &'a dyn Fn(&str) -> String,
-    /// The most messages before the question; a split answer is one, a thread's root is among them.
+    /// The most messages before the question; a split answer is one. A thread's root is among them, and
+    /// outlives what is between it and the newest posts.
     history_posts: usize,
     /// The most characters over all messages but the system one and what files say. The question
     /// stays whole.
     history_chars: usize,
-    /// The thread's root outlives what is between it and the newest posts.
-    in_thread: bool,
 }
 
 /// Where the question is asked.
@@ -129,7 +133,10 @@ impl Conversation {
                 content.push_str(&file_text(file, shown, &mut enclosures));
             }
             messages.push(Message {
-                role: turn.speaker.role(),
+                role: match turn.speaker {
+                    Speaker::Bot => Role::Assistant,
+                    Speaker::Person(..) | Speaker::Quoted => Role::User,
+                },
                 content,
                 images: (first..enclosures.len()).collect(),
             });
@@ -139,15 +146,6 @@ impl Conversation {
             several_speakers: self.several_speakers,
             enclosures,
             belongings,
-        }
-    }
-}
-
-impl Speaker {
-    fn role(&self) -> Role {
-        match self {
-            Speaker::Bot => Role::Assistant,
-            Speaker::Person(..) | Speaker::Quoted => Role::User,
         }
     }
 }
@@ -222,7 +220,7 @@ pub(crate) fn program_text(name: &str, made: Result<&[u8], &str>, chars: usize) 
     format!("\n\n[{name}: {}]", one_line(why))
 }
 
-fn fenced(heading: &str, excerpt: &text::Excerpt) -> String {
+fn fenced(heading: &str, excerpt: &Excerpt) -> String {
     let content = excerpt.told();
     let fence = "`".repeat(longest_backticks(&content).max(2) + 1);
     format!("\n\n{heading}:\n{fence}\n{content}\n{fence}")

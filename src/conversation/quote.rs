@@ -1,8 +1,8 @@
 //! What others than the people who may ask have said, told as quotations: programs' posts in the
 //! thread, and posts that are linked to.
 
+use super::excerpt::Excerpt;
 use super::one_line;
-use super::text::Excerpt;
 use crate::config::Allowed;
 use crate::filter::{self, Reason};
 use crate::mattermost::{Attachment, Post, User, UserId};
@@ -65,42 +65,30 @@ pub(super) fn program_text(post: &Post) -> String {
 }
 
 fn attachment_text(attachment: &Attachment) -> String {
-    let Attachment {
-        pretext,
-        author_name,
-        title,
-        title_link,
-        text,
-        fields,
-        footer,
-        fallback,
-    } = attachment;
-    let title = match title_link.as_str() {
-        "" => title.clone(),
-        link => format!("{title} ({link})"),
+    let title = match attachment.title_link.as_str() {
+        "" => attachment.title.clone(),
+        link => format!("{} ({link})", attachment.title),
     };
-    let mut lines = vec![pretext.clone(), author_name.clone(), title, text.clone()];
-    lines.extend(
-        fields
-            .iter()
-            .map(|(title, value)| format!("{title}: {value}")),
-    );
-    lines.push(footer.clone());
+    let fields = attachment.fields.iter();
+    let fields: Vec<String> = fields
+        .map(|(title, value)| format!("{title}: {value}"))
+        .collect();
+    let (pretext, author) = (&attachment.pretext, &attachment.author_name);
+    let mut lines = vec![pretext, author, &title, &attachment.text];
+    lines.extend(&fields);
+    lines.push(&attachment.footer);
     lines.retain(|line| !line.trim().is_empty());
     if lines.is_empty() {
-        lines.push(fallback.clone());
+        lines.push(&attachment.fallback);
     }
+    let lines: Vec<&str> = lines.into_iter().map(String::as_str).collect();
     lines.join("\n").trim().to_owned()
 }
 
 /// A quotation as the model is told it: where it is from, and each line marked, so that nothing in it
 /// can look like its end.
 pub(super) fn quotation(heading: &str, text: String) -> String {
-    let whole = Excerpt {
-        start: text,
-        ..Excerpt::default()
-    };
-    let text = whole.cut(QUOTE_CHARS).told();
+    let text = Excerpt::whole(text).cut(QUOTE_CHARS).told();
     let lines: Vec<String> = text.lines().map(|line| format!("> {line}")).collect();
     format!("[{heading}]\n{}", lines.join("\n"))
 }

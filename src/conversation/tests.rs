@@ -53,7 +53,6 @@ struct Case<'a> {
     history_posts: usize,
     history_chars: usize,
     root: &'a str,
-    in_thread: bool,
     shown: Vec<Shown>,
     read_programs: bool,
     channel_name: Option<&'a str>,
@@ -68,7 +67,6 @@ impl Case<'_> {
             history_posts: 20,
             history_chars: 16000,
             root: "",
-            in_thread: true,
             shown: Vec::new(),
             read_programs: true,
             channel_name: None,
@@ -96,7 +94,6 @@ impl Case<'_> {
             clean: &|text| text.replace("@prxbot", ""),
             history_posts: self.history_posts,
             history_chars: self.history_chars,
-            in_thread: self.in_thread && !self.root.is_empty(),
         });
         let scene = Scene {
             bot_name: "prxbot",
@@ -490,8 +487,6 @@ fn a_threads_root_survives() {
     }
     let elsewhere = Case {
         history_posts: 1,
-        root: "p1",
-        in_thread: false,
         ..Case::new(posts, post(9, "alice", "q"))
     };
     assert_eq!(elsewhere.told(), ["U 12345", "U q"], "no thread, no root");
@@ -525,7 +520,7 @@ fn files_are_named_with_their_size() {
 }
 
 fn text(content: &str) -> Shown {
-    Shown::Text(text::Excerpt {
+    Shown::Text(Excerpt {
         start: content.to_owned(),
         ..Default::default()
     })

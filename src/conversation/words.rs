@@ -30,35 +30,23 @@ pub(super) fn without_words(
             cut = cut.max(Some(at));
         }
     }
-    if words.is_empty() && cut.is_none() {
-        return posts;
-    }
-    let is_kept = |post: &Post| {
-        let is_later = cut.as_ref().is_none_or(|(at, id)| place(post) > (*at, id));
-        is_later && !words.contains(&post.id)
+    let is_left_out = |post: &&Post| {
+        let is_earlier = |(at, id): &(ServerTime, PostId)| place(post) <= (*at, id);
+        cut.as_ref().is_some_and(is_earlier) || words.contains(&post.id)
     };
-    let kept: Set<PostId> = posts
-        .iter()
-        .filter(|post| is_kept(post))
-        .map(|post| post.id.clone())
-        .collect();
+    let left_out = posts.iter().filter(is_left_out);
+    let left_out: Set<PostId> = left_out.map(|post| post.id.clone()).collect();
+    let known: Set<PostId> = posts.iter().map(|post| post.id.clone()).collect();
     // An answer belongs to its question, also one that came after the `new`.
     let is_told = |post: &Post| match &post.props.prx {
         Some(prx) if post.user_id == *bot => {
-            let is_of_question = prx.in_reply_to == question.id;
-            let is_known = posts.iter().any(|other| other.id == prx.in_reply_to);
-            kept.contains(&prx.in_reply_to) || is_of_question || (cut.is_none() && !is_known)
+            let asked = &prx.in_reply_to;
+            let may_be_told = known.contains(asked) || cut.is_none();
+            *asked == question.id || may_be_told && !left_out.contains(asked)
         }
-        _ => kept.contains(&post.id),
+        _ => !left_out.contains(&post.id),
     };
-    let told: Set<PostId> = posts
-        .iter()
-        .filter(|post| is_told(post))
-        .map(|post| post.id.clone())
-        .collect();
-    let mut posts = posts;
-    posts.retain(|post| told.contains(&post.id));
-    posts
+    posts.into_iter().filter(is_told).collect()
 }
 
 #[cfg(test)]
