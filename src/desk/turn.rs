@@ -1,7 +1,7 @@
 //! The turn order: which waiting post is taken up next, if any. It knows no clock and no process.
 
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime, UserId};
-use crate::sorted::Map;
+use crate::sorted::Set;
 
 /// From this many attempts on an answer is made alone: if its worker dies again, nothing else can
 /// have been the cause.
@@ -82,49 +82,44 @@ pub(crate) fn next(
     if alone || at_work.len() >= limit || drafts >= limit {
         return None;
     }
-    let chosen = eligible(candidates, at_work).min_by_key(|&index| {
-        let candidate = &candidates[index];
-        let of_person = at_work
-            .iter()
-            .filter(|work| work.person == candidate.person)
-            .count();
-        let last = last_start(candidate.person);
-        let age = (candidate.created, candidate.post);
-        (!candidate.begun, of_person, last, age)
-    })?;
+    let chosen = eligible(candidates, at_work)
+        .into_iter()
+        .min_by_key(|&index| {
+            let candidate = &candidates[index];
+            let of_person = at_work
+                .iter()
+                .filter(|work| work.person == candidate.person)
+                .count();
+            let last = last_start(candidate.person);
+            let age = (candidate.created, candidate.post);
+            (!candidate.begun, of_person, last, age)
+        })?;
     // A suspect whose turn it is keeps the others out: under steady load it would never be alone.
     let must_wait = candidates[chosen].attempts >= SUSPECT && !at_work.is_empty();
     (!must_wait).then_some(chosen)
 }
 
-/// The candidates of free conversations: of a thread the oldest only, of a channel all, because there
-/// several people wait for each other.
-fn eligible<'a>(
-    candidates: &'a [Candidate],
-    at_work: &'a [AtWork],
-) -> impl Iterator<Item = usize> + 'a {
-    let mut first: Map<&PostId, usize> = Map::new();
-    let mut chosen = Vec::new();
-    for (index, candidate) in candidates.iter().enumerate() {
-        let is_busy = |work: &AtWork| work.conversation == candidate.conversation;
-        if at_work.iter().any(is_busy) {
-            continue;
-        }
-        let Conversation::Thread(root) = &candidate.conversation else {
-            chosen.push(index);
-            continue;
+/// The candidates of free conversations, by their indices: of a thread the oldest only, of a channel all,
+/// because there several people wait for each other.
+fn eligible(candidates: &[Candidate], at_work: &[AtWork]) -> Vec<usize> {
+    let mut indices: Vec<usize> = (0..candidates.len()).collect();
+    indices.sort_by_key(|&index| {
+        let candidate = &candidates[index];
+        (!candidate.begun, candidate.created, candidate.post)
+    });
+    let mut threads = Set::new();
+    indices.retain(|&index| {
+        let conversation = &candidates[index].conversation;
+        let is_busy = at_work
+            .iter()
+            .any(|work| work.conversation == *conversation);
+        let is_first = match conversation {
+            Conversation::Thread(root) => threads.insert(root),
+            Conversation::Channel(_) => true,
         };
-        let order = |index: usize| {
-            let candidate: &Candidate = &candidates[index];
-            (!candidate.begun, candidate.created, candidate.post)
-        };
-        let first = first.or_insert(root, index);
-        if order(index) < order(*first) {
-            *first = index;
-        }
-    }
-    chosen.extend(first.values());
-    chosen.into_iter()
+        is_first && !is_busy
+    });
+    indices
 }
 
 #[cfg(test)]
