@@ -3,7 +3,9 @@
 //! It is written before each step that the outside world can see, and only when it differs from what
 //! is on disk. The bot's own posts on the server are the record; this file spares asking for it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+mod lock;
+
+use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -22,6 +24,7 @@ use crate::limits::Days;
 use crate::mattermost::{ChannelId, PostId, ServerTime, UserId};
 use crate::sorted::Map;
 use crate::times::{Clock, Step};
+pub(crate) use lock::{Lock, LockError};
 
 /// The format of the file. One from a newer version is not understood, and set aside.
 const VERSION: u32 = 1;
@@ -235,13 +238,12 @@ fn understand(bytes: &[u8]) -> Result<State, String> {
     struct Versioned {
         version: u32,
     }
-    match json::parse_slice::<Versioned>(bytes) {
-        Ok(Versioned { version }) if version > VERSION => {
-            return Err(format!(
-                "it is from a newer version of prx (format {version})"
-            ));
-        }
-        _ => {}
+    if let Ok(Versioned { version }) = json::parse_slice(bytes)
+        && version > VERSION
+    {
+        return Err(format!(
+            "it is from a newer version of prx (format {version})"
+        ));
     }
     json::parse_slice(bytes).map_err(|error| format!("it is not a state file ({error})"))
 }
@@ -252,74 +254,6 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
     name.push(".");
     name.push(suffix);
     name.into()
-}
-
-/// Held while a bot runs: one per state file. The operating system lets go of it however the process
-/// ends, and no child process inherits it.
-pub(crate) struct Lock(File);
-
-impl Drop for Lock {
-    /// A child process that is just starting still has the file, until it becomes another program.
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
-}
-
-/// Why there is no lock.
-#[derive(Debug)]
-pub(crate) enum LockError {
-    /// Another process has it; its id, if it could be read.
-    Taken(Option<u32>),
-    Io(PathBuf, io::Error),
-}
-
-impl Lock {
-    /// Whether another process has the lock, without taking it from one that starts meanwhile: an
-    /// error says so.
-    pub(crate) fn look(path: &Path) -> Result<(), LockError> {
-        let path = sibling(path, "lock");
-        check_regular(&path).map_err(|error| LockError::Io(path.clone(), error))?;
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            file => file.map_err(|error| LockError::Io(path.clone(), error))?,
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(LockError::Taken(holder(&path))),
-            Err(TryLockError::Error(error)) => Err(LockError::Io(path, error)),
-        }
-    }
-
-    /// Takes the lock beside the state file `path`, at once or not at all, and leaves this process's
-    /// id in it.
-    pub(crate) fn take(path: &Path) -> Result<Lock, LockError> {
-        let path = sibling(path, "lock");
-        let failed = |error| LockError::Io(path.clone(), error);
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        check_regular(&path).map_err(failed)?;
-        let mut file = options.open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LockError::Taken(holder(&path))),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        // For the person who asks which process it is; a full disk is no reason not to run.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Lock(file))
-    }
-}
-
-/// The process that the lock file names.
-fn holder(lock: &Path) -> Option<u32> {
-    fs::read_to_string(lock).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
