@@ -1,6 +1,8 @@
 //! One record per answer, from the moment a post is taken up until it is handled. What an answer was,
 //! is, and waits for stands here and nowhere else.
 
+mod patience;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use crate::desk::WorkerId;
 use crate::growing::Growth;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 use crate::sorted::Set;
+pub(crate) use patience::Patience;
 
 /// An answer; the state keeps it by the id of its question. What is not skipped is on disk.
 #[derive(Default, Deserialize, Serialize)]
@@ -125,17 +128,11 @@ pub(crate) enum Stage {
     Withdraw {
         asked: bool,
     },
-    /// All it gets is a reaction.
-    React(Reaction),
-}
-
-/// A reaction that is to be added to the question.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reaction {
-    /// The emoji's name.
-    pub emoji: &'static str,
-    /// How often it was tried.
-    pub tries: u32,
+    /// All it gets is a reaction, this emoji, which was tried so often.
+    React {
+        emoji: &'static str,
+        tries: u32,
+    },
 }
 
 /// What is known of a draft's parts on the server.
@@ -166,38 +163,13 @@ pub(crate) struct Unclear {
     pub looked: Option<Duration>,
 }
 
-/// The shortest time before patience ends.
-const MIN_DURATION: Duration = Duration::from_secs(300);
-/// The fewest failures before it does.
-const MIN_FAILURES: u32 = 5;
-/// The pause after the first failure, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What has to pause for so long does not get better soon.
 const FAILING: Duration = Duration::from_secs(8);
 
-/// How long the requests that one answer needs have failed while others succeeded: in the end it is
-/// made without what they would bring.
-#[derive(Debug, Default)]
-pub(crate) struct Patience {
-    since: Option<Duration>,
-    failures: u32,
-    pause: Duration,
-}
-
-impl Patience {
-    /// Notes that a request failed: how long to wait before the next.
-    pub(crate) fn fails(&mut self, now: Duration) -> Duration {
-        self.since.get_or_insert(now);
-        self.failures += 1;
-        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        self.pause
-    }
-
-    /// Whether the answer is to be made without what its requests would bring.
-    pub(crate) fn is_over(&self, now: Duration) -> bool {
-        let since = self.since.unwrap_or(now);
-        self.failures >= MIN_FAILURES && now.saturating_sub(since) >= MIN_DURATION
+impl Live {
+    /// It has no worker any more, and waits for its turn.
+    pub(crate) fn wait_again(&mut self) {
+        (self.stage, self.began, self.feeding) = (Stage::Ready, None, None);
     }
 }
 
@@ -230,38 +202,5 @@ impl Answer {
             Stage::AtWork(worker) => Some(worker),
             _ => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_ends_after_minutes_and_several_failures() {
-        let cases: [(&str, &[u64], bool); 4] = [
-            ("often, but not long", &[0, 1, 3, 7, 15, 31, 63, 123], false),
-            ("long, but not often", &[0, 100, 200, 900], false),
-            ("both", &[0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303], true),
-            ("an outage in between", &[0, 900, 960, 1020, 1080], true),
-        ];
-        for (name, seconds, over) in cases {
-            let mut patience = Patience::default();
-            let mut last = Duration::ZERO;
-            for second in seconds {
-                last = Duration::from_secs(*second);
-                patience.fails(last);
-            }
-            assert_eq!(patience.is_over(last), over, "{name}");
-        }
-    }
-
-    #[test]
-    fn pauses_double_up_to_a_minute() {
-        let mut patience = Patience::default();
-        let pauses: Vec<u64> = (0..8)
-            .map(|_| patience.fails(Duration::ZERO).as_secs())
-            .collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

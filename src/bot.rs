@@ -4,18 +4,21 @@
 //! | step | file |
 //! |---|---|
 //! | look whether the server shows something new; read it | `read` |
-//! | take up what waits: whose turn it is, what the model is told, a worker | `take_up`, `turn`, `gather` |
-//! | tend what is at work and what waits: "typing", edits, stops | `tend` |
-//! | settle what workers report; show it while it grows; deliver it | `settle`, `grow`, `deliver` |
+//! | take up what waits: whose turn it is, what the model is told, a worker | `take_up`, `turn`, `find`, `gather` |
+//! | tend what is at work and what waits: "typing", edits, stops | `tend`, `watch` |
+//! | settle what workers report; show it while it grows; deliver it | `settle`, `grow`, `draft`, `deliver` |
 //! | rest until a worker reports or something is due | here |
 
 mod copy;
 mod deliver;
+mod draft;
 mod end;
-mod footer;
+mod find;
 mod gather;
 mod grow;
+mod help;
 mod limits;
+mod opening;
 mod read;
 mod record;
 mod settle;
@@ -23,6 +26,8 @@ mod start;
 mod take_up;
 mod tend;
 mod turn;
+mod watch;
+mod withdraw;
 mod words;
 
 use std::rc::Rc;

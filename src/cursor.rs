@@ -253,19 +253,21 @@ impl Cursor {
         times.filter(|time| *time <= cap).max().unwrap_or_default()
     }
 
-    /// A post of the bot's own needs nothing more, and the count will tell of it.
-    pub(crate) fn saw_own(&mut self, post: &PostId, at: ServerTime) {
-        self.handled.insert(post.clone(), at);
-        self.progress.balance.seen += 1;
-    }
-
     /// A post of the bot's own was taken, or one was edited: when the counters tell of that and of
     /// nothing else, it is no reason to read. `at`: its `create_at` or `update_at`.
-    pub(crate) fn own_change(&mut self, at: ServerTime, change: Own) {
+    pub(crate) fn note_own(&mut self, at: ServerTime, own: Own) {
         let progress = &mut self.progress;
+        let posts = match own {
+            Own::Edit => 0,
+            // It needs nothing more, and the count will tell of it.
+            Own::Post(post) => {
+                self.handled.insert(post.clone(), at);
+                progress.balance.seen += 1;
+                1
+            }
+        };
         if !progress.has_news() {
             let known = progress.read_at.unwrap_or_default();
-            let posts = u64::from(change == Own::Post);
             progress.before = Some(progress.before.filter(|_| posts == 0).unwrap_or(known));
             progress.read_at = Some((at.max(known.0), known.1 + posts));
             progress.shown = (at.max(known.0), known.1 + posts);
@@ -275,8 +277,8 @@ impl Cursor {
 
 /// What the bot did in a channel itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Own {
-    Post,
+pub(crate) enum Own<'a> {
+    Post(&'a PostId),
     Edit,
 }
 
@@ -407,35 +409,36 @@ mod tests {
 
     #[test]
     fn what_the_bot_does_itself_is_no_reason_to_read_and_anything_beside_it_is() {
-        use Own::{Edit, Post};
+        let id = PostId::default();
+        let (post, edit) = (Own::Post(&id), Own::Edit);
         for (name, own, shown, has_news) in [
-            ("its post", &[Post][..], (1000, 6), false),
-            ("as a list shows it", &[Post], (1003, 6), false),
-            ("not shown yet", &[Post], (900, 5), false),
-            ("two posts", &[Post, Post], (1000, 7), false),
-            ("one of two posts", &[Post, Post], (1000, 6), false),
-            ("none of two posts", &[Post, Post], (900, 5), true),
-            ("its edit", &[Edit], (1000, 5), false),
-            ("an edit that is not shown", &[Edit], (900, 5), false),
+            ("its post", &[post][..], (1000, 6), false),
+            ("as a list shows it", &[post], (1003, 6), false),
+            ("not shown yet", &[post], (900, 5), false),
+            ("two posts", &[post, post], (1000, 7), false),
+            ("one of two posts", &[post, post], (1000, 6), false),
+            ("none of two posts", &[post, post], (900, 5), true),
+            ("its edit", &[edit], (1000, 5), false),
+            ("an edit that is not shown", &[edit], (900, 5), false),
             (
                 "two edits that are not shown",
-                &[Edit, Edit],
+                &[edit, edit],
                 (900, 5),
                 false,
             ),
-            ("a post and an edit", &[Post, Edit], (1000, 6), false),
-            ("another's post too", &[Post], (1000, 7), true),
-            ("another's post after it", &[Post], (1200, 7), true),
-            ("another's post instead", &[Post], (950, 6), true),
-            ("another's post and an edit", &[Edit], (1000, 6), true),
-            ("a join beside it", &[Post], (1004, 6), true),
+            ("a post and an edit", &[post, edit], (1000, 6), false),
+            ("another's post too", &[post], (1000, 7), true),
+            ("another's post after it", &[post], (1200, 7), true),
+            ("another's post instead", &[post], (950, 6), true),
+            ("another's post and an edit", &[edit], (1000, 6), true),
+            ("a join beside it", &[post], (1004, 6), true),
             ("nothing of its own", &[], (1000, 6), true),
         ] {
             let mut cursor = Cursor::starting(ServerTime(0), (ServerTime(900), 5));
             cursor.resume();
             cursor.show((ServerTime(900), 5));
             for change in own {
-                cursor.own_change(ServerTime(1000), *change);
+                cursor.note_own(ServerTime(1000), *change);
             }
             assert!(!cursor.has_news(), "{name}");
             let (last_post_at, count) = shown;
@@ -449,7 +452,7 @@ mod tests {
         let mut cursor = Cursor::starting(ServerTime(0), (ServerTime(900), 5));
         cursor.resume();
         cursor.show((ServerTime(950), 6));
-        cursor.own_change(ServerTime(1000), Own::Post);
+        cursor.note_own(ServerTime(1000), Own::Post(&PostId::default()));
         assert!(cursor.has_news());
         cursor.show((ServerTime(1000), 7));
         assert!(cursor.has_news());

@@ -144,12 +144,8 @@ impl Inbox {
     }
 
     /// A post that waits, to be changed.
-    pub(crate) fn waiting_mut(
-        &mut self,
-        created: ServerTime,
-        post: &PostId,
-    ) -> Option<&mut Waiting> {
-        self.waiting.get_mut(&(created, post.clone()))
+    pub(crate) fn waiting_mut(&mut self, post: &Post) -> Option<&mut Waiting> {
+        self.waiting.get_mut(&(post.create_at, post.id.clone()))
     }
 
     /// Takes a post out of the queue: whoever calls has it from now on.

@@ -86,7 +86,7 @@
 //! | to change | go to |
 //! |---|---|
 //! | which posts are answered | [`filter`] |
-//! | the words that are commands in the chat | [`words`]; what they do: `bot/words.rs`, [`choices`] |
+//! | the words that are commands in the chat | [`words`]; what they do: `bot/words.rs`, `bot/help.rs`, [`choices`] |
 //! | how many answers a person gets in a day | [`limits`], `bot/limits.rs` |
 //! | what of a moved thread is answered | [`copies`], `bot/copy.rs` |
 //! | late posts of connected servers | `inbox/shared.rs`; what the count tells: `cursor/balance.rs` |
@@ -99,12 +99,12 @@
 //! | what the model is told | `conversation/choose.rs`, `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |
 //! | what text a file has | `conversation/text.rs`; by a program: `filetext.rs` |
 //! | how workers are started, fed and stopped | [`desk`], [`worker`]; when: `bot/gather.rs`, `bot/settle.rs` |
-//! | typing, edits and stops | `bot/tend.rs` |
-//! | how an answer is split and made harmless | [`reply`] |
-//! | what stands below an answer | `reply/footer.rs`, `bot/footer.rs` |
-//! | how a part is posted exactly once | [`outbox`]; what follows: `bot/deliver.rs` |
-//! | how an answer grows | [`growing`], `bot/grow.rs` |
-//! | what is on disk | [`state`], [`answers`], [`cursor`] |
+//! | typing, edits and stops | `bot/tend.rs`, `bot/watch.rs` |
+//! | how an answer is split and made harmless | `reply/split.rs`, `reply/harmless.rs` |
+//! | what stands below an answer | `reply/footer.rs`, `bot/settle.rs` |
+//! | how a part is posted exactly once | [`outbox`], `outbox/next.rs`; what follows: `bot/deliver.rs` |
+//! | how an answer grows, or is taken away | [`growing`], `bot/opening.rs`, `bot/grow.rs`, `bot/withdraw.rs` |
+//! | what is on disk | [`state`], [`answers`], [`cursor`]; the lock: `state/lock.rs` |
 //! | pauses and back-off | [`times`], [`outage`], `pause` in [`mattermost::client`] |
 //! | which providers there are | `provider/settings.rs` |
 //! | tries, fallbacks, too long conversations | `provider/ask.rs` |

@@ -2,6 +2,8 @@
 //!
 //! Nothing waits here: a part whose fate is unclear has a time at which it is looked at again.
 
+mod next;
+
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -9,14 +11,17 @@ use std::time::Duration;
 
 use log::warn;
 
-use crate::answers::{Answer, Draft, Progress, Unclear};
+use crate::answers::{Answer, Draft, Live, Progress, Unclear};
 use crate::growing::Growth;
 use crate::inbox::Record;
-use crate::mattermost::client::{ApiError, Client, Mark, NewPost, NewProps, Patch, PatchProps};
+use crate::mattermost::client::{
+    ApiError, Client, Mark, NewPost, NewProps, Patch, PatchProps, unless_closed,
+};
 use crate::mattermost::{Post, PostId, PrxProps, ServerTime, UserId};
 use crate::sorted::Set;
 use crate::state::Store;
 use crate::times::Times;
+pub(crate) use next::{Next, next};
 
 /// Foreign posts returned for our `pending_post_id` before the outcome counts as unclear.
 const FOREIGN: u32 = 3;
@@ -91,52 +96,6 @@ pub(crate) struct Outbox {
     started: Duration,
 }
 
-/// What a draft needs next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Ask the server which parts it has.
-    Ask,
-    /// Post this part.
-    Post(u32),
-    /// Post this part under a new name: nothing of the last try can be on its way any more.
-    PostAnew(u32),
-    /// Edit the post in which the answer grew: it becomes part 0.
-    Edit,
-    /// Look whether that edit was the last one that the server acted upon.
-    Verify,
-    Wait(Duration),
-    Done,
-}
-
-/// `of`: the number of parts. `edits`: part 0 is an edit, which may be repeated at any time.
-pub(crate) fn next(progress: &Progress, of: u32, edits: bool, now: Duration) -> Next {
-    if !progress.asked {
-        return Next::Ask;
-    }
-    let Some(part) = (0..of).find(|part| !progress.posted.contains(part)) else {
-        return match progress.verify_at {
-            None => Next::Done,
-            Some(at) if now < at => Next::Wait(at),
-            Some(_) => Next::Verify,
-        };
-    };
-    if edits && part == 0 {
-        return Next::Edit;
-    }
-    match progress.unclear {
-        None => Next::Post(part),
-        // A server that was restarted, or another one of a cluster, does not know the pending id, and
-        // shows what it took.
-        Some(Unclear { looked: None, .. }) => Next::Ask,
-        Some(unclear) if now < unclear.repeat_until => Next::Post(part),
-        // Any server may have forgotten it: only asking is safe, once it is sure that nothing of the
-        // last try is still on its way.
-        Some(unclear) if now < unclear.settled => Next::Wait(unclear.settled),
-        Some(unclear) if unclear.looked < Some(unclear.settled) => Next::Ask,
-        Some(_) => Next::PostAnew(part),
-    }
-}
-
 impl Outbox {
     pub(crate) fn new(times: Times, bot: UserId, allow_unsafe_links: bool) -> Outbox {
         Outbox {
@@ -160,36 +119,33 @@ impl Outbox {
     /// machine's may have jumped since, and the server's `Date` is a proxy's. So a repeat may come too
     /// late to be known for one.
     pub(crate) fn found(&self, draft: &Draft) -> Progress {
-        let unclear = Unclear {
-            part: None,
-            repeat_until: Duration::ZERO,
-            settled: self.started + self.times.ask_after,
-            looked: None,
-        };
+        if draft.unsent {
+            Progress::default()
+        } else {
+            self.tried_before()
+        }
+    }
+
+    fn tried_before(&self) -> Progress {
         Progress {
-            unclear: (!draft.unsent).then_some(unclear),
+            unclear: Some(Unclear {
+                part: None,
+                repeat_until: Duration::ZERO,
+                settled: self.started + self.times.ask_after,
+                looked: None,
+            }),
             ..Progress::default()
         }
     }
 
-    /// What this run knows of a post in which an answer grew in an earlier one: no edit is made before
-    /// those of that run are over, but the last one, and that is looked at afterwards.
-    pub(crate) fn found_growing(&self) -> (Progress, Growth) {
-        let settled = self.started + self.times.ask_after;
-        let opening = Progress {
-            unclear: Some(Unclear {
-                part: Some(0),
-                repeat_until: Duration::ZERO,
-                settled,
-                looked: None,
-            }),
-            ..Progress::default()
-        };
-        let growth = Growth {
-            unsettled_until: Some(settled),
+    /// Notes what this run knows of a post in which an answer grew in an earlier one: no edit is made
+    /// before those of that run are over, but the last one, and that is looked at afterwards.
+    pub(crate) fn find_growing(&self, live: &mut Live) {
+        live.opening = self.tried_before();
+        live.growth = Growth {
+            unsettled_until: Some(self.started + self.times.ask_after),
             ..Growth::default()
         };
-        (opening, growth)
     }
 
     /// What is known of a draft that this run made. Of several parts some may be there, from a run that
@@ -218,7 +174,7 @@ impl Outbox {
             return Ok(Delivery::Posted);
         };
         let of = draft.parts.len() as u32;
-        match next(progress, of, shown.is_some(), now) {
+        let result = match next(progress, of, shown.is_some(), now) {
             Next::Done => Ok(Delivery::Posted),
             Next::Wait(until) => Ok(Delivery::Later(until)),
             Next::Ask => self.ask(client, question, answer),
@@ -230,7 +186,23 @@ impl Outbox {
                 renew(draft, progress);
                 self.post(client, store, question, part)
             }
+        };
+        match result {
+            Err(Trouble::Api(error)) if error.may_last() => {
+                let answer = store.state.answers.get_mut(question);
+                let progress = answer.and_then(Answer::progress);
+                let pause = progress.map_or(Duration::ZERO, |(_, progress)| self.pause(progress));
+                Ok(Delivery::Failed(self.times.clock.now() + pause, error))
+            }
+            result => result,
         }
+    }
+
+    /// How long to wait after a failure.
+    fn pause(&self, progress: &mut Progress) -> Duration {
+        let longest = self.times.backoff_max;
+        progress.pause = (progress.pause * 2).clamp(FIRST_PAUSE.min(longest), longest);
+        progress.pause
     }
 
     /// Asks which parts the server shows.
@@ -244,9 +216,6 @@ impl Outbox {
         let shown = match Record::since(client, &self.bot, channel, question, created) {
             // A channel that cannot be read cannot be posted to either: that decides.
             Err(error) if error.is_closed() => Set::new(),
-            Err(error) if error.may_last() => {
-                return Ok(Delivery::Failed(self.back_off(answer), error));
-            }
             record => record?.parts(question),
         };
         let now = self.times.clock.now();
@@ -279,65 +248,36 @@ impl Outbox {
         question: &PostId,
         part: u32,
     ) -> Result<Delivery, Trouble> {
-        // The draft is on disk before the server hears of it.
-        let Some(prx) = note_sent(store, question, part) else {
+        let Some((prx, answer)) = note_sent(store, question, part)? else {
             return Ok(Delivery::Posted);
         };
-        save(store, &prx)?;
-        let Some(answer) = store.state.answers.get(question) else {
-            return Ok(Delivery::Posted);
-        };
-        let Some(draft) = &answer.draft else {
+        let channel = answer.channel.clone();
+        let Some((draft, progress)) = answer.progress() else {
             return Ok(Delivery::Posted);
         };
         let tried = self.times.clock.now();
         let result = client.create_post(&NewPost {
-            channel_id: &answer.channel,
+            channel_id: &channel,
             message: &draft.parts[part as usize],
             root_id: &draft.root,
             pending_post_id: &format!("{}:{part}", draft.nonce),
-            props: NewProps {
-                prx: Some(Mark::Answer(&prx)),
-                ai_generated_by: (!prx.apology).then_some(&self.bot),
-                ..self.props()
-            },
+            props: self.props(Mark::Answer(&prx)),
         });
-        self.posted(client, store, question, &prx, tried, result)
-    }
-
-    /// Sorts out what came of a post.
-    fn posted(
-        &self,
-        client: &Client,
-        store: &mut Store,
-        question: &PostId,
-        prx: &PrxProps,
-        tried: Duration,
-        result: Result<Post, ApiError>,
-    ) -> Result<Delivery, Trouble> {
-        let Some(answer) = store.state.answers.get_mut(question) else {
-            return Ok(Delivery::Posted);
-        };
-        let Some((draft, progress)) = answer.progress() else {
-            return Ok(Delivery::Posted);
-        };
         match result {
-            Ok(post) => Ok(self.took(answer, prx, post)),
+            Ok(post) => self.took(draft, progress, &prx, post),
             Err(error) if error.may_last() => {
                 let first = tried + self.times.repeat_within;
                 let until = progress.unclear.map_or(first, |known| known.repeat_until);
-                progress.unclear = Some(self.unclear(prx.part, until));
-                Ok(Delivery::Failed(self.back_off(answer), error))
+                progress.unclear = Some(self.unclear(part, until));
+                Err(error.into())
             }
             Err(ApiError::Refused { id, .. }) if id.contains(".root_id.") => {
-                match root_of(client, &draft.root) {
-                    Ok(Some(root)) => draft.root = root,
-                    Ok(None) => return Ok(Delivery::Gone("its thread was deleted".to_owned())),
-                    Err(error) if error.may_last() => {
-                        return Ok(Delivery::Failed(self.back_off(answer), error));
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+                // Its root is a reply by now, or gone.
+                let root = unless_closed(client.post(&draft.root))?;
+                let Some(root) = root.filter(|root| !root.root_id.is_empty()) else {
+                    return Ok(Delivery::Gone("its thread was deleted".to_owned()));
+                };
+                draft.root = root.root_id;
                 renew(draft, progress);
                 Ok(Delivery::More)
             }
@@ -358,34 +298,49 @@ impl Outbox {
     }
 
     /// What to do with `post`, which the server gave for part `prx`.
-    fn took(&self, answer: &mut Answer, prx: &PrxProps, post: Post) -> Delivery {
-        let Some((draft, progress)) = answer.progress() else {
-            return Delivery::Posted;
-        };
+    fn took(
+        &self,
+        draft: &mut Draft,
+        progress: &mut Progress,
+        prx: &PrxProps,
+        post: Post,
+    ) -> Result<Delivery, Trouble> {
         if is_it(&post, &self.bot, prx) {
             progress.unclear = None;
             progress.pause = Duration::ZERO;
             progress.posted.insert(prx.part);
-            return Delivery::Took(post.id, post.create_at);
+            return Ok(Delivery::Took(post.id, post.create_at));
         }
         if progress.foreign < FOREIGN {
             progress.foreign += 1;
             let id = post.id;
             warn!("somebody else posted {id} with the id meant for an answer; trying another");
             renew(draft, progress);
-            return Delivery::More;
+            return Ok(Delivery::More);
         }
         progress.unclear = Some(self.unclear(prx.part, Duration::ZERO));
         let why = "the server gives other posts for the one that was sent";
-        Delivery::Failed(self.back_off(answer), ApiError::unclear(why, ""))
+        Err(ApiError::unclear(why, "").into())
     }
 
-    /// The properties of every post of the bot's that a model writes.
-    pub(crate) fn props(&self) -> NewProps<'_> {
+    /// The properties of a post of the bot's, which a model wrote unless it is an apology.
+    pub(crate) fn props<'a>(&'a self, mark: Mark<'a>) -> NewProps<'a> {
+        let apology = matches!(mark, Mark::Answer(prx) if prx.apology);
         NewProps {
-            prx: None,
-            ai_generated_by: Some(&self.bot),
+            prx: Some(mark),
+            ai_generated_by: (!apology).then_some(&self.bot),
             unsafe_links: (!self.allow_unsafe_links).then_some("true"),
+        }
+    }
+
+    /// An edit that makes a post of the bot's this.
+    pub(crate) fn patch<'a>(&'a self, message: &'a str, mark: Mark<'a>) -> Patch<'a> {
+        Patch {
+            message,
+            props: PatchProps {
+                new: self.props(mark),
+                from_bot: "true",
+            },
         }
     }
 
@@ -397,28 +352,15 @@ impl Outbox {
         question: &PostId,
         shown: &PostId,
     ) -> Result<Delivery, Trouble> {
-        let Some(prx) = note_sent(store, question, 0) else {
-            return Ok(Delivery::Posted);
-        };
-        save(store, &prx)?;
-        let Some(answer) = store.state.answers.get_mut(question) else {
+        let Some((prx, answer)) = note_sent(store, question, 0)? else {
             return Ok(Delivery::Posted);
         };
         let unsettled = answer.live.growth.unsettled_until;
         let Some((draft, progress)) = answer.progress() else {
             return Ok(Delivery::Posted);
         };
-        let patch = Patch {
-            message: draft.parts.first().map_or("", String::as_str),
-            props: PatchProps {
-                new: NewProps {
-                    prx: Some(Mark::Answer(&prx)),
-                    ai_generated_by: (!prx.apology).then_some(&self.bot),
-                    ..self.props()
-                },
-                from_bot: "true",
-            },
-        };
+        let text = draft.parts.first().map_or("", String::as_str);
+        let patch = self.patch(text, Mark::Answer(&prx));
         match client.patch_post(shown, &patch) {
             Ok(post) => {
                 progress.posted.insert(0);
@@ -429,7 +371,7 @@ impl Outbox {
             Err(error) if error.may_last() => {
                 let settled = self.times.clock.now() + self.times.ask_after;
                 answer.live.growth.unsettled_until = Some(settled);
-                Ok(Delivery::Failed(self.back_off(answer), error))
+                Err(error.into())
             }
             Err(ApiError::Refused { id, .. })
                 if id.contains(".can_not_update_post_in_deleted.") =>
@@ -449,14 +391,8 @@ impl Outbox {
         answer: &mut Answer,
         shown: &PostId,
     ) -> Result<Delivery, Trouble> {
-        let post = match client.post(shown) {
-            // A person deleted it.
-            Err(error) if error.is_closed() => None,
-            Err(error) if error.may_last() => {
-                return Ok(Delivery::Failed(self.back_off(answer), error));
-            }
-            post => Some(post?),
-        };
+        // Nothing: a person deleted it.
+        let post = unless_closed(client.post(shown))?;
         if let Some((_, progress)) = answer.progress() {
             progress.verify_at = None;
             if post.is_some_and(|post| post.props.growing_for.is_some()) {
@@ -466,26 +402,14 @@ impl Outbox {
         Ok(Delivery::More)
     }
 
-    fn unclear(&self, part: u32, repeat_until: Duration) -> Unclear {
+    /// What is known of a part that may be on its way from now on.
+    pub(crate) fn unclear(&self, part: u32, repeat_until: Duration) -> Unclear {
         Unclear {
             part: Some(part),
             repeat_until,
             settled: self.times.clock.now() + self.times.ask_after,
             looked: None,
         }
-    }
-
-    /// When an answer whose request failed is tried again.
-    pub(crate) fn back_off(&self, answer: &mut Answer) -> Duration {
-        let longest = self.times.backoff_max;
-        let pause = match answer.progress() {
-            Some((_, progress)) => {
-                progress.pause = (progress.pause * 2).clamp(FIRST_PAUSE.min(longest), longest);
-                progress.pause
-            }
-            None => longest,
-        };
-        self.times.clock.now() + pause
     }
 }
 
@@ -503,36 +427,33 @@ fn renew(draft: &mut Draft, progress: &mut Progress) {
     progress.unclear = None;
 }
 
-/// Writes the state before the server hears of a part: of several, a power cut must not lose the rest.
-fn save(store: &mut Store, prx: &PrxProps) -> io::Result<()> {
-    if prx.of > 1 {
-        store.save_durably()
-    } else {
-        store.save()
-    }
-}
-
-/// Notes in the state that something of the draft may be on its way from here on: the marks of `part`.
-fn note_sent(store: &mut Store, question: &PostId, part: u32) -> Option<PrxProps> {
-    let draft = store.state.answers.get_mut(question)?.draft.as_mut()?;
+/// Notes on disk, before the server hears of it, that `part` of the draft may be on its way from here on:
+/// its marks.
+fn note_sent<'a>(
+    store: &'a mut Store,
+    question: &PostId,
+    part: u32,
+) -> io::Result<Option<(PrxProps, &'a mut Answer)>> {
+    let answer = store.state.answers.get_mut(question);
+    let Some(draft) = answer.and_then(|answer| answer.draft.as_mut()) else {
+        return Ok(None);
+    };
     draft.unsent = false;
-    Some(PrxProps {
+    let prx = PrxProps {
         in_reply_to: question.clone(),
         part,
         of: draft.parts.len() as u32,
         apology: draft.apology,
         asked: draft.asked.clone(),
-    })
-}
-
-/// The root of the thread that `post` is a reply in; nothing if it is a root or not there.
-fn root_of(client: &Client, post: &PostId) -> Result<Option<PostId>, ApiError> {
-    match client.post(post) {
-        Ok(post) if !post.root_id.is_empty() => Ok(Some(post.root_id)),
-        Ok(_) => Ok(None),
-        Err(error) if error.is_closed() => Ok(None),
-        Err(error) => Err(error),
+    };
+    // Of several parts a power cut must not lose the rest.
+    if prx.of > 1 {
+        store.save_durably()?;
+    } else {
+        store.save()?;
     }
+    let answer = store.state.answers.get_mut(question);
+    Ok(answer.map(|answer| (prx, answer)))
 }
 
 /// `model.post.is_valid.message_length.app_error`, and its name in old versions.
@@ -547,100 +468,5 @@ fn refused(status: u16, id: &str, why: String) -> Delivery {
         // `api.post.create_post.can_not_post_to_deleted.error`: an archived channel.
         _ if id.contains(".can_not_post_to_deleted.") => Delivery::Gone(why),
         _ => Delivery::Refused(why),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unclear_part_is_asked_for_repeated_waited_for_and_posted_anew() {
-        let secs = Duration::from_secs;
-        let unclear = |looked: Option<u64>| {
-            Some(Unclear {
-                part: Some(1),
-                repeat_until: secs(25),
-                settled: secs(60),
-                looked: looked.map(secs),
-            })
-        };
-        for (name, asked, posted, unclear, now, expected) in [
-            ("from another run", false, 0, None, 0, Next::Ask),
-            ("nothing is there", true, 0, None, 0, Next::Post(0)),
-            ("one is there", true, 1, None, 0, Next::Post(1)),
-            ("all are there", true, 2, None, 0, Next::Done),
-            (
-                "all are there after all",
-                true,
-                2,
-                unclear(None),
-                70,
-                Next::Done,
-            ),
-            ("unclear", true, 1, unclear(None), 3, Next::Ask),
-            (
-                "not shown, soon",
-                true,
-                1,
-                unclear(Some(3)),
-                4,
-                Next::Post(1),
-            ),
-            (
-                "not shown, late",
-                true,
-                1,
-                unclear(Some(25)),
-                26,
-                Next::Wait(secs(60)),
-            ),
-            ("settled", true, 1, unclear(Some(25)), 60, Next::Ask),
-            (
-                "not shown, settled",
-                true,
-                1,
-                unclear(Some(60)),
-                60,
-                Next::PostAnew(1),
-            ),
-        ] {
-            let progress = Progress {
-                asked,
-                posted: (0..posted).collect(),
-                unclear,
-                ..Progress::default()
-            };
-            assert_eq!(next(&progress, 2, false, secs(now)), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_grown_post_is_edited_whatever_is_unclear_and_looked_at_once_late_edits_are_over() {
-        let secs = Duration::from_secs;
-        for (name, asked, posted, verify_at, now, expected) in [
-            ("from another run", false, 0, None, 0, Next::Ask),
-            ("not final yet", true, 0, None, 0, Next::Edit),
-            ("final", true, 1, None, 0, Next::Post(1)),
-            ("whole", true, 2, None, 0, Next::Done),
-            (
-                "an edit may be late",
-                true,
-                2,
-                Some(60),
-                59,
-                Next::Wait(secs(60)),
-            ),
-            ("no edit can be late", true, 2, Some(60), 60, Next::Verify),
-            ("undone", true, 0, Some(60), 60, Next::Edit),
-        ] {
-            let progress = Progress {
-                asked,
-                posted: (0..posted).collect(),
-                verify_at: verify_at.map(secs),
-                ..Progress::default()
-            };
-            assert_eq!(next(&progress, 2, true, secs(now)), expected, "{name}");
-        }
     }
 }

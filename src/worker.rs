@@ -37,7 +37,15 @@ pub(crate) fn run() -> Result<(), Exit> {
     bell.report_log(input.level.parse().unwrap_or(LevelFilter::Off))
         .map_err(Exit::failure)?;
     let wanted = Wanted::new(input.parent).map_err(Exit::failure)?;
-    let telling = Telling::new(bell, wanted, input.job.grow);
+    let telling = Telling {
+        bell,
+        wanted,
+        grow: input.job.grow,
+        text: String::new(),
+        told: 0,
+        texts: 0,
+        last: Instant::now(),
+    };
     let mut teller = Teller(Rc::new(RefCell::new(telling)));
     let telling = teller.0.clone();
     let result = http::with_heartbeat(
@@ -162,18 +170,6 @@ struct Telling {
 }
 
 impl Telling {
-    fn new(bell: Bell, wanted: Wanted, grow: bool) -> Telling {
-        Telling {
-            bell,
-            wanted,
-            grow,
-            text: String::new(),
-            told: 0,
-            texts: 0,
-            last: Instant::now(),
-        }
-    }
-
     /// Called whenever something blocks.
     fn beat(&mut self) {
         self.wanted.look();

@@ -30,30 +30,20 @@ impl Bot {
             return Ok(false);
         };
         let post = waiting.post.clone();
-        let newest = self.inbox.strangers().newest(&post);
-        let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) else {
-            return Ok(false);
+        let waiting = self.inbox.waiting_mut(&post);
+        let mut check = waiting.map_or_else(Check::default, |it| std::mem::take(&mut it.check));
+        check.doubt(self.inbox.strangers().newest(&post));
+        let is_over = match self.compare(&mut check, &post) {
+            Ok(_) => Ok(false),
+            Err(error) => self.put_off_waiting(&post, error),
         };
-        let mut check = std::mem::take(&mut waiting.check);
-        check.doubt(newest);
-        let compared = self.compare(&mut check, &post);
-        if let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) {
-            if let Err(error) = &compared
-                && error.may_last()
-            {
-                waiting.due = now + waiting.patience.fails(now);
-                if waiting.patience.is_over(now) {
-                    check.clear();
-                }
-            }
+        if let Ok(true) = is_over {
+            check.clear();
+        }
+        if let Some(waiting) = self.inbox.waiting_mut(&post) {
             waiting.check = check;
         }
-        match compared {
-            Ok(_) => {}
-            Err(error) if error.may_last() => self.outage.note(&error.into()),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(true)
+        is_over.map(|_| true)
     }
 
     /// Goes on comparing a question that is answered, while nothing of that was posted: whether there
@@ -66,26 +56,21 @@ impl Bot {
             Stage::Deliver(progress) => !progress.asked || !progress.posted.is_empty(),
             _ => false,
         };
-        let is_posted = is_posted || answer.shown.is_some() || answer.opening.is_some();
+        let is_posted = is_posted || answer.grows();
         let Some(question) = answer.live.question.clone().filter(|_| !is_posted) else {
             return Ok(false);
         };
-        answer
-            .live
-            .check
-            .doubt(self.inbox.strangers().newest(&question));
-        if !answer.live.check.is_due() {
+        let check = &mut answer.live.check;
+        check.doubt(self.inbox.strangers().newest(&question));
+        if !check.is_due() {
             return Ok(false);
         }
-        let mut check = std::mem::take(&mut answer.live.check);
+        let mut check = std::mem::take(check);
         let compared = self.compare(&mut check, &question);
-        let over = self.patience_is_over(id);
-        if let Some(answer) = self.store.state.answers.get_mut(id) {
-            if compared.is_err() && over {
-                check.clear();
-            }
-            answer.live.check = check;
+        if compared.is_err() && self.patience_is_over(id) {
+            check.clear();
         }
+        self.update(id, |answer| answer.live.check = check);
         match compared {
             Ok(Some(true)) => self.give_up(id, COPY),
             Ok(_) => {}
@@ -108,7 +93,7 @@ impl Bot {
             if compared.is_copy(&post.id) {
                 info!("post {} gets no answer: {COPY}", post.id);
                 self.drop_waiting(&post);
-            } else if let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) {
+            } else if let Some(waiting) = self.inbox.waiting_mut(&post) {
                 waiting.check.clear_to(compared.doubt);
             }
         }
@@ -117,11 +102,8 @@ impl Bot {
 
     /// A question as it was read by itself: replies to it may be its answer, come along with it.
     pub(super) fn doubt(&mut self, id: &PostId, fresh: &Post) {
-        let has_replies = fresh.root_id.is_empty() && fresh.reply_count > 0;
-        if let Some(answer) = self.store.state.answers.get_mut(id)
-            && has_replies
-        {
-            answer.live.check.doubt(Some(fresh.update_at));
+        if fresh.root_id.is_empty() && fresh.reply_count > 0 {
+            self.update(id, |answer| answer.live.check.doubt(Some(fresh.update_at)));
         }
     }
 

@@ -3,7 +3,6 @@
 use log::debug;
 
 use super::{Bot, Unsaved};
-use crate::answers::Stage;
 
 /// Whether anything is left to do, for a bot that is to end when nothing is.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +44,7 @@ impl Bot {
     /// Whether a worker is making an answer.
     pub(crate) fn is_at_work(&self) -> bool {
         let answers = &mut self.store.state.answers.values();
-        answers.any(|answer| matches!(answer.live.stage, Stage::AtWork(_)))
+        answers.any(|answer| answer.worker().is_some())
     }
 
     /// Ends on purpose: the workers with it. What was begun is begun again by the next run, or by this
@@ -57,10 +56,9 @@ impl Bot {
             debug!("the state cannot be written at the end: {error}");
         }
         self.store.state.orderly = false;
-        let answers = self.store.state.answers.iter_mut();
-        for (_, answer) in answers.filter(|(_, answer)| answer.worker().is_some()) {
-            (answer.live.stage, answer.live.began) = (Stage::Ready, None);
-            answer.live.feeding = None;
+        let answers = self.store.state.answers.values_mut();
+        for answer in answers.filter(|answer| answer.worker().is_some()) {
+            answer.live.wait_again();
         }
         self.changed(Unsaved::BeforeNext);
     }

@@ -49,9 +49,7 @@ impl Bot {
             }
             Err(error @ (ApiError::Unreachable(_) | ApiError::Unauthorized(_))) => {
                 // By the end of the pause it may have been edited or deleted.
-                if let Some(answer) = self.store.state.answers.get_mut(id) {
-                    answer.live.seen = Duration::ZERO;
-                }
+                self.update(id, |answer| answer.live.seen = Duration::ZERO);
                 return Err(error.into());
             }
             // Whatever else is wrong with "typing" does not keep an answer.
@@ -88,9 +86,7 @@ impl Bot {
             // It was edited into a question, which waits for its turn.
             Verdict::Answer | Verdict::IfFollowed if self.was_word(id) => {
                 self.saw(id, Some(fresh));
-                if let Some(answer) = self.store.state.answers.get_mut(id) {
-                    answer.live.began = None;
-                }
+                self.update(id, |answer| answer.live.began = None);
             }
             Verdict::Answer | Verdict::IfFollowed | Verdict::Word(_) => self.saw(id, Some(fresh)),
         }
@@ -117,10 +113,8 @@ impl Bot {
 
     /// Whether a question mentioned the bot when it was read.
     pub(super) fn was_addressed(&self, id: &PostId) -> bool {
-        self.question(id).is_some_and(|question| {
-            let verdict = self.verdict(question);
-            matches!(verdict, Verdict::Answer | Verdict::Word(_))
-        })
+        let verdict = self.question(id).map(|question| self.verdict(question));
+        matches!(verdict, Some(Verdict::Answer | Verdict::Word(_)))
     }
 
     /// Whether a question was a command when it was read.
@@ -136,7 +130,7 @@ impl Bot {
             let channel = answer.channel.clone();
             // What was posted of it belongs to its record.
             if answer.attempts > 0 || answer.grows() {
-                (answer.live.stage, answer.live.began) = (Stage::Ready, None);
+                answer.live.wait_again();
             } else if let Some(answer) = self.store.state.answers.remove(id)
                 && let Some(question) = answer.live.question
             {
@@ -204,7 +198,8 @@ impl Bot {
     /// Starts a worker.
     pub(super) fn start(&mut self, id: &PostId, told: Box<Told>) {
         let now = self.now();
-        let model = self.model_of(id);
+        let question = self.question(id);
+        let model = question.and_then(|question| self.model_for(question));
         let Some(answer) = self.store.state.answers.get_mut(id) else {
             return;
         };

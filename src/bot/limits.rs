@@ -20,15 +20,11 @@ impl Bot {
             state.days.clear();
             return;
         }
-        let Some(answer) = state.answers.get(id).filter(|answer| !answer.counted) else {
+        let answer = state.answers.get(id).filter(|answer| !answer.counted);
+        let question = answer.and_then(|answer| answer.live.question.clone());
+        let Some(question) = question.filter(|question| self.word_of(question).is_none()) else {
             return;
         };
-        let Some(question) = answer.live.question.clone() else {
-            return;
-        };
-        if self.word_of(&question).is_some() {
-            return;
-        }
         let state = &mut self.store.state;
         let room = state
             .days
@@ -38,12 +34,7 @@ impl Bot {
             info!("post {id} gets no answer: a daily limit is reached");
         }
         let spent = match room {
-            Room::Free => {
-                if let Some(answer) = self.store.state.answers.get_mut(id) {
-                    answer.counted = true;
-                }
-                return;
-            }
+            Room::Free => return self.update(id, |answer| answer.counted = true),
             Room::Told => return self.begin_reaction(id, LATER),
             Room::Spent => format!("You have had your {} for today", answers(limits.person)),
             Room::AllSpent => format!("The {} for today are given", answers(limits.all)),
@@ -57,10 +48,8 @@ impl Bot {
     /// Takes back that an answer was counted, which there will not be.
     pub(super) fn give_back(&mut self, id: &PostId) {
         let state = &mut self.store.state;
-        let Some(answer) = state.answers.get_mut(id) else {
-            return;
-        };
-        if let Some(question) = &answer.live.question
+        if let Some(answer) = state.answers.get_mut(id)
+            && let Some(question) = &answer.live.question
             && std::mem::take(&mut answer.counted)
         {
             state.days.give_back(&question.user_id, question.create_at);

@@ -48,11 +48,10 @@ impl Bot {
                 self.drop_strays();
                 Ok(was_due)
             }
-            Err(error) if error.may_last() => {
-                self.outage.note(&error.into());
+            Err(error) => {
+                self.go_on_after(error)?;
                 Ok(true)
             }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -85,8 +84,7 @@ impl Bot {
                     self.name_checked = now;
                 }
                 // With the name that it had.
-                Err(error) if error.may_last() => self.outage.note(&error.into()),
-                Err(error) => return Err(error.into()),
+                Err(error) => self.go_on_after(error)?,
             }
         }
         Ok(())

@@ -3,10 +3,10 @@
 use log::info;
 
 use super::{Bot, Unsaved};
-use crate::answers::Stage;
+use crate::answers::{Answer, Stage};
 use crate::cursor::Own;
 use crate::desk::WorkerId;
-use crate::mattermost::client::ApiError;
+use crate::mattermost::client::{ApiError, unless_closed};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 use crate::outbox::Trouble;
 
@@ -38,27 +38,49 @@ impl Bot {
         self.withdraw(id);
     }
 
-    /// A request for one answer failed: what may be this answer's trouble alone puts it off.
-    pub(super) fn put_off(&mut self, id: &PostId, error: ApiError) -> Result<(), Trouble> {
+    /// Changes the record of an answer, if there is one.
+    pub(super) fn update(&mut self, id: &PostId, change: impl FnOnce(&mut Answer)) {
+        self.store.state.answers.get_mut(id).map(change);
+    }
+
+    /// A request failed: what may be its own trouble alone keeps nothing else.
+    pub(super) fn go_on_after(&mut self, error: ApiError) -> Result<(), Trouble> {
         if !error.may_last() {
             return Err(error.into());
-        }
-        let now = self.now();
-        if let Some(answer) = self.store.state.answers.get_mut(id) {
-            answer.live.due = now + answer.live.patience.fails(now);
         }
         self.outage.note(&error.into());
         Ok(())
     }
 
+    /// A request for one answer failed: what may be this answer's trouble alone puts it off.
+    pub(super) fn put_off(&mut self, id: &PostId, error: ApiError) -> Result<(), Trouble> {
+        self.go_on_after(error)?;
+        let now = self.now();
+        self.update(id, |Answer { live, .. }| {
+            live.due = now + live.patience.fails(now);
+        });
+        Ok(())
+    }
+
+    /// The same of a post that waits: whether patience with it is over.
+    pub(super) fn put_off_waiting(
+        &mut self,
+        post: &Post,
+        error: ApiError,
+    ) -> Result<bool, Trouble> {
+        self.go_on_after(error)?;
+        let now = self.now();
+        let waiting = self.inbox.waiting_mut(post);
+        Ok(waiting.is_some_and(|waiting| {
+            waiting.due = now + waiting.patience.fails(now);
+            waiting.patience.is_over(now)
+        }))
+    }
+
     /// The post as it is at present; nothing if it was deleted or cannot be read any more.
     pub(super) fn look_again(&self, id: &PostId) -> Result<Option<Post>, ApiError> {
-        match self.client.post(id) {
-            Ok(post) if post.delete_at.0 == 0 => Ok(Some(post)),
-            Ok(_) => Ok(None),
-            Err(error) if error.is_closed() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let post = unless_closed(self.client.post(id))?;
+        Ok(post.filter(|post| post.delete_at.0 == 0))
     }
 
     pub(super) fn patience_is_over(&self, id: &PostId) -> bool {
@@ -69,30 +91,20 @@ impl Bot {
     /// Notes that a question was looked at just now: as it is, if it could be read.
     pub(super) fn saw(&mut self, id: &PostId, fresh: Option<Post>) {
         let now = self.now();
-        if let Some(answer) = self.store.state.answers.get_mut(id) {
-            answer.live.seen = now;
-            if fresh.is_some() {
-                answer.live.question = fresh;
-            }
-        }
+        self.update(id, |Answer { live, .. }| {
+            live.seen = now;
+            live.question = fresh.or(live.question.take());
+        });
     }
 
     pub(super) fn set_stage(&mut self, id: &PostId, stage: Stage) {
-        if let Some(answer) = self.store.state.answers.get_mut(id) {
-            answer.live.stage = stage;
-        }
+        self.update(id, |answer| answer.live.stage = stage);
     }
 
-    pub(super) fn note_own(&mut self, channel: &ChannelId, at: ServerTime, change: Own) {
+    /// Takes note of a post of the bot's own, or of the edit of one: at that moment.
+    pub(super) fn note_own(&mut self, channel: &ChannelId, at: ServerTime, own: Own) {
         if let Some(cursor) = self.store.state.channels.get_mut(channel) {
-            cursor.own_change(at, change);
-        }
-    }
-
-    /// Takes note of a post of the bot's own.
-    pub(super) fn saw_own(&mut self, channel: &ChannelId, post: &PostId, at: ServerTime) {
-        if let Some(cursor) = self.store.state.channels.get_mut(channel) {
-            cursor.saw_own(post, at);
+            cursor.note_own(at, own);
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use log::warn;
 
 use super::{Bot, Unsaved};
-use crate::answers::Stage;
 use crate::desk::{News, WorkerId};
 use crate::mattermost::PostId;
 use crate::provider::{Answer, Class};
@@ -30,20 +29,16 @@ impl Bot {
     }
 
     fn settle_one(&mut self, id: &PostId, worker: WorkerId, news: News) {
-        if news != News::Grew
-            && let Some(answer) = self.store.state.answers.get_mut(id)
-        {
-            answer.live.feeding = None;
+        if news != News::Grew {
+            self.update(id, |answer| answer.live.feeding = None);
         }
         match news {
-            News::Grew => {
-                if let Some(answer) = self.store.state.answers.get_mut(id) {
-                    answer.live.grew = true;
-                    if !answer.grows() {
-                        answer.live.growth.due = Default::default();
-                    }
+            News::Grew => self.update(id, |answer| {
+                answer.live.grew = true;
+                if !answer.grows() {
+                    answer.live.growth.due = Duration::ZERO;
                 }
-            }
+            }),
             News::Done(answer) => {
                 self.desk.stop(worker);
                 self.answered(id, answer);
@@ -59,11 +54,10 @@ impl Bot {
             }
             News::Died(how, counts) => {
                 warn!("the worker that made the answer to post {id} ended: {how}");
-                if let Some(answer) = self.store.state.answers.get_mut(id) {
+                self.update(id, |answer| {
                     answer.attempts += u32::from(counts);
-                    answer.live.stage = Stage::Ready;
-                    answer.live.began = None;
-                }
+                    answer.live.wait_again();
+                });
                 self.changed(Unsaved::BeforeNext);
             }
         }
@@ -72,13 +66,13 @@ impl Bot {
     /// Says in the log, once a minute, that another than the first provider answers.
     fn tell_fallback(&mut self, id: &PostId, by: &str) {
         let now = self.now();
-        let model = self.model_of(id);
-        let provider = &self.config.provider;
-        let first = provider.described_with(model.as_deref().unwrap_or(&provider.model));
-        let quiet = self
-            .fallback_told
-            .is_some_and(|told| now < told + TOLD_EVERY);
-        if by != first && !quiet {
+        let quiet = |told| now < told + TOLD_EVERY;
+        if let Some(first) = self
+            .question(id)
+            .map(|question| self.describe_model(question))
+            && by != first
+            && !self.fallback_told.is_some_and(quiet)
+        {
             warn!("{first} is out; {by} answers in its place");
             self.fallback_told = Some(now);
         }
@@ -95,7 +89,26 @@ impl Bot {
         }
         self.tell_fallback(id, &answer.by);
         let facts = self.footer_facts(id, &answer.by, answer.tokens);
-        self.draft(id, &reply::with_remarks(answer), false);
-        self.add_footer(id, &facts);
+        let mut parts = self.parts(&reply::with_remarks(answer));
+        reply::add_footer(&mut parts, &facts, self.post_limit);
+        self.draft(id, parts, false);
+    }
+
+    /// What the small print below an answer says that was made just now (`footer`): who wrote it, how
+    /// long that took, what it cost.
+    fn footer_facts(&self, id: &PostId, by: &str, tokens: Option<(u64, u64)>) -> Vec<String> {
+        let wanted = self.config.mattermost.footer;
+        let answer = self.store.state.answers.get(id);
+        let began = answer.and_then(|answer| answer.live.began);
+        let took = began.map(|began| self.now().saturating_sub(began));
+        let model = (!by.is_empty()).then(|| format!("`{}`", by.replace('`', "'")));
+        let time = took.map(|took| format!("{:.1} s", took.as_secs_f64()));
+        let tokens = tokens.map(|(prompt, answer)| format!("{prompt} + {answer} tokens"));
+        let facts = [
+            model.filter(|_| wanted.model),
+            time.filter(|_| wanted.time),
+            tokens.filter(|_| wanted.tokens),
+        ];
+        facts.into_iter().flatten().collect()
     }
 }

@@ -26,7 +26,7 @@ impl Bot {
         let post = waiting.post.clone();
         match conversation::wrote_in_thread(&self.client, &post, &self.me) {
             Ok(true) => {
-                if let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) {
+                if let Some(waiting) = self.inbox.waiting_mut(&post) {
                     waiting.verdict = Verdict::Answer;
                 }
             }
@@ -34,20 +34,14 @@ impl Bot {
                 tell_ignored(&post, Reason::NotAddressed);
                 self.drop_waiting(&post);
             }
-            Err(error) if error.may_last() => {
-                if let Some(waiting) = self.inbox.waiting_mut(post.create_at, &post.id) {
-                    let pause = waiting.patience.fails(now);
-                    // A thread that cannot be read for long is none that the bot follows.
-                    waiting.due = now + pause;
-                    if waiting.patience.is_over(now) {
-                        let id = &post.id;
-                        warn!("post {id} is left out, as its thread cannot be read: {error}");
-                        self.drop_waiting(&post);
-                    }
+            Err(error) => {
+                let why = format!("its thread cannot be read: {error}");
+                // For long, it is none that the bot follows.
+                if self.put_off_waiting(&post, error)? {
+                    warn!("post {} is left out, as {why}", post.id);
+                    self.drop_waiting(&post);
                 }
-                self.outage.note(&error.into());
             }
-            Err(error) => return Err(error.into()),
         }
         Ok(true)
     }
@@ -71,7 +65,7 @@ impl Bot {
             if let Stage::Deliver(_) | Stage::Withdraw { .. } = answer.live.stage {
                 drafts += usize::from(self.is_open(&answer.channel));
                 posting.push(conversation);
-            } else if let Stage::React(_) = answer.live.stage {
+            } else if let Stage::React { .. } = answer.live.stage {
                 continue;
             } else if answer.live.began.is_some() {
                 at_work.push(AtWork {
@@ -157,7 +151,7 @@ impl Bot {
             ..Answer::default()
         };
         if answer.shown.is_some() {
-            (answer.live.opening, answer.live.growth) = self.outbox.found_growing();
+            self.outbox.find_growing(&mut answer.live);
         }
         answer
     }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::split::extends;
 use super::*;
 use crate::mattermost::mention;
 
@@ -456,7 +457,12 @@ fn a_mark_says_that_the_answer_was_cut_outside_its_code() {
         ("```rust\ncode", "\n```"),
         ("> ~~~~\n> code", "\n> ~~~~"),
     ] {
-        assert_eq!(cut_mark(answer), closing.to_owned() + mark, "{answer:?}");
+        let cut = Answer {
+            text: answer.into(),
+            cut: true,
+            ..Answer::default()
+        };
+        assert_eq!(with_remarks(cut), format!("{answer}{closing}{mark}"));
     }
 }
 
