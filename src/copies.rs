@@ -52,21 +52,13 @@ impl Strangers {
 
     /// Whether there is one in the thread of `question`.
     pub(crate) fn touch(&self, question: &Post) -> bool {
-        self.0.contains_key(root(question))
+        self.0.contains_key(question.thread_root())
     }
 
     /// The newest in the thread of `question`, if it may be an answer to that.
     pub(crate) fn newest(&self, question: &Post) -> Option<ServerTime> {
-        let newest = self.0.get(root(question)).copied();
+        let newest = self.0.get(question.thread_root()).copied();
         newest.filter(|newest| *newest >= question.create_at)
-    }
-}
-
-fn root(post: &Post) -> &PostId {
-    if post.root_id.is_empty() {
-        &post.id
-    } else {
-        &post.root_id
     }
 }
 
@@ -115,9 +107,13 @@ impl Check {
         bot: &UserId,
         is_question: &dyn Fn(&Post) -> bool,
     ) -> Result<Option<Compared>, ApiError> {
-        let look = self.look.get_or_insert_with(|| Look::new(self.doubt));
+        let look = self.look.get_or_insert_with(|| Look {
+            doubt: self.doubt,
+            size: PAGE,
+            ..Look::default()
+        });
         let is_over = match look.missing {
-            None => look.read(client, root(question), bot, is_question)?,
+            None => look.read(client, question.thread_root(), bot, is_question)?,
             Some(_) => look.ask(client, &question.channel_id)?,
         };
         if !is_over {
@@ -152,6 +148,7 @@ impl Compared {
 
 /// A thread while it is read page by page, newest first, and then the questions that it shows only the
 /// answers to.
+#[derive(Default)]
 struct Look {
     doubt: ServerTime,
     size: usize,
@@ -201,16 +198,6 @@ impl Row {
 }
 
 impl Look {
-    fn new(doubt: ServerTime) -> Look {
-        Look {
-            doubt,
-            size: PAGE,
-            rows: Vec::new(),
-            missing: None,
-            here: Set::new(),
-        }
-    }
-
     /// Reads the next older page: whether there is nothing to compare.
     fn read(
         &mut self,

@@ -93,7 +93,7 @@
 //! | a question from the shell | `commands/ask.rs`, `commands/ask/key.rs` |
 //! | who is mentioned by a message | `mattermost/mention.rs`, `mattermost/markdown.rs` |
 //! | when and what is read from Mattermost | [`inbox`]: `look`, `lists`, `read`, `walk`; the rules are in [`cursor`] |
-//! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs`; how JSON is read: `fields.rs` |
+//! | a call of Mattermost's API | `mattermost/client.rs`, `mattermost/types.rs`; how it goes: `mattermost/client/call.rs`; how JSON is read: `mattermost/fields.rs` |
 //! | maps and sets | [`sorted`] |
 //! | who is answered next | [`desk::turn`], `bot/turn.rs` |
 //! | what the model is told | `conversation/choose.rs`, `conversation/mod.rs`; what is asked for it: `fetch`, `files`, `quote` |
@@ -105,7 +105,7 @@
 //! | how a part is posted exactly once | [`outbox`], `outbox/next.rs`; what follows: `bot/deliver.rs` |
 //! | how an answer grows, or is taken away | [`growing`], `bot/opening.rs`, `bot/grow.rs`, `bot/withdraw.rs` |
 //! | what is on disk | [`state`], [`answers`], [`cursor`]; the lock: `state/lock.rs` |
-//! | pauses and back-off | [`times`], [`outage`], `pause` in [`mattermost::client`] |
+//! | pauses and back-off | [`times`], [`outage`], `pause` in `mattermost/client/call.rs` |
 //! | which providers there are | `provider/settings.rs` |
 //! | tries, fallbacks, too long conversations | `provider/ask.rs` |
 //! | what is asked again, and without what | `provider/server.rs`, `provider/learned.rs` |

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::files::{PIECE, TIME, read_piece};
+use super::files::{PIECE, TIME};
 use super::shown::{Enclosure, Purpose};
 use super::text::{self, Kind};
 use crate::desk::Piece;
@@ -59,7 +59,7 @@ impl Feeding {
             return self.leave_out("could not be read in time", give);
         }
         let wanted = (file.size - self.given).min(PIECE as u64) as usize;
-        match read_piece(client, &file.file, file.is_preview, self.given, wanted) {
+        match client.file_piece(&file.file, file.is_preview, self.given, wanted) {
             Ok(read) if self.is_expected(&read.bytes, wanted) => self.take(&read.bytes, give),
             Ok(_) => self.failed("is not what it was", false, give),
             Err(error) => {

@@ -104,7 +104,7 @@ impl Reader {
             }
             self.began.get_or_insert(now);
             let (is_preview, piece) = self.due(file);
-            match read_piece(client, &file.id, is_preview, piece.from, piece.length) {
+            match client.file_piece(&file.id, is_preview, piece.from, piece.length) {
                 Ok(read) => {
                     let size = file.size;
                     self.failures = 0;
@@ -308,21 +308,6 @@ impl Reader {
             Reading::Preview(own) => self.choose([own, None]),
             _ => self.finish(Shown::Not(UNREADABLE.to_owned())),
         }
-    }
-}
-
-/// A piece of a file, or of the server's smaller copy of it.
-pub(super) fn read_piece(
-    client: &Client,
-    file: &str,
-    is_preview: bool,
-    from: u64,
-    length: usize,
-) -> Result<FilePiece, ApiError> {
-    if is_preview {
-        client.preview_piece(file, from, length)
-    } else {
-        client.file_piece(file, from, length)
     }
 }
 

@@ -1,34 +1,29 @@
 //! A method per endpoint of the REST API v4. It decides nothing.
 
+mod call;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use log::debug;
-use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 pub(crate) use super::body::{Mark, NewPost, NewProps, Patch, PatchProps};
 pub use super::error::ApiError;
-use super::error::refusal;
 pub(crate) use super::error::{Denial, unless_closed};
 use super::types::*;
-use crate::http::{self, Agent, Body, Call, Response};
-use crate::json;
+use crate::http::{self, Agent};
 use crate::secret::Secret;
 use crate::sorted::Map;
-use crate::times::{Step, Times};
+use crate::times::Times;
+pub(super) use call::parse;
 
 /// "Typing" is worth no long wait: the loop waits for it.
 const TYPING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A piece of a file: the loop waits for it, and what is missing is named to the model.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest pause that a 429 may ask for in seconds.
-const PLAUSIBLE_PAUSE_S: u64 = 15 * 60;
-/// The longest that it may ask for in any other way.
-const PAUSE: Duration = Duration::from_secs(60);
 /// A body of several posts is at most this many bytes.
 const POSTS_LIMIT: u64 = 2 << 20;
 /// Any other body, a single post's too: anybody can put megabytes of properties on one. Lists of
@@ -344,45 +339,32 @@ impl Client {
 
     /// `GET config/client?format=old`: `MaxPostSize`, the longest message in characters.
     pub(crate) fn max_post_size(&self) -> Result<Option<usize>, ApiError> {
-        #[derive(serde::Deserialize)]
-        struct ClientConfig {
-            #[serde(rename = "MaxPostSize")]
-            max_post_size: Option<String>,
-        }
-        let config: ClientConfig = self.get("config/client?format=old")?;
-        Ok(config.max_post_size.and_then(|size| size.parse().ok()))
+        let config: Value = self.get("config/client?format=old")?;
+        let size = config["MaxPostSize"].as_str();
+        Ok(size.and_then(|size| size.parse().ok()))
     }
 
     /// `GET files/{file}` by `Range`: the bytes from `from` on, `limit` at most. Beyond the file's end
-    /// the server refuses (416).
+    /// the server refuses (416). Of a preview, the server's smaller copy of a picture, which is in
+    /// another format than its `Content-Type` says: `GET files/{file}/preview`; 400: there is none.
     pub(crate) fn file_piece(
         &self,
         file: &str,
+        is_preview: bool,
         from: u64,
         limit: usize,
     ) -> Result<FilePiece, ApiError> {
-        self.piece(&format!("files/{}", encode(file)), from, limit)
-    }
-
-    /// `GET files/{file}/preview` by `Range`: the server's smaller copy of a picture, in another format
-    /// than its `Content-Type` says. 400: there is none.
-    pub(crate) fn preview_piece(
-        &self,
-        file: &str,
-        from: u64,
-        limit: usize,
-    ) -> Result<FilePiece, ApiError> {
-        self.piece(&format!("files/{}/preview", encode(file)), from, limit)
-    }
-
-    fn piece(&self, path: &str, from: u64, limit: usize) -> Result<FilePiece, ApiError> {
+        let preview = if is_preview { "/preview" } else { "" };
+        let path = format!("files/{}{preview}", encode(file));
         let last = from.saturating_add(limit as u64).saturating_sub(1);
         let range = format!("bytes={from}-{last}");
         let timeout = FILE_TIMEOUT.min(self.times.call);
-        let response = self.send("GET", path, None, &[("Range", &range)], timeout)?;
+        let response = self.send("GET", &path, None, &[("Range", &range)], timeout)?;
         // A proxy may take the range away and send all of it.
         let skipped = if response.status == 206 { 0 } else { from };
-        let total = response.header("Content-Range").and_then(total_size);
+        // `1456356` of `bytes 0-99/1456356`.
+        let range = response.header("Content-Range");
+        let total = range.and_then(|range| range.rsplit_once('/')?.1.parse().ok());
         let mut reader = response
             .reader(skipped + limit as u64 + 1)
             .take(skipped + limit as u64);
@@ -392,105 +374,12 @@ impl Client {
             .map_err(|error| ApiError::from(http::failure(error)))?;
         Ok(FilePiece { bytes, total })
     }
-
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
-        self.get_within(path, BODY_LIMIT)
-    }
-
-    fn get_within<T: DeserializeOwned>(&self, path: &str, limit: u64) -> Result<T, ApiError> {
-        parse(self.send("GET", path, None, &[], self.times.call)?, limit)
-    }
-
-    /// Sends `body` as JSON.
-    fn tell<T: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, ApiError> {
-        let body =
-            serde_json::to_vec(body).map_err(|error| ApiError::unclear(error.to_string(), ""))?;
-        let response = self.send(method, path, Some(&body), &[], self.times.call)?;
-        parse(response, BODY_LIMIT)
-    }
-
-    /// Sends one request and sorts out every status but 200, 201, 206 and 304.
-    fn send(
-        &self,
-        method: &'static str,
-        path: &str,
-        body: Option<&[u8]>,
-        headers: &[(&'static str, &str)],
-        timeout: Duration,
-    ) -> Result<Response, ApiError> {
-        let url = format!("{}{path}", self.base);
-        let mut all: Vec<(&'static str, &str)> = vec![("Authorization", &self.authorization)];
-        all.extend_from_slice(headers);
-        self.times.clock.checkpoint(Step::BeforeRequest);
-        let started = self.times.clock.now();
-        let result = self.agent.call(&Call {
-            method,
-            url: &url,
-            headers: &all,
-            body: body.map_or(Body::None, Body::Json),
-            timeout,
-        });
-        self.times.clock.checkpoint(Step::AfterResponse);
-        let took = (self.times.clock.now() - started).as_millis();
-        match &result {
-            Ok(response) => debug!("{method} {path}: {} in {took} ms", response.status),
-            Err(failure) => debug!("{method} {path}: {failure} after {took} ms"),
-        }
-        let response = result?;
-        self.date_ms.set(response.date_ms());
-        match response.status {
-            200 | 201 | 206 | 304 => {
-                self.served.set(self.served.get().wrapping_add(1));
-                Ok(response)
-            }
-            429 => Err(ApiError::RateLimited(pause(&response))),
-            status => Err(refusal(status, method, path, response)),
-        }
-    }
-}
-
-/// `1456356` of a `Content-Range: bytes 0-99/1456356`.
-fn total_size(header: &str) -> Option<u64> {
-    header.rsplit_once('/')?.1.parse().ok()
 }
 
 /// `11.6.0` of an `X-Version-Id: 11.6.0.<build>.<hash>.<licensed>`.
 pub(crate) fn version(header: &str) -> String {
     let numbers: Vec<&str> = header.split('.').take(3).collect();
     numbers.join(".")
-}
-
-/// How long a 429 asks to wait. In seconds and plausible it is believed; a date, or a number that is
-/// one, counts for a minute at most, for clocks differ.
-fn pause(response: &Response) -> Option<Duration> {
-    let seconds = |name| response.header(name)?.trim().parse().ok();
-    let plausible = ["Retry-After", "X-RateLimit-Reset"]
-        .into_iter()
-        .filter_map(seconds)
-        .find(|seconds| *seconds <= PLAUSIBLE_PAUSE_S);
-    let asked = || response.header("X-RateLimit-Reset").map(|_| PAUSE);
-    plausible
-        .map(Duration::from_secs)
-        .or_else(|| Some(response.retry_after().or_else(asked)?.min(PAUSE)))
-}
-
-/// Parses a body as it arrives, to its end, so that the connection can be used again.
-pub(super) fn parse<T: DeserializeOwned>(response: Response, limit: u64) -> Result<T, ApiError> {
-    json::parse(response.reader(limit)).map_err(|error| {
-        if error.is_io() {
-            http::failure(io::Error::from(error)).into()
-        } else {
-            ApiError::unclear(
-                "the server's answer is not Mattermost's JSON",
-                "is a proxy in between, or url wrong?",
-            )
-        }
-    })
 }
 
 /// Makes any text a path segment or a query value.

@@ -6,134 +6,147 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::types::ServerTime;
-
 /// Levels below an object of the API that are read: as deep as a linked post's attachments lie.
 const DEPTH: usize = 12;
 
-/// The fields of an object, each to be taken once. What is missing or null is the default.
+/// A kind of value that a field of an object can have.
+pub(super) trait Field: Default {
+    /// What `value` is; nothing if it is of another kind.
+    fn of(value: Value) -> Option<Self>;
+}
+
+/// The fields of an object, each to be taken once.
 #[derive(Default)]
 pub(super) struct Fields(Map<String, Value>);
 
-/// A field that is missing or of another kind than it should be.
-#[derive(Debug)]
-pub(super) struct Odd(&'static str);
-
-impl fmt::Display for Odd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is missing or of another kind", self.0)
-    }
-}
-
-/// Reads an object and what `make` takes from it.
-pub(super) fn read<'de, T, D: Deserializer<'de>>(
-    deserializer: D,
-    make: fn(Fields) -> Result<T, Odd>,
-) -> Result<T, D::Error> {
-    let value = Shallow { depth: DEPTH }.deserialize(deserializer)?;
-    Fields::of(value, "object")
-        .and_then(make)
-        .map_err(Error::custom)
-}
-
 impl Fields {
-    /// The fields of `value`, which is called `name`.
-    fn of(value: Value, name: &'static str) -> Result<Fields, Odd> {
-        match value {
-            Value::Object(fields) => Ok(Fields(fields)),
-            _ => Err(Odd(name)),
+    /// The field; its default if it is missing or null. Nothing: it is of another kind.
+    pub(super) fn optional<T: Field>(&mut self, name: &str) -> Option<T> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Some(T::default()),
+            Some(value) => T::of(value),
         }
     }
 
-    /// The field as it is; null if it is missing.
-    pub(super) fn take(&mut self, name: &'static str) -> Value {
-        self.0.remove(name).unwrap_or_default()
+    /// The field, if it is there and of that kind.
+    pub(super) fn required<T: Field>(&mut self, name: &str) -> Option<T> {
+        T::of(self.0.remove(name)?)
+    }
+
+    /// A text that programs set, who may as well set a number; empty where it is anything else.
+    pub(super) fn shown(&mut self, name: &str) -> Option<String> {
+        Some(match self.0.remove(name) {
+            Some(Value::String(text)) => text,
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+            _ => String::new(),
+        })
+    }
+
+    /// The titles and values in an array of objects.
+    pub(super) fn pairs(&mut self, name: &str) -> Option<Vec<(String, String)>> {
+        let items: Vec<Value> = self.optional(name).unwrap_or_default();
+        let pair = |item| {
+            let mut fields = Fields::of(item).unwrap_or_default();
+            Some((fields.shown("title")?, fields.shown("value")?))
+        };
+        items.into_iter().map(pair).collect()
     }
 
     /// Whether there is such a field, even if it is null.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
+}
 
-    /// A text that must be there.
-    pub(super) fn required(&mut self, name: &'static str) -> Result<String, Odd> {
-        match self.take(name) {
-            Value::String(text) => Ok(text),
-            _ => Err(Odd(name)),
+/// Structs of the API's objects. Behind each field stands whether the object must have it, and its
+/// name there.
+macro_rules! objects {
+    ($(
+        $(#[$about:meta])* $vis:vis struct $name:ident {$(
+            $(#[$what:meta])* $field_vis:vis $field:ident: $type:ty = $take:ident($key:literal),
+        )*}
+    )*) => {$(
+        $(#[$about])*
+        #[derive(Clone, Debug, Default)]
+        $vis struct $name {
+            $($(#[$what])* $field_vis $field: $type,)*
         }
-    }
 
-    /// A text.
-    pub(super) fn text(&mut self, name: &'static str) -> Result<String, Odd> {
-        match self.take(name) {
-            Value::String(text) => Ok(text),
-            Value::Null => Ok(String::new()),
-            _ => Err(Odd(name)),
-        }
-    }
-
-    /// A number, also one that no server should give: a fraction without its rest, what is negative
-    /// as 0. One odd number does not make a whole list unreadable.
-    pub(super) fn whole(&mut self, name: &'static str) -> Result<u64, Odd> {
-        match self.take(name) {
-            Value::Number(number) => {
-                let fraction = || number.as_f64().unwrap_or_default() as u64;
-                Ok(number.as_u64().unwrap_or_else(fraction))
+        impl Field for $name {
+            fn of(value: Value) -> Option<$name> {
+                let mut fields = Fields::of(value)?;
+                Some($name {
+                    $($field: fields.$take($key)?,)*
+                })
             }
-            Value::Null => Ok(0),
-            _ => Err(Odd(name)),
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                fields::read(deserializer)
+            }
+        }
+    )*};
+}
+
+pub(super) use objects;
+
+/// Reads an object of the API.
+pub(super) fn read<'de, T: Field, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let value = Shallow { depth: DEPTH }.deserialize(deserializer)?;
+    T::of(value).ok_or_else(|| Error::custom("a field is missing or of another kind"))
+}
+
+impl Field for Fields {
+    fn of(value: Value) -> Option<Fields> {
+        match value {
+            Value::Object(fields) => Some(Fields(fields)),
+            _ => None,
         }
     }
+}
 
-    /// A number of 32 bits.
-    pub(super) fn count(&mut self, name: &'static str) -> Result<u32, Odd> {
-        u32::try_from(self.whole(name)?).map_err(|_| Odd(name))
+impl Field for Value {
+    fn of(value: Value) -> Option<Value> {
+        Some(value)
     }
+}
 
-    /// A moment.
-    pub(super) fn time(&mut self, name: &'static str) -> Result<ServerTime, Odd> {
-        self.whole(name).map(ServerTime)
-    }
-
-    /// Yes or no.
-    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, Odd> {
-        match self.take(name) {
-            Value::Bool(flag) => Ok(flag),
-            Value::Null => Ok(false),
-            _ => Err(Odd(name)),
+impl Field for String {
+    fn of(value: Value) -> Option<String> {
+        match value {
+            Value::String(text) => Some(text),
+            _ => None,
         }
     }
+}
 
-    /// An object.
-    pub(super) fn object(&mut self, name: &'static str) -> Result<Fields, Odd> {
-        match self.take(name) {
-            Value::Null => Ok(Fields::default()),
-            value => Fields::of(value, name),
+impl Field for bool {
+    fn of(value: Value) -> Option<bool> {
+        value.as_bool()
+    }
+}
+
+/// Also a number that no server should give: a fraction without its rest, what is negative as 0. One
+/// odd number does not make a whole list unreadable.
+impl Field for u64 {
+    fn of(value: Value) -> Option<u64> {
+        value.as_u64().or_else(|| Some(value.as_f64()? as u64))
+    }
+}
+
+impl Field for u32 {
+    fn of(value: Value) -> Option<u32> {
+        u64::of(value)?.try_into().ok()
+    }
+}
+
+impl<T: Field> Field for Vec<T> {
+    fn of(value: Value) -> Option<Vec<T>> {
+        match value {
+            Value::Array(items) => items.into_iter().map(T::of).collect(),
+            _ => None,
         }
-    }
-
-    /// What is in an array.
-    pub(super) fn list(&mut self, name: &'static str) -> Result<Vec<Value>, Odd> {
-        match self.take(name) {
-            Value::Array(items) => Ok(items),
-            Value::Null => Ok(Vec::new()),
-            _ => Err(Odd(name)),
-        }
-    }
-
-    /// The texts in an array.
-    pub(super) fn texts(&mut self, name: &'static str) -> Result<Vec<String>, Odd> {
-        let text = |item| match item {
-            Value::String(text) => Ok(text),
-            _ => Err(Odd(name)),
-        };
-        self.list(name)?.into_iter().map(text).collect()
-    }
-
-    /// The objects in an array.
-    pub(super) fn objects(&mut self, name: &'static str) -> Result<Vec<Fields>, Odd> {
-        let items = self.list(name)?.into_iter();
-        items.map(|item| Fields::of(item, name)).collect()
     }
 }
 

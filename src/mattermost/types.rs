@@ -5,11 +5,11 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::fields::{self, Fields, Odd};
+use super::fields::{self, Field, Fields, objects};
+use crate::sorted::Map;
 
 macro_rules! id {
     ($name:ident, $what:literal) => {
@@ -48,6 +48,12 @@ macro_rules! id {
                 $name(id.to_owned())
             }
         }
+
+        impl Field for $name {
+            fn of(value: Value) -> Option<Self> {
+                String::of(value).map($name)
+            }
+        }
     };
 }
 
@@ -66,13 +72,15 @@ pub fn is_id(text: &str) -> bool {
 
 /// A moment as the server stamped it: milliseconds since 1970 by the server's clock, which is never
 /// compared with the local one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize,
+)]
 #[serde(transparent)]
 pub struct ServerTime(pub u64);
 
-impl<'de> Deserialize<'de> for ServerTime {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        u64::deserialize(deserializer).map(ServerTime)
+impl Field for ServerTime {
+    fn of(value: Value) -> Option<ServerTime> {
+        u64::of(value).map(ServerTime)
     }
 }
 
@@ -83,64 +91,135 @@ impl ServerTime {
     }
 }
 
-/// A post. `type` is empty for a person's ordinary one and `me` for `/me`; anything else is not
-/// something a person wrote.
-#[derive(Clone, Debug, Default)]
-pub struct Post {
-    /// 26 letters and digits.
-    pub id: PostId,
-    /// When it was made.
-    pub create_at: ServerTime,
-    /// When anything about it last changed: text, reactions, a reply to it.
-    pub update_at: ServerTime,
-    /// Zero unless its text was changed.
-    pub edit_at: ServerTime,
-    /// Zero unless the post was deleted.
-    pub delete_at: ServerTime,
-    /// The account.
-    pub user_id: UserId,
-    /// Where it stands.
-    pub channel_id: ChannelId,
-    /// The thread's first post; empty for a top-level post.
-    pub root_id: PostId,
-    /// The text, in Markdown.
-    pub message: String,
-    /// As the API has it in `type`.
-    pub kind: String,
-    /// Its properties.
-    pub props: Props,
-    /// The ids of its files.
-    pub file_ids: Vec<String>,
-    /// What the server adds when it shows the post.
-    pub metadata: Metadata,
-    /// Set on a row that is the former text of an edited post.
-    pub original_id: PostId,
-    /// The connected server that it came from; empty: this one.
-    pub remote_id: String,
-    /// How many replies its thread has. Only single posts and pages have it.
-    pub reply_count: u64,
-}
+objects! {
+    /// A post. `type` is empty for a person's ordinary one and `me` for `/me`; anything else is not
+    /// something a person wrote.
+    pub struct Post {
+        /// 26 letters and digits.
+        pub id: PostId = required("id"),
+        /// When it was made.
+        pub create_at: ServerTime = optional("create_at"),
+        /// When anything about it last changed: text, reactions, a reply to it.
+        pub update_at: ServerTime = optional("update_at"),
+        /// Zero unless its text was changed.
+        pub edit_at: ServerTime = optional("edit_at"),
+        /// Zero unless the post was deleted.
+        pub delete_at: ServerTime = optional("delete_at"),
+        /// The account.
+        pub user_id: UserId = optional("user_id"),
+        /// Where it stands.
+        pub channel_id: ChannelId = optional("channel_id"),
+        /// The thread's first post; empty for a top-level post.
+        pub root_id: PostId = optional("root_id"),
+        /// The text, in Markdown.
+        pub message: String = optional("message"),
+        /// As the API has it in `type`.
+        pub kind: String = optional("type"),
+        /// Its properties.
+        pub props: Props = optional("props"),
+        /// The ids of its files.
+        pub file_ids: Vec<String> = optional("file_ids"),
+        /// What the server adds when it shows the post.
+        pub metadata: Metadata = optional("metadata"),
+        /// Set on a row that is the former text of an edited post.
+        pub original_id: PostId = optional("original_id"),
+        /// The connected server that it came from; empty: this one.
+        pub remote_id: String = optional("remote_id"),
+        /// How many replies its thread has. Only single posts and pages have it.
+        pub reply_count: u64 = optional("reply_count"),
+    }
 
-impl Post {
-    fn read(mut fields: Fields) -> Result<Post, Odd> {
-        Ok(Post {
-            id: PostId(fields.required("id")?),
-            create_at: fields.time("create_at")?,
-            update_at: fields.time("update_at")?,
-            edit_at: fields.time("edit_at")?,
-            delete_at: fields.time("delete_at")?,
-            user_id: UserId(fields.text("user_id")?),
-            channel_id: ChannelId(fields.text("channel_id")?),
-            root_id: PostId(fields.text("root_id")?),
-            message: fields.text("message")?,
-            kind: fields.text("type")?,
-            props: Props::read(fields.object("props")?),
-            file_ids: fields.texts("file_ids")?,
-            metadata: Metadata::read(fields.object("metadata")?)?,
-            original_id: PostId(fields.text("original_id")?),
-            remote_id: fields.text("remote_id")?,
-            reply_count: fields.whole("reply_count")?,
-        })
+    /// One of `props.attachments`, the boxes in which programs show what they have to say.
+    #[derive(PartialEq, Eq)]
+    pub struct Attachment {
+        /// Stands above it.
+        pub pretext: String = shown("pretext"),
+        /// Whom it is from.
+        pub author_name: String = shown("author_name"),
+        /// The heading.
+        pub title: String = shown("title"),
+        /// Where the heading leads.
+        pub title_link: String = shown("title_link"),
+        /// The text, in Markdown.
+        pub text: String = shown("text"),
+        /// Title and value.
+        pub fields: Vec<(String, String)> = pairs("fields"),
+        /// Stands below it.
+        pub footer: String = shown("footer"),
+        /// Shown where attachments are not.
+        pub fallback: String = shown("fallback"),
+    }
+
+    /// A file attached to a post.
+    pub struct FileInfo {
+        /// The file's id.
+        pub id: String = optional("id"),
+        /// Its name.
+        pub name: String = optional("name"),
+        /// In bytes.
+        pub size: u64 = optional("size"),
+        /// What the name's ending says; the bytes may be something else.
+        pub mime_type: String = optional("mime_type"),
+        /// In pixels, upright; 0 for what the server does not know as a picture.
+        pub width: u64 = optional("width"),
+    }
+
+    /// Somebody's reaction to a post.
+    pub(crate) struct Reaction {
+        /// The account.
+        pub user_id: UserId = optional("user_id"),
+        /// The post that it is on.
+        pub post_id: PostId = optional("post_id"),
+        /// Without colons.
+        pub emoji_name: String = optional("emoji_name"),
+    }
+
+    /// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).
+    pub(crate) struct Channel {
+        /// 26 letters and digits.
+        pub id: ChannelId = required("id"),
+        /// Empty for a direct channel.
+        pub team_id: TeamId = optional("team_id"),
+        /// As the API has it in `type`.
+        pub kind: String = optional("type"),
+        /// Its name.
+        pub name: String = optional("name"),
+        /// The name that people see.
+        pub display_name: String = optional("display_name"),
+        /// When it was made.
+        pub create_at: ServerTime = optional("create_at"),
+        /// Zero unless the channel was archived.
+        pub delete_at: ServerTime = optional("delete_at"),
+        /// When the newest post was made.
+        pub last_post_at: ServerTime = optional("last_post_at"),
+        /// How many posts there were.
+        pub total_msg_count: u64 = optional("total_msg_count"),
+        /// Other servers are connected to it.
+        pub shared: bool = optional("shared"),
+    }
+
+    /// A person or a bot.
+    pub struct User {
+        /// 26 letters and digits.
+        pub id: UserId = required("id"),
+        /// Without the @.
+        pub username: String = optional("username"),
+        /// Whether it is a bot account.
+        pub is_bot: bool = optional("is_bot"),
+        /// Zero unless the account was deactivated.
+        pub delete_at: ServerTime = optional("delete_at"),
+        /// Space-separated system roles.
+        pub roles: String = optional("roles"),
+    }
+
+    /// A team.
+    pub(crate) struct Team {
+        /// 26 letters and digits.
+        pub id: TeamId = required("id"),
+        /// Its name.
+        pub name: String = optional("name"),
+        /// The name that people see.
+        pub display_name: String = optional("display_name"),
     }
 }
 
@@ -164,52 +243,6 @@ pub struct Props {
     pub attachments: Vec<Attachment>,
 }
 
-/// One of `props.attachments`, the boxes in which programs show what they have to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attachment {
-    /// Stands above it.
-    pub pretext: String,
-    /// Whom it is from.
-    pub author_name: String,
-    /// The heading.
-    pub title: String,
-    /// Where the heading leads.
-    pub title_link: String,
-    /// The text, in Markdown.
-    pub text: String,
-    /// Title and value.
-    pub fields: Vec<(String, String)>,
-    /// Stands below it.
-    pub footer: String,
-    /// Shown where attachments are not.
-    pub fallback: String,
-}
-
-impl Attachment {
-    fn from_value(value: &Value) -> Attachment {
-        let text = |value: &Value, name: &str| match &value[name] {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            _ => String::new(),
-        };
-        let fields = value["fields"].as_array().map(Vec::as_slice);
-        let fields = fields.unwrap_or_default().iter();
-        Attachment {
-            pretext: text(value, "pretext"),
-            author_name: text(value, "author_name"),
-            title: text(value, "title"),
-            title_link: text(value, "title_link"),
-            text: text(value, "text"),
-            fields: fields
-                .map(|field| (text(field, "title"), text(field, "value")))
-                .collect(),
-            footer: text(value, "footer"),
-            fallback: text(value, "fallback"),
-        }
-    }
-}
-
 /// `props.prx` of an answer: the part `part` (from 0) of `of` of the answer to `in_reply_to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PrxProps {
@@ -229,44 +262,48 @@ pub struct PrxProps {
 }
 
 impl PrxProps {
-    fn read(mut fields: Fields) -> Result<PrxProps, Odd> {
-        Ok(PrxProps {
-            in_reply_to: PostId(fields.required("in_reply_to")?),
-            part: fields.count("part")?,
-            of: match fields.has("of") {
-                true => fields.count("of")?,
-                false => 1,
+    fn read(mut fields: Fields) -> Option<PrxProps> {
+        Some(PrxProps {
+            in_reply_to: fields.required("in_reply_to")?,
+            part: fields.optional("part")?,
+            of: if fields.has("of") {
+                fields.optional("of")?
+            } else {
+                1
             },
-            apology: fields.flag("apology")?,
-            asked: fields.text("asked")?,
+            apology: fields.optional("apology")?,
+            asked: fields.optional("asked")?,
         })
     }
 }
 
-impl Props {
-    fn read(mut fields: Fields) -> Props {
+impl Field for Props {
+    fn of(value: Value) -> Option<Props> {
         const FROM: [&str; 4] = ["from_bot", "from_webhook", "from_plugin", "from_oauth_app"];
-        let mut props = Props::default();
+        let mut fields = Fields::of(value)?;
+        let mut props = Props {
+            has_prx: fields.has("prx"),
+            added_user_id: fields.required("addedUserId"),
+            ..Props::default()
+        };
         for from in FROM {
-            let value = fields.take(from);
-            if value == "true" || value == true {
+            let is_set = |value: Value| value == "true" || value == true;
+            if fields.required(from).is_some_and(is_set) {
                 props.from = Some(from);
             }
         }
-        props.has_prx = fields.has("prx");
-        if let Ok(mut prx) = fields.object("prx") {
-            props.growing_for = prx.required("growing_for").ok().map(PostId);
-            props.prx = PrxProps::read(prx).ok();
+        if let Some(mut prx) = fields.required::<Fields>("prx") {
+            props.growing_for = prx.required("growing_for");
+            props.prx = PrxProps::read(prx);
         }
-        props.added_user_id = fields.required("addedUserId").ok().map(UserId);
-        let names = ["override_username", "webhook_display_name"];
-        let mut names = names
+        let mut names = ["override_username", "webhook_display_name"]
             .into_iter()
-            .filter_map(|name| fields.required(name).ok());
+            .filter_map(|name| fields.required::<String>(name));
         props.program_name = names.find(|name| !name.trim().is_empty());
-        let attachments = fields.list("attachments").unwrap_or_default();
-        props.attachments = attachments.iter().map(Attachment::from_value).collect();
-        props
+        let attachments: Vec<Value> = fields.optional("attachments").unwrap_or_default();
+        let attachments = attachments.into_iter().map(Attachment::of);
+        props.attachments = attachments.map(Option::unwrap_or_default).collect();
+        Some(props)
     }
 }
 
@@ -279,122 +316,38 @@ pub struct Metadata {
     pub linked: Vec<Post>,
 }
 
-impl Metadata {
-    fn read(mut fields: Fields) -> Result<Metadata, Odd> {
-        Ok(Metadata {
-            files: fields
-                .objects("files")?
-                .into_iter()
-                .map(FileInfo::read)
-                .collect::<Result<_, _>>()?,
-            linked: linked(fields.objects("embeds")?)?,
+impl Field for Metadata {
+    fn of(value: Value) -> Option<Metadata> {
+        let mut fields = Fields::of(value)?;
+        let embeds: Vec<Fields> = fields.optional("embeds")?;
+        Some(Metadata {
+            files: fields.optional("files")?,
+            linked: embeds.into_iter().filter_map(linked).collect(),
         })
     }
 }
 
-/// A file attached to a post.
-#[derive(Clone, Debug, Default)]
-pub struct FileInfo {
-    /// The file's id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// In bytes.
-    pub size: u64,
-    /// What the name's ending says; the bytes may be something else.
-    pub mime_type: String,
-    /// In pixels, upright; 0 for what the server does not know as a picture.
-    pub width: u64,
-}
-
-impl FileInfo {
-    fn read(mut fields: Fields) -> Result<FileInfo, Odd> {
-        Ok(FileInfo {
-            id: fields.text("id")?,
-            name: fields.text("name")?,
-            size: fields.whole("size")?,
-            mime_type: fields.text("mime_type")?,
-            width: fields.whole("width")?,
-        })
+/// The post that an embed of type `permalink` shows. Other embeds have other data.
+fn linked(mut embed: Fields) -> Option<Post> {
+    if embed.required::<String>("type")? != "permalink" {
+        return None;
     }
+    let post = embed.required::<Fields>("data")?.required("post")?;
+    // A linked post has no embeds of its own.
+    Some(Post {
+        metadata: Metadata::default(),
+        ..post
+    })
 }
 
-/// The posts in a post's `embeds`, those of type `permalink`. Other embeds have other data.
-fn linked(embeds: Vec<Fields>) -> Result<Vec<Post>, Odd> {
-    let mut posts = Vec::new();
-    for mut embed in embeds {
-        if embed.text("type")? == "permalink"
-            && let Ok(mut data) = embed.object("data")
-            && let Ok(mut post) = data.object("post")
-        {
-            // A linked post has no embeds of its own.
-            post.take("metadata");
-            posts.extend(Post::read(post));
+impl Post {
+    /// The first post of its thread, be it itself.
+    pub(crate) fn thread_root(&self) -> &PostId {
+        if self.root_id.is_empty() {
+            &self.id
+        } else {
+            &self.root_id
         }
-    }
-    Ok(posts)
-}
-
-/// Somebody's reaction to a post.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Reaction {
-    /// The account.
-    pub user_id: UserId,
-    /// The post that it is on.
-    pub post_id: PostId,
-    /// Without colons.
-    pub emoji_name: String,
-}
-
-impl Reaction {
-    fn read(mut fields: Fields) -> Result<Reaction, Odd> {
-        Ok(Reaction {
-            user_id: UserId(fields.text("user_id")?),
-            post_id: PostId(fields.text("post_id")?),
-            emoji_name: fields.text("emoji_name")?,
-        })
-    }
-}
-
-/// A channel. `kind` is `O` (open), `P` (private), `D` (direct) or `G` (group).
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Channel {
-    /// 26 letters and digits.
-    pub id: ChannelId,
-    /// Empty for a direct channel.
-    pub team_id: TeamId,
-    /// As the API has it in `type`.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// The name that people see.
-    pub display_name: String,
-    /// When it was made.
-    pub create_at: ServerTime,
-    /// Zero unless the channel was archived.
-    pub delete_at: ServerTime,
-    /// When the newest post was made.
-    pub last_post_at: ServerTime,
-    /// How many posts there were.
-    pub total_msg_count: u64,
-    /// Other servers are connected to it.
-    pub shared: bool,
-}
-
-impl Channel {
-    fn read(mut fields: Fields) -> Result<Channel, Odd> {
-        Ok(Channel {
-            id: ChannelId(fields.required("id")?),
-            team_id: TeamId(fields.text("team_id")?),
-            kind: fields.text("type")?,
-            name: fields.text("name")?,
-            display_name: fields.text("display_name")?,
-            create_at: fields.time("create_at")?,
-            delete_at: fields.time("delete_at")?,
-            last_post_at: fields.time("last_post_at")?,
-            total_msg_count: fields.whole("total_msg_count")?,
-            shared: fields.flag("shared")?,
-        })
     }
 }
 
@@ -405,66 +358,6 @@ impl Channel {
     }
 }
 
-/// A person or a bot.
-#[derive(Clone, Debug, Default)]
-pub struct User {
-    /// 26 letters and digits.
-    pub id: UserId,
-    /// Without the @.
-    pub username: String,
-    /// Whether it is a bot account.
-    pub is_bot: bool,
-    /// Zero unless the account was deactivated.
-    pub delete_at: ServerTime,
-    /// Space-separated system roles.
-    pub roles: String,
-}
-
-impl User {
-    fn read(mut fields: Fields) -> Result<User, Odd> {
-        Ok(User {
-            id: UserId(fields.required("id")?),
-            username: fields.text("username")?,
-            is_bot: fields.flag("is_bot")?,
-            delete_at: fields.time("delete_at")?,
-            roles: fields.text("roles")?,
-        })
-    }
-}
-
-/// A team.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Team {
-    /// 26 letters and digits.
-    pub id: TeamId,
-    /// Its name.
-    pub name: String,
-    /// The name that people see.
-    pub display_name: String,
-}
-
-impl Team {
-    fn read(mut fields: Fields) -> Result<Team, Odd> {
-        Ok(Team {
-            id: TeamId(fields.required("id")?),
-            name: fields.text("name")?,
-            display_name: fields.text("display_name")?,
-        })
-    }
-}
-
-macro_rules! deserialize_by_fields {
-    ($($name:ident),*) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                fields::read(deserializer, $name::read)
-            }
-        }
-    )*};
-}
-
-deserialize_by_fields!(Channel, Post, Reaction, Team, User);
-
 /// A list of posts as the server sends it: ids in order, newest first, and the posts by id, among
 /// them roots that are not in the order.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -472,7 +365,7 @@ pub(crate) struct PostList {
     /// The posts' ids in the list's order.
     #[serde(deserialize_with = "nullable")]
     pub order: Vec<PostId>,
-    /// In that order.
+    /// In the order of their ids.
     #[serde(default, deserialize_with = "post_values")]
     pub posts: Vec<Post>,
 }
@@ -485,32 +378,12 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The values of a map of posts, in no order: each carries its own id. A row with the former text of an
-/// edited post is no post: every edit leaves one, with a fresh id.
+/// The values of a map of posts: each carries its own id. A row with the former text of an edited post
+/// is no post: every edit leaves one, with a fresh id.
 fn post_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Post>, D::Error> {
-    struct Posts;
-    impl<'de> Visitor<'de> for Posts {
-        type Value = Vec<Post>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a map of posts")
-        }
-
-        fn visit_unit<E>(self) -> Result<Vec<Post>, E> {
-            Ok(Vec::new())
-        }
-
-        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Vec<Post>, M::Error> {
-            let mut posts = Vec::new();
-            while let Some((_, post)) = map.next_entry::<IgnoredAny, Post>()? {
-                if post.original_id.is_empty() {
-                    posts.push(post);
-                }
-            }
-            Ok(posts)
-        }
-    }
-    deserializer.deserialize_any(Posts)
+    let posts: Map<PostId, Post> = nullable(deserializer)?;
+    let is_post = |post: &Post| post.original_id.is_empty();
+    Ok(posts.into_values().filter(is_post).collect())
 }
 
 #[cfg(test)]
