@@ -31,17 +31,10 @@ pub(super) struct Document<'a> {
 enum Block {
     Quote,
     List,
-    Item {
-        indent: usize,
-        empty: bool,
-    },
+    Item { indent: usize, empty: bool },
     Paragraph(Vec<Range<usize>>),
     Code,
-    Fence {
-        mark: char,
-        length: usize,
-        closed: bool,
-    },
+    Fence { mark: char, length: usize },
 }
 
 /// What is left of a line.
@@ -123,16 +116,15 @@ impl<'a> Document<'a> {
         self.close(kept);
         match self.open.last_mut() {
             Some(Block::Code) => self.code.push(line.range()),
-            Some(Block::Fence {
-                mark,
-                length,
-                closed,
-            }) => {
-                *closed = line.closes_fence(*mark, *length);
+            Some(Block::Fence { mark, length }) => {
+                let closed = line.closes_fence(*mark, *length);
                 self.code.push(line.range());
                 if let Some(fence) = self.fences.last_mut() {
                     fence.end = line.range().end;
-                    fence.closed = *closed;
+                    fence.closed = closed;
+                }
+                if closed {
+                    self.open.pop();
                 }
             }
             _ if line.is_blank() => {}
@@ -258,7 +250,7 @@ impl Block {
                 goes_on
             }
             Block::Paragraph(_) => !blank,
-            Block::Fence { closed, .. } => !closed,
+            Block::Fence { .. } => true,
             Block::Item { empty: true, .. } if blank => false,
             Block::List | Block::Item { .. } | Block::Code if blank => {
                 line.indent = 0;
@@ -352,9 +344,5 @@ fn start_fence(text: &str) -> Option<Block> {
     let mark = text.chars().next().filter(|c| "`~".contains(*c))?;
     let info = text.trim_start_matches(mark);
     let length = text.len() - info.len();
-    (length >= 3 && !info.contains('`')).then_some(Block::Fence {
-        mark,
-        length,
-        closed: false,
-    })
+    (length >= 3 && !info.contains('`')).then_some(Block::Fence { mark, length })
 }
