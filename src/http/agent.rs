@@ -73,11 +73,13 @@ impl Agent {
                 .ok()
                 .filter(|text| !text.is_empty())
         };
-        let roots = roots(ca_file, variable)?;
-        let mut variables: Vec<_> = roots.setting.into_iter().collect();
-        variables.retain(|name| *name != "ca_file");
+        let (certificates, roots) = roots(ca_file, variable)?;
+        let mut variables: Vec<_> = roots
+            .filter(|name| *name != "ca_file")
+            .into_iter()
+            .collect();
         let config = ureq::config::Config::builder()
-            .tls_config(TlsConfig::builder().root_certs(roots.certificates).build())
+            .tls_config(TlsConfig::builder().root_certs(certificates).build())
             .proxy(None)
             .user_agent(concat!("prx/", env!("CARGO_PKG_VERSION")))
             .accept("application/json")
@@ -101,7 +103,7 @@ impl Agent {
         Ok(Agent {
             agent: ureq::Agent::with_parts(config, connector, Later),
             proxies: Proxies::read(&text, &mut variables),
-            roots: roots.setting,
+            roots,
             variables,
             takes_any_encoding: false,
         })
@@ -125,20 +127,14 @@ impl Agent {
     pub fn call(&self, call: &Call) -> Result<Response, Failure> {
         let Some(target) = Target::of(call.url) else {
             let what = "the URL is not a valid http:// or https:// one";
-            return Err(Failure::Unreachable(Obstacle {
-                cause: Cause::Other,
-                problem: Problem::new(what, ""),
-            }));
+            return Err(Failure::Unreachable(Problem::new(what, "").into()));
         };
         let started = Instant::now();
-        let (mut result, mut progress) = self.attempt(call, &target, call.timeout);
-        if call.method == "GET"
-            && result
-                .as_ref()
-                .is_err_and(|error| progress.lost_kept(error))
-        {
+        let mut result = self.run(call, &target, call.timeout);
+        let is_lost = |error: &ureq::Error| PROGRESS.get().lost_kept(error);
+        if call.method == "GET" && result.as_ref().is_err_and(is_lost) {
             let left = call.timeout.saturating_sub(started.elapsed());
-            (result, progress) = self.attempt(call, &target, left);
+            result = self.run(call, &target, left);
         }
         match result {
             Ok(response) => {
@@ -152,7 +148,7 @@ impl Agent {
                 };
                 self.checked(response, &target)
             }
-            Err(error) if progress.sent => {
+            Err(error) if PROGRESS.get().sent => {
                 let what = format!("{}: {}", target.host, reason(&error, call.timeout));
                 Err(Failure::Unclear(Problem::new(what, "")))
             }
@@ -184,27 +180,14 @@ impl Agent {
         }
     }
 
-    /// One try within `timeout`.
-    fn attempt(
-        &self,
-        call: &Call,
-        target: &Target,
-        timeout: Duration,
-    ) -> (
-        Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-        Progress,
-    ) {
-        PROGRESS.set(Progress::NONE);
-        let result = self.run(call, target, timeout);
-        (result, PROGRESS.get())
-    }
-
+    /// One try within `timeout`. `PROGRESS` tells how far it came.
     fn run(
         &self,
         call: &Call,
         target: &Target,
         timeout: Duration,
     ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        PROGRESS.set(Progress::NONE);
         let mut request = Request::builder().method(call.method).uri(call.url);
         for (name, value) in call.headers {
             request = request.header(*name, *value);
@@ -249,35 +232,36 @@ impl Agent {
     fn unreachable(&self, error: &ureq::Error, target: &Target, timeout: Duration) -> Obstacle {
         if let ureq::Error::Http(_) = error {
             let what = format!("{}: a header is not valid", target.host);
-            return Obstacle {
-                cause: Cause::Other,
-                problem: Problem::new(what, "look for a line break in a token"),
-            };
+            return Problem::new(what, "look for a line break in a token").into();
         }
         if let Some(text) = tls_text(error) {
             return tls::obstacle(&text, target, self.roots);
         }
         let place = target.to_string();
         let reason = reason(error, timeout);
+        let kind = match error {
+            // `resolve` says in its own words why there is no such host.
+            ureq::Error::HostNotFound => Some(io::ErrorKind::Other),
+            ureq::Error::Io(error) => Some(error.kind()),
+            _ => None,
+        };
         let (cause, problem) = match (error, self.proxies.to(target)) {
             (ureq::Error::ConnectProxyFailed(said), Some(proxy)) => {
                 // The status stands there twice: `407/407`.
                 let status = said.rsplit('/').next().and_then(|text| text.parse().ok());
                 (Cause::Proxy, proxy.refuses(&place, status))
             }
-            (_, Some(proxy)) if is_refusal(error) => (Cause::Proxy, proxy.is_gone(&place, &reason)),
+            (_, Some(proxy)) if kind.is_some_and(keeps_from_connecting) => {
+                (Cause::Proxy, proxy.is_gone(&place, &reason))
+            }
             (_, Some(proxy)) => {
                 let what = format!("cannot connect to {place} through the proxy {proxy}: {reason}");
                 (Cause::Other, Problem::new(what, ""))
             }
-            (error, None) => {
-                let cause = match error {
-                    ureq::Error::HostNotFound => Cause::Name,
-                    // `resolve`'s, in its own words.
-                    ureq::Error::Io(error) if error.kind() == io::ErrorKind::Other => Cause::Name,
-                    ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        Cause::Refused
-                    }
+            (_, None) => {
+                let cause = match kind {
+                    Some(io::ErrorKind::Other) => Cause::Name,
+                    Some(io::ErrorKind::ConnectionRefused) => Cause::Refused,
                     _ => Cause::Other,
                 };
                 let what = format!("cannot connect to {place}: {reason}");
@@ -289,18 +273,14 @@ impl Agent {
 }
 
 /// Whether not even a connection came about, be it one to the proxy.
-fn is_refusal(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::HostNotFound => true,
-        ureq::Error::Io(error) => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-                | io::ErrorKind::Other
-        ),
-        _ => false,
-    }
+fn keeps_from_connecting(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::Other
+    )
 }
 
 /// Reads the pieces of a body one after the other.

@@ -120,6 +120,13 @@ pub struct Obstacle {
     pub problem: Problem,
 }
 
+impl From<Problem> for Obstacle {
+    fn from(problem: Problem) -> Obstacle {
+        let cause = Cause::Other;
+        Obstacle { cause, problem }
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.problem.fmt(f)

@@ -121,15 +121,12 @@ fn without_port(entry: &str) -> (&str, Option<u16>) {
         let is_one = host.ends_with(']') || !host.contains(':');
         Some((host, port.parse().ok().filter(|_| is_one)?))
     });
-    match split {
-        Some((host, port)) => (host, Some(port)),
-        None => (entry, None),
-    }
+    split.map_or((entry, None), |(host, port)| (host, Some(port)))
 }
 
 /// Whether `address` has the first `bits` bits of `network`.
 fn is_within(address: IpAddr, network: &str, bits: &str) -> bool {
-    let differing = match (address, network.parse()) {
+    let (differing, length) = match (address, network.parse()) {
         (IpAddr::V4(address), Ok(IpAddr::V4(network))) => {
             (u128::from(address.to_bits() ^ network.to_bits()), 32)
         }
@@ -138,7 +135,6 @@ fn is_within(address: IpAddr, network: &str, bits: &str) -> bool {
         }
         _ => return false,
     };
-    let (differing, length) = differing;
     bits.parse::<u32>()
         .is_ok_and(|bits| bits <= length && differing.checked_shr(length - bits).unwrap_or(0) == 0)
 }

@@ -103,7 +103,7 @@ fn find(
         Err(Trouble::Silent) if silent => {
             Err(io::Error::other("the name service does not answer").into())
         }
-        Err(Trouble::Silent | Trouble::NotFound) => Err(ureq::Error::HostNotFound),
+        Err(_) => Err(ureq::Error::HostNotFound),
     }
 }
 
@@ -115,6 +115,8 @@ enum Trouble {
     /// No name server gave an answer that settles it.
     Silent,
     NotFound,
+    /// The answer does not fit into a datagram; TCP has all of it.
+    Truncated,
 }
 
 /// What `resolv.conf` says.
@@ -173,19 +175,14 @@ impl Servers {
         };
         let has_dots = host.matches('.').count() >= self.dots;
         names.insert(if has_dots { 0 } else { names.len() }, host.to_owned());
-        let mut trouble = Trouble::NotFound;
         for name in names {
             match self.ask_all(&name, until) {
                 Err(Trouble::NotFound) => {}
                 // With a name server that is silent each further name would take as long.
-                Err(Trouble::Silent) => {
-                    trouble = Trouble::Silent;
-                    break;
-                }
-                found => return found,
+                settled => return settled,
             }
         }
-        Err(trouble)
+        Err(Trouble::NotFound)
     }
 
     fn ask_all(&self, name: &str, until: Instant) -> Result<Vec<Ipv4Addr>, Trouble> {
@@ -197,7 +194,7 @@ impl Servers {
                 break;
             }
             // A server in trouble is like one that is silent: the next may know.
-            if let Ok(Some(answer)) = ask(server, &question, time) {
+            if let Ok(answer @ (Ok(_) | Err(Trouble::NotFound))) = ask(server, &question, time) {
                 return answer;
             }
         }
@@ -205,12 +202,12 @@ impl Servers {
     }
 }
 
-/// What one server says to the question within `time`, if that settles it.
+/// What one server says to the question within `time`.
 fn ask(
     server: SocketAddr,
     question: &[u8],
     time: Duration,
-) -> io::Result<Option<Result<Vec<Ipv4Addr>, Trouble>>> {
+) -> io::Result<Result<Vec<Ipv4Addr>, Trouble>> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -229,18 +226,20 @@ fn ask(
             Err(error) => return Err(error),
         };
         match answer(&buffer[..length], question) {
-            Some(Answer::Truncated) => {
-                return Ok(by_tcp(server, question, started + time)?.settled());
+            Some(Err(Trouble::Truncated)) => {
+                let message = by_tcp(server, question, started + time)?;
+                return Ok(answer(&message, question).unwrap_or(Err(Trouble::Silent)));
             }
+            Some(answer) => return Ok(answer),
             // A stray one, or one for an earlier question.
             None => {}
-            Some(answer) => return Ok(answer.settled()),
         }
     }
-    Ok(None)
+    Ok(Err(Trouble::Silent))
 }
 
-fn by_tcp(server: SocketAddr, question: &[u8], until: Instant) -> io::Result<Answer> {
+/// The whole answer, by TCP.
+fn by_tcp(server: SocketAddr, question: &[u8], until: Instant) -> io::Result<Vec<u8>> {
     let left = until.saturating_duration_since(Instant::now());
     let mut stream = TcpStream::connect_timeout(&server, left)?;
     stream.set_read_timeout(Some(SLICE.min(left)))?;
@@ -251,7 +250,7 @@ fn by_tcp(server: SocketAddr, question: &[u8], until: Instant) -> io::Result<Ans
     read_by(&mut stream, &mut length, until)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
     read_by(&mut stream, &mut message, until)?;
-    Ok(answer(&message, question).unwrap_or(Answer::Trouble))
+    Ok(message)
 }
 
 /// Fills the buffer before `until`, also if the bytes come one by one.
@@ -286,28 +285,8 @@ fn question(name: &str, id: u16) -> Option<Vec<u8>> {
     (message.len() <= HEADER + 255 + 4).then_some(message)
 }
 
-/// What a message says.
-enum Answer {
-    Addresses(Vec<Ipv4Addr>),
-    /// It does not fit; TCP has all of it.
-    Truncated,
-    NotFound,
-    /// The server cannot or will not answer.
-    Trouble,
-}
-
-impl Answer {
-    fn settled(self) -> Option<Result<Vec<Ipv4Addr>, Trouble>> {
-        match self {
-            Answer::Addresses(addresses) if !addresses.is_empty() => Some(Ok(addresses)),
-            Answer::Addresses(_) | Answer::NotFound => Some(Err(Trouble::NotFound)),
-            Answer::Truncated | Answer::Trouble => None,
-        }
-    }
-}
-
 /// Reads the answer to `question`; `None`: it is none.
-fn answer(message: &[u8], question: &[u8]) -> Option<Answer> {
+fn answer(message: &[u8], question: &[u8]) -> Option<Result<Vec<Ipv4Addr>, Trouble>> {
     let (header, mut rest) = message.split_at_checked(HEADER)?;
     let is_answer = header[2] & 0x80 != 0;
     if !is_answer || header[..2] != question[..2] {
@@ -315,8 +294,9 @@ fn answer(message: &[u8], question: &[u8]) -> Option<Answer> {
     }
     match header[3] & 15 {
         0 => {}
-        3 => return Some(Answer::NotFound),
-        _ => return Some(Answer::Trouble),
+        3 => return Some(Err(Trouble::NotFound)),
+        // It cannot or will not answer.
+        _ => return Some(Err(Trouble::Silent)),
     }
     rest = rest.strip_prefix(&question[HEADER..]).or_else(|| {
         // Some servers give the name back in another case.
@@ -325,7 +305,7 @@ fn answer(message: &[u8], question: &[u8]) -> Option<Answer> {
             .then_some(rest)
     })?;
     if header[2] & 2 != 0 {
-        return Some(Answer::Truncated);
+        return Some(Err(Trouble::Truncated));
     }
     let count = u16::from_be_bytes([header[6], header[7]]);
     let mut addresses = Vec::new();
@@ -340,7 +320,10 @@ fn answer(message: &[u8], question: &[u8]) -> Option<Answer> {
         }
         rest = after;
     }
-    Some(Answer::Addresses(addresses))
+    if addresses.is_empty() {
+        return Some(Err(Trouble::NotFound));
+    }
+    Some(Ok(addresses))
 }
 
 /// What follows the name that `bytes` begin with.

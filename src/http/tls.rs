@@ -16,34 +16,18 @@ use crate::text::Problem;
 /// Where most Linux distributions keep the certificates that the machine trusts.
 const MACHINES_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Whom to trust.
-pub(super) struct Roots {
-    pub(super) certificates: RootCerts,
-    /// The setting or variable that names the file they are from, if they are from one.
-    pub(super) setting: Option<&'static str>,
-}
-
-/// The roots to trust: those in `ca_file`, else in `$SSL_CERT_FILE`, else Mozilla's.
+/// The roots to trust, and the setting or variable that names their file: those in `ca_file`, else in
+/// `$SSL_CERT_FILE`, else Mozilla's, which are from none.
 pub(super) fn roots(
     ca_file: Option<&Path>,
     variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Roots, Problem> {
-    let from_environment = || {
-        variable("SSL_CERT_FILE")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    };
-    let (path, setting) = match ca_file {
-        Some(path) => (path.to_owned(), "ca_file"),
-        None => match from_environment() {
-            Some(path) => (path, "SSL_CERT_FILE"),
-            None => {
-                return Ok(Roots {
-                    certificates: RootCerts::WebPki,
-                    setting: None,
-                });
-            }
-        },
+) -> Result<(RootCerts, Option<&'static str>), Problem> {
+    const VARIABLE: &str = "SSL_CERT_FILE";
+    let named = variable(VARIABLE).filter(|path| !path.is_empty());
+    let (path, setting) = match (ca_file, named) {
+        (Some(path), _) => (path.to_owned(), "ca_file"),
+        (None, Some(path)) => (PathBuf::from(path), VARIABLE),
+        (None, None) => return Ok((RootCerts::WebPki, None)),
     };
     let pem = std::fs::read(&path).map_err(|error| {
         Problem::new(
@@ -59,18 +43,13 @@ pub(super) fn roots(
         })
         .collect();
     if certificates.is_empty() {
+        let path = path.display();
         return Err(Problem::new(
-            format!(
-                "{setting} {}: there is no certificate in it",
-                path.display()
-            ),
+            format!("{setting} {path}: there is no certificate in it"),
             "it must hold the CA's certificate as PEM (-----BEGIN CERTIFICATE-----)",
         ));
     }
-    Ok(Roots {
-        certificates: RootCerts::from(certificates),
-        setting: Some(setting),
-    })
+    Ok((RootCerts::from(certificates), Some(setting)))
 }
 
 /// What needs no more than its name: a sign in rustls' words, what is wrong, what to do.
@@ -105,6 +84,12 @@ const PLAIN: [(&str, &str, &str); 6] = [
         "the certificate has no subjectAltName; a common name (CN) alone does not count",
         "have it made anew with subjectAltName=DNS: and the host's name",
     ),
+];
+
+const NOTHING_IN_COMMON: [&str; 3] = [
+    "HandshakeFailure",
+    "ProtocolVersion",
+    "peer is incompatible",
 ];
 
 /// What rustls says (its types cannot be named from here) about the server at `target`, in the words
@@ -146,14 +131,7 @@ fn problem(text: &str, target: &Target, setting: Option<&str>) -> Problem {
             "the certificate is a CA's own (CA:TRUE), not a server's".into(),
             own_certificate(target.host.trim_matches(['[', ']'])),
         )
-    } else if [
-        "HandshakeFailure",
-        "ProtocolVersion",
-        "peer is incompatible",
-    ]
-    .into_iter()
-    .any(has)
-    {
+    } else if NOTHING_IN_COMMON.into_iter().any(has) {
         (
             format!("the server has no TLS version or cipher in common with this program ({text})"),
             "it must offer TLS 1.2 or 1.3".into(),
