@@ -3,8 +3,8 @@
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{self, Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -21,9 +21,9 @@ thread_local! {
     static RUNNING: RefCell<Option<Child>> = const { RefCell::new(None) };
 }
 
-/// A program that is told a text and listened to.
+/// A running program that is told a text and listened to. It is killed when this is dropped, and by
+/// `leave`.
 pub(crate) struct Run {
-    program: Program,
     /// `None`: everything is said, or the program does not listen.
     input: Option<File>,
     /// `None`: nobody listens any more.
@@ -44,9 +44,12 @@ impl Run {
     /// Starts a program with its arguments, without a shell. `prepare` sets its environment.
     pub(crate) fn start(words: &[String], prepare: impl FnOnce(&mut Command)) -> io::Result<Run> {
         let (program, arguments) = words.split_first().ok_or(ErrorKind::NotFound)?;
-        let (stdin, input) = input_pipe()?;
-        let (stdout, output) = output_pipe()?;
-        let (stderr, errors) = output_pipe()?;
+        let (stdin, input) = io::pipe()?;
+        let (output, stdout) = io::pipe()?;
+        let (errors, stderr) = io::pipe()?;
+        let input = without_blocking(input.into(), File::options().write(true))?;
+        let output = without_blocking(output.into(), File::options().read(true))?;
+        let errors = without_blocking(errors.into(), File::options().read(true))?;
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -54,8 +57,9 @@ impl Run {
             .stdout(stdout)
             .stderr(stderr);
         prepare(&mut command);
+        kill();
+        RUNNING.set(Some(command.spawn()?));
         Ok(Run {
-            program: Program::start(&mut command)?,
             input: Some(input),
             output: Some(output),
             errors,
@@ -115,21 +119,6 @@ impl Run {
 
     /// How it ended, if it did.
     pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.program.try_wait()
-    }
-}
-
-/// A running program. It is killed when this is dropped, and by `leave`.
-struct Program(());
-
-impl Program {
-    fn start(command: &mut Command) -> io::Result<Program> {
-        kill();
-        RUNNING.set(Some(command.spawn()?));
-        Ok(Program(()))
-    }
-
-    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         RUNNING.with_borrow_mut(|running| match running {
             Some(child) => child.try_wait(),
             None => Err(ErrorKind::NotFound.into()),
@@ -137,7 +126,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for Run {
     fn drop(&mut self) {
         kill();
     }
@@ -157,24 +146,10 @@ fn kill() {
     }
 }
 
-/// A pipe for a program's standard input: its end, and ours, which does not block.
-fn input_pipe() -> io::Result<(PipeReader, File)> {
-    let (theirs, ours) = io::pipe()?;
-    let ours = without_blocking(&ours, File::options().write(true))?;
-    Ok((theirs, ours))
-}
-
-/// A pipe for what a program prints: its end, and ours, which does not block.
-fn output_pipe() -> io::Result<(PipeWriter, File)> {
-    let (ours, theirs) = io::pipe()?;
-    let ours = without_blocking(&ours, File::options().read(true))?;
-    Ok((theirs, ours))
-}
-
 /// Our end of a pipe, opened a second time: blocking belongs to the opening, so the program's end
 /// stays as programs expect theirs. (A socket pair would be simpler, but `/dev/stdin` and
 /// `/dev/stderr` cannot be opened when they are sockets.)
-fn without_blocking(end: &impl AsRawFd, options: &mut OpenOptions) -> io::Result<File> {
+fn without_blocking(end: OwnedFd, options: &mut OpenOptions) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", end.as_raw_fd());
     let file = options.custom_flags(O_NONBLOCK).open(&path);
     file.map_err(|error| match error.kind() {
