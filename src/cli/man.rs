@@ -4,11 +4,12 @@
 use super::table::{COMMANDS, GLOBAL_OPTIONS, Opt};
 use crate::config::table::{SECTIONS, VARIABLES};
 use crate::exit;
+use crate::provider::KNOWN;
 use crate::text::wrap;
 
 /// When the page last changed in a way that readers notice: not the time of the build, which is to be
 /// reproducible.
-const DATE: &str = "2026-11-26";
+const DATE: &str = "2026-11-27";
 
 /// Longer lines of a page are against its style, by mandoc.
 const WIDTH: usize = 78;
@@ -36,11 +37,7 @@ pub(super) fn page() -> String {
     );
     section(&mut page, "COMMANDS");
     for spec in COMMANDS {
-        page += &format!(
-            ".TP\n.B {}\n{}",
-            roff(&spec.usage()),
-            sentence(spec.summary)
-        );
+        item(&mut page, &bold(&spec.usage()), &sentence(spec.summary));
         for alias in spec.aliases {
             page += &format!("The same: prx {}.\n", roff(alias));
         }
@@ -53,13 +50,14 @@ pub(super) fn page() -> String {
     section(&mut page, "OPTIONS");
     options_at_top(&mut page, GLOBAL_OPTIONS);
     settings(&mut page);
+    providers(&mut page);
     section(&mut page, "ENVIRONMENT");
     for (names, meaning) in VARIABLES {
-        page += &format!(".TP\n{}\n{}", roff(names), sentence(meaning));
+        item(&mut page, &roff(names), &sentence(meaning));
     }
     section(&mut page, "EXIT STATUS");
     for (code, meaning) in exit::CODES {
-        page += &format!(".TP\n.B {code}\n{}", sentence(meaning));
+        item(&mut page, &format!(".B {code}"), &sentence(meaning));
     }
     section(&mut page, "FILES");
     page += ".TP\n.I ~/.openprx/config.toml\nThe configuration, unless \\-\\-config or \
@@ -86,25 +84,52 @@ fn settings(page: &mut String) {
         }
         for setting in table.settings {
             let (default, range) = (setting.default(), setting.range());
-            let mut facts = Vec::new();
-            if !range.is_empty() {
-                facts.push(range);
-            }
-            if !default.is_empty() {
-                facts.push(format!("default: {default}"));
-            }
-            let facts = if facts.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", facts.join("; "))
+            let default = match default.as_str() {
+                "" => default,
+                default => format!("default: {default}"),
             };
-            *page += &format!(".TP\n\\fB{}\\fR{}\n", roff(setting.name), roff(&facts));
-            *page += &match setting.meaning {
+            let mut facts = vec![range, default];
+            facts.retain(|fact| !fact.is_empty());
+            let facts = match facts.join("; ") {
+                facts if facts.is_empty() => facts,
+                facts => format!(" ({facts})"),
+            };
+            let meaning = match setting.meaning {
                 "" => ".sp\n".to_owned(),
                 meaning => sentence(meaning),
             };
+            item(page, &(bold(setting.name) + &roff(&facts)), &meaning);
         }
     }
+}
+
+/// What can be written as `default_provider`.
+fn providers(page: &mut String) {
+    section(page, "PROVIDERS");
+    for known in KNOWN {
+        let text = match known.key_variables {
+            [] => known.base.to_owned(),
+            keys => format!("{}; its key may be in {}", known.base, keys.join(" or ")),
+        };
+        item(page, &bold(known.name), &paragraph(&text));
+    }
+    for (name, meaning) in [
+        ("custom:URL", "any other server with OpenAI's API"),
+        ("anthropic-custom:URL", "one with Anthropic's API"),
+        ("command", "the program of `provider_command`"),
+        ("echo", "repeats what it is told"),
+    ] {
+        item(page, &bold(name), &sentence(meaning));
+    }
+}
+
+/// A name and what is said about it, indented.
+fn item(page: &mut String, name: &str, text: &str) {
+    *page += &format!(".TP\n{name}\n{text}");
+}
+
+fn bold(name: &str) -> String {
+    format!("\\fB{}\\fR", roff(name))
 }
 
 fn section(page: &mut String, name: &str) {
@@ -123,16 +148,14 @@ fn options(page: &mut String, options: &[Opt]) {
 
 fn options_at_top(page: &mut String, options: &[Opt]) {
     for option in options {
-        *page += ".TP\n\\fB";
+        let mut name = bold(option.name);
         if !option.short.is_empty() {
-            *page += &format!("{}\\fR, \\fB", roff(option.short));
+            name = format!("{}, {name}", bold(option.short));
         }
-        *page += &roff(option.name);
-        *page += "\\fR";
         if !option.value.name().is_empty() {
-            *page += &format!(" \\fI{}\\fR", option.value.name());
+            name += &format!(" \\fI{}\\fR", option.value.name());
         }
-        *page += &format!("\n{}", sentence(option.summary));
+        item(page, &name, &sentence(option.summary));
     }
 }
 
@@ -156,7 +179,8 @@ fn paragraph(text: &str) -> String {
     lines
 }
 
-/// `text` of the README's tables: code in bold, links as their text, and nothing that roff obeys.
+/// `text` of the README's tables: code in bold, links as the names of sections, those in parentheses
+/// left out, as they say more than the page does, and nothing that roff obeys.
 pub(super) fn roff(text: &str) -> String {
     let mut roff = String::with_capacity(text.len());
     let mut is_code = false;
@@ -168,9 +192,13 @@ pub(super) fn roff(text: &str) -> String {
                 is_code = !is_code;
                 roff += if is_code { "\\fB" } else { "\\fR" };
             }
-            '[' if !is_code && rest.contains("](#") => {}
-            ']' if !is_code && rest.starts_with("(#") => {
-                rest = rest.split_once(')').map_or("", |(_, after)| after);
+            ' ' if rest.starts_with("([") && rest.contains("](#") => {
+                rest = rest.split_once("))").map_or("", |(_, after)| after);
+            }
+            '[' if !is_code && rest.contains("](#") => {
+                let (name, link) = rest.split_once("](#").unwrap_or_default();
+                roff += &name.to_uppercase();
+                rest = link.split_once(')').map_or("", |(_, after)| after);
             }
             '\\' => roff += "\\e",
             '-' => roff += "\\-",
@@ -189,12 +217,34 @@ mod tests {
     fn text_of_the_readme_becomes_text_of_a_manual() {
         let cases = [
             ("a `b` c", "a \\fBb\\fR c"),
-            ("see [Providers](#providers), too", "see Providers, too"),
+            ("see [Providers](#providers), too", "see PROVIDERS, too"),
+            (
+                "it is previewed ([Safety](#safety)), or",
+                "it is previewed, or",
+            ),
             ("`[table]` or [x]", "\\fB[table]\\fR or [x]"),
             ("the bot's a\\b-c", "the bot\\(aqs a\\eb\\-c"),
         ];
         for (text, expected) in cases {
             assert_eq!(roff(text), expected);
+        }
+    }
+
+    #[test]
+    fn the_page_refers_to_no_section_that_it_does_not_have() {
+        let settings = SECTIONS.iter().flat_map(|section| section.settings);
+        let texts = settings.flat_map(|setting| [setting.range(), setting.meaning.to_owned()]);
+        let texts: Vec<String> = texts
+            .chain(VARIABLES.iter().map(|(_, meaning)| (*meaning).to_owned()))
+            .collect();
+        let page = page();
+        let links = texts.iter().flat_map(|text| text.split("](#").skip(1));
+        for name in links.map(|rest| rest.split(')').next().unwrap_or_default()) {
+            let (name, lower) = (name.to_uppercase(), name.to_lowercase());
+            let is_there = page.contains(&format!(".SH {name}\n"));
+            let is_named =
+                page.contains(&name) || page.to_lowercase().contains(&format!("({lower})"));
+            assert!(is_there || !is_named, "{name}");
         }
     }
 }

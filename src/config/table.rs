@@ -147,7 +147,7 @@ pub const SECTIONS: &[Section] = &[
             row("channel_context", Whole(0, 0..=200), "posts of the channel that the model is told with a question at its root"),
             row("read_programs", Flag(true), "the model is told what bots and webhooks posted in the thread"),
             row("file_chars", Whole(20_000, 0..=1_000_000), "characters of attached text files that the model is told, per message"),
-            row("read_files", Other("", "table"), "a program per file type that makes text of a file, see below"),
+            row("read_files", Other("", "table"), "a program per file type that makes text of a file: `\".pdf\" = [\"pdftotext\", \"-\", \"-\"]`"),
             row("catch_up_secs", Whole(86_400, 0..=31_536_000), "after an absence, messages older than this are not answered"),
             row("daily_limit", Whole(0, 0..=1_000_000), "answers per person and day; 0 is no limit"),
             row("daily_limit_all", Whole(0, 0..=1_000_000), "answers per day to all people together; 0 is no limit"),
