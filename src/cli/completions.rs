@@ -16,7 +16,7 @@ pub(super) fn script(shell: &str) -> String {
 
 /// What may follow these words, besides options: each word with its summary.
 struct Next {
-    after: Vec<String>,
+    after: Vec<&'static str>,
     words: Vec<(&'static str, &'static str)>,
 }
 
@@ -31,7 +31,7 @@ fn nexts() -> Vec<Next> {
             }
             if !rest.is_empty() {
                 nexts.push(Next {
-                    after: vec![word.to_owned()],
+                    after: vec![word],
                     words: vec![(rest, spec.summary)],
                 });
             }
@@ -39,17 +39,17 @@ fn nexts() -> Vec<Next> {
         let words = spec.operands.iter().flat_map(|operand| operand.words);
         let words: Vec<_> = words.map(|word| (*word, "")).collect();
         if !words.is_empty() {
-            let after = spec.names().map(str::to_owned).collect();
+            let after = spec.names().collect();
             nexts.push(Next { after, words });
         }
     }
     nexts.push(Next {
-        after: vec!["help".into()],
+        after: vec!["help"],
         words: first.clone(),
     });
     first.push(("help", "print the options of a command"));
     nexts.push(Next {
-        after: vec![String::new()],
+        after: vec![""],
         words: first,
     });
     nexts
@@ -63,12 +63,10 @@ fn begins(spec: &Spec) -> Vec<&'static str> {
 
 /// All options that take a value, each once.
 fn valued() -> Vec<&'static Opt> {
-    let mut valued: Vec<&Opt> = Vec::new();
-    for option in all_options().filter(|option| option.value != Value::None) {
-        if valued.iter().all(|known| known.name != option.name) {
-            valued.push(option);
-        }
-    }
+    let mut valued: Vec<&Opt> = all_options().collect();
+    valued.retain(|option| option.value != Value::None);
+    valued.sort_by_key(|option| option.name);
+    valued.dedup_by_key(|option| option.name);
     valued
 }
 

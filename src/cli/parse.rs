@@ -1,7 +1,6 @@
 //! Arguments → a command, with a hint at what was meant.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -12,18 +11,9 @@ use super::table::{COMMANDS, DEFAULT, Opt, Spec, Value, all_options, command_nam
 use super::{Action, Command};
 use crate::nearest::nearest;
 
-/// What is wrong with the arguments, in one line.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct UsageError(pub String);
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The arguments, the program's name not among them, as a command.
-pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+/// The arguments, the program's name not among them, as a command; or what is wrong
+/// with them, in one line.
+pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let given = Given::read(arguments)?;
     let words: Vec<&str> = given.words.iter().map(String::as_str).collect();
     let asks_for_help = words.first() == Some(&"help");
@@ -32,9 +22,7 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     for (option, _) in &given.options {
         if !spec.all_options().any(|known| known.name == option.name) {
             let (name, command) = (option.name, spec.name);
-            return Err(UsageError(format!(
-                "{name} is no option of `prx {command}`"
-            )));
+            return Err(format!("{name} is no option of `prx {command}`"));
         }
     }
     let action = if asks_for_help || given.has("--help") {
@@ -46,10 +34,10 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     } else if given.has("--version") {
         Action::Version
     } else if let Some(extra) = operands.get(spec.operands.len()) {
-        return Err(UsageError(match spec.hint {
+        return Err(match spec.hint {
             "" => format!("unexpected argument {extra:?}"),
             hint => format!("unexpected argument {extra:?}; {hint}"),
-        }));
+        });
     } else {
         (spec.action)(&given, operands)?
     };
@@ -61,7 +49,7 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
 }
 
 /// The command that the words begin with, and the words after its name.
-fn find<'a, 'b>(words: &'a [&'b str]) -> Result<(&'static Spec, &'a [&'b str]), UsageError> {
+fn find<'a, 'b>(words: &'a [&'b str]) -> Result<(&'static Spec, &'a [&'b str]), String> {
     if words.is_empty() {
         return Ok((DEFAULT, words));
     }
@@ -77,25 +65,21 @@ fn find<'a, 'b>(words: &'a [&'b str]) -> Result<(&'static Spec, &'a [&'b str]), 
 }
 
 /// A name of two words may be missing its second, or have a typo in either.
-fn unknown_command(words: &[&str]) -> UsageError {
+fn unknown_command(words: &[&str]) -> String {
     let both = words[..words.len().min(2)].join(" ");
     let longer = command_names().find(|name| name.split(' ').next() == Some(words[0]));
     match longer.or_else(|| nearest(&both, command_names(), 2)) {
-        Some(meant) => UsageError(format!("unknown command {both:?}, did you mean {meant}?")),
+        Some(meant) => format!("unknown command {both:?}, did you mean {meant}?"),
         None => unknown("command", words[0], command_names()),
     }
 }
 
 /// An error about an unknown name, with the nearest known one.
-pub(super) fn unknown(
-    what: &str,
-    word: &str,
-    known: impl Iterator<Item = &'static str>,
-) -> UsageError {
-    UsageError(match nearest(word, known, 2) {
+pub(super) fn unknown(what: &str, word: &str, known: impl Iterator<Item = &'static str>) -> String {
+    match nearest(word, known, 2) {
         Some(meant) => format!("unknown {what} {word:?}, did you mean {meant}?"),
         None => format!("unknown {what} {word:?}"),
-    })
+    }
 }
 
 /// The arguments, sorted into options and words.
@@ -105,7 +89,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    fn read(mut arguments: impl Iterator<Item = OsString>) -> Result<Given, UsageError> {
+    fn read(mut arguments: impl Iterator<Item = OsString>) -> Result<Given, String> {
         let mut given = Given {
             options: Vec::new(),
             words: Vec::new(),
@@ -134,6 +118,11 @@ impl Given {
         Some(&options.find(|(option, _)| option.name == name)?.1)
     }
 
+    /// The same as text.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        Some(self.value(name)?.to_string_lossy().into_owned())
+    }
+
     fn level(&self) -> LevelFilter {
         match (self.has("--quiet"), self.has("--verbose")) {
             (true, _) => LevelFilter::Error,
@@ -147,7 +136,7 @@ impl Given {
 fn option(
     argument: &OsStr,
     rest: &mut impl Iterator<Item = OsString>,
-) -> Result<(&'static Opt, OsString), UsageError> {
+) -> Result<(&'static Opt, OsString), String> {
     let mut parts = argument.as_bytes().splitn(2, |byte| *byte == b'=');
     let name = String::from_utf8_lossy(parts.next().unwrap_or_default());
     let value = parts
@@ -159,12 +148,12 @@ fn option(
     let value = match (option.value, value) {
         (Value::None, None) => OsString::new(),
         (Value::None, Some(_)) => {
-            return Err(UsageError(format!("{} takes no value", option.name)));
+            return Err(format!("{} takes no value", option.name));
         }
         (_, Some(value)) => value,
         (kind, None) => rest.next().ok_or_else(|| {
             let (name, value) = (option.name, kind.name());
-            UsageError(format!("{name} needs a value: {name} {value}"))
+            format!("{name} needs a value: {name} {value}")
         })?,
     };
     Ok((option, value))

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::Action;
-use super::parse::{Given, UsageError, unknown};
+use super::parse::{Given, unknown};
 use crate::commands::answer::Mode;
 use crate::commands::ask::Query;
 use crate::commands::send::Letter;
@@ -23,7 +23,7 @@ pub(super) struct Spec {
     /// A hint in the error about an operand too many; empty: none.
     pub(super) hint: &'static str,
     /// Makes the action from the options and the operands.
-    pub(super) action: fn(&Given, &[&str]) -> Result<Action, UsageError>,
+    pub(super) action: fn(&Given, &[&str]) -> Result<Action, String>,
 }
 
 /// What may follow a command's name.
@@ -138,9 +138,9 @@ pub(super) const COMMANDS: &[Spec] = &[
         example: "prx why https://chat.example.com/team/pl/4xp9fdt77pncbef59f4k1qe83o",
         action: |_, operands| match operands {
             [post] => Ok(Action::Why((*post).to_owned())),
-            _ => Err(UsageError(
-                "which post? Give its id or its link (Copy Link in the post's menu)".to_owned(),
-            )),
+            _ => {
+                Err("which post? Give its id or its link (Copy Link in the post's menu)".to_owned())
+            }
         },
         ..PLAIN
     },
@@ -159,14 +159,11 @@ pub(super) const COMMANDS: &[Spec] = &[
         example: "df -h | prx send --channel ops -",
         hint: "put quotes around a text of several words",
         action: |given, operands| {
-            let text = |name| Some(given.value(name)?.to_string_lossy().into_owned());
+            let text = operands.first().filter(|text| **text != "-");
             Ok(Action::Send(Letter {
-                channel: text("--channel"),
-                thread: text("--thread"),
-                text: operands
-                    .first()
-                    .filter(|text| **text != "-")
-                    .map(|text| (*text).to_owned()),
+                channel: given.text("--channel"),
+                thread: given.text("--thread"),
+                text: text.map(|text| (*text).to_owned()),
             }))
         },
         ..PLAIN
@@ -221,7 +218,7 @@ pub(super) const COMMANDS: &[Spec] = &[
                 Some(shell) => Ok(Action::Completions(shell)),
                 None => Err(unknown("shell", shell, SHELLS.iter().copied())),
             },
-            _ => Err(UsageError("which shell? bash, zsh or fish".to_owned())),
+            _ => Err("which shell? bash, zsh or fish".to_owned()),
         },
         ..PLAIN
     },
@@ -275,30 +272,27 @@ const fn option(name: &'static str, value: Value, summary: &'static str) -> Opt 
     }
 }
 
-fn query(given: &Given, operands: &[&str]) -> Result<Query, UsageError> {
-    let text = |name| Some(given.value(name)?.to_string_lossy().into_owned());
-    let history = match text("--history") {
+fn query(given: &Given, operands: &[&str]) -> Result<Query, String> {
+    let history = match given.text("--history") {
         None => 0,
-        Some(count) => count.parse().map_err(|_| {
-            UsageError(format!(
-                "--history {count:?}: write a number of posts, such as 100"
-            ))
-        })?,
+        Some(count) => count
+            .parse()
+            .map_err(|_| format!("--history {count:?}: write a number of posts, such as 100"))?,
     };
-    let key = text("--key");
+    let key = given.text("--key");
     if key
         .as_ref()
         .is_some_and(|key| key.trim().is_empty() || key.len() > LONGEST_KEY)
     {
-        return Err(UsageError(format!(
+        return Err(format!(
             "--key: write 1 to {LONGEST_KEY} bytes of text, such as \"disk $(date +%F)\""
-        )));
+        ));
     }
     Ok(Query {
-        channel: text("--channel"),
-        thread: text("--thread"),
+        channel: given.text("--channel"),
+        thread: given.text("--thread"),
         key,
-        skip: text("--skip"),
+        skip: given.text("--skip"),
         history,
         image: given.value("--image").map(PathBuf::from),
         prompt: operands.first().map(|prompt| (*prompt).to_owned()),
