@@ -142,10 +142,7 @@ mod tests {
             },
             thread_replies: true,
             mention_only,
-            stream_mode: crate::config::StreamMode::Off,
-            system_prompt: None,
-            model: None,
-            model_parameters: Default::default(),
+            ..ChannelSettings::default()
         }
     }
 

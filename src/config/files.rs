@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::layers::line_at;
+use super::layers::place;
 use super::{ConfigError, Environment};
 use crate::text::{Problem, fnv1a, shell_quoted};
 
@@ -85,27 +85,25 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     let mut bytes = Vec::new();
     let result =
         fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    match result.map_err(|error| (error.kind(), error)) {
-        Err((ErrorKind::NotFound | ErrorKind::NotADirectory, _)) => return Ok(None),
-        Err((ErrorKind::IsADirectory, _)) => {
-            return fail("is a directory", "name the file in it");
-        }
-        Err((ErrorKind::PermissionDenied, error)) => {
-            return Err(ConfigError::new(path.display(), denied(path, &error)));
-        }
-        Err((_, error)) => return fail(&format!("cannot be read: {error}"), ""),
-        Ok(_) if bytes.len() as u64 > MAX_FILE => return fail("is larger than 1 MiB", ""),
-        Ok(_) => {}
+    if let Err(error) = result {
+        return match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
+            ErrorKind::IsADirectory => fail("is a directory", "name the file in it"),
+            ErrorKind::PermissionDenied => {
+                Err(ConfigError::new(path.display(), denied(path, &error)))
+            }
+            _ => fail(&format!("cannot be read: {error}"), ""),
+        };
+    }
+    if bytes.len() as u64 > MAX_FILE {
+        return fail("is larger than 1 MiB", "");
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
         Err(error) => {
-            let line = line_at(error.as_bytes(), error.utf8_error().valid_up_to());
+            let place = place(path, error.as_bytes(), error.utf8_error().valid_up_to());
             let problem = Problem::new("is not UTF-8 text", "save the file as UTF-8");
-            Err(ConfigError::new(
-                format!("{}:{line}", path.display()),
-                problem,
-            ))
+            Err(ConfigError::new(place, problem))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! TOML files laid one over the other, read value by value: every value knows its file and its line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
@@ -17,7 +17,7 @@ pub(super) struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<File<'a>, ConfigError> {
+    fn parse(path: &'a Path, text: &'a str) -> Result<File<'a>, ConfigError> {
         match DeTable::parse(text) {
             Ok(table) => Ok(File {
                 path,
@@ -26,20 +26,17 @@ impl<'a> File<'a> {
             }),
             Err(error) => {
                 let offset = error.span().map_or(0, |span| span.start);
-                let place = format!("{}:{}", path.display(), line_at(text.as_bytes(), offset));
                 // The message is made of fixed texts: it quotes nothing of the file.
                 let what = format!("is not TOML: {}", error.message());
+                let place = place(path, text.as_bytes(), offset);
                 Err(ConfigError::new(place, Problem::new(what, "")))
             }
         }
     }
 
-    pub(super) fn place(&self, offset: usize) -> String {
-        format!(
-            "{}:{}",
-            self.path.display(),
-            line_at(self.text.as_bytes(), offset)
-        )
+    pub(super) fn parse_all(texts: &[(PathBuf, String)]) -> Result<Vec<File<'_>>, ConfigError> {
+        let files = texts.iter();
+        files.map(|(path, text)| File::parse(path, text)).collect()
     }
 }
 
@@ -50,20 +47,21 @@ pub(super) struct Table<'a> {
     /// The name of its section in the table of settings.
     header: String,
     /// The config file.
-    main: &'a File<'a>,
+    main: &'a Path,
     /// The files that have the table, the last one first.
     pub(super) layers: Vec<(&'a File<'a>, &'a DeTable<'a>)>,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn top(files: &'a [File<'a>]) -> Option<Table<'a>> {
+    /// The top of the config file at `main`, the first of `files`, with the others laid over it.
+    pub(super) fn top(main: &'a Path, files: &'a [File<'a>]) -> Table<'a> {
         let layers = files.iter().rev().map(|file| (file, &file.table));
-        Some(Table {
+        Table {
             name: String::new(),
             header: String::new(),
-            main: files.first()?,
+            main,
             layers: layers.collect(),
-        })
+        }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Value<'a>> {
@@ -205,16 +203,21 @@ impl<'a> Table<'a> {
 
     /// A setting that is read and is not in the table: a test that reads any config finds it.
     fn unknown(&self, key: &str) -> ConfigError {
-        self.missing(key, Problem::new("is not in the table of settings", ""))
+        self.error(key, Problem::new("is not in the table of settings", ""))
     }
 
-    /// A problem with a key that is not there.
-    pub(super) fn missing(&self, key: &str, problem: Problem) -> ConfigError {
-        let file = self.layers.first().map_or(self.main, |(file, _)| file);
-        ConfigError::new(
-            format!("{}: {}{key}", file.path.display(), self.name),
-            problem,
-        )
+    /// A problem with the value at `key`, or with there being none.
+    pub(super) fn error(&self, key: &str, problem: Problem) -> ConfigError {
+        ConfigError::Wrong(self.at(key, problem))
+    }
+
+    /// The problem, with the place of the value at `key` in front, or of where that would be.
+    pub(super) fn at(&self, key: &str, problem: Problem) -> Problem {
+        if let Some(value) = self.get(key) {
+            return value.at(problem);
+        }
+        let path = self.layers.first().map_or(self.main, |(file, _)| file.path);
+        at(format!("{}: {}{key}", path.display(), self.name), problem)
     }
 }
 
@@ -275,13 +278,14 @@ impl<'a> Value<'a> {
 
     /// The problem, with the value's place in front.
     pub(super) fn at(&self, problem: Problem) -> Problem {
-        let place = format!("{}: {}", self.file.place(self.offset), self.name);
-        at(place, problem)
+        let place = place(self.file.path, self.file.text.as_bytes(), self.offset);
+        at(format!("{place}: {}", self.name), problem)
     }
 }
 
-/// The line, from 1, in which the byte at `offset` stands.
-pub(super) fn line_at(text: &[u8], offset: usize) -> usize {
+/// The file at `path` and the line in which the byte at `offset` of its text stands.
+pub(super) fn place(path: &Path, text: &[u8], offset: usize) -> String {
     let before = &text[..offset.min(text.len())];
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+    format!("{}:{line}", path.display())
 }

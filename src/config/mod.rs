@@ -16,6 +16,8 @@ pub(crate) use error::{ConfigError, Warning};
 pub(crate) use files::expand;
 pub(crate) use files::find;
 
+use self::layers::{File, Table};
+use self::read::Reader;
 use crate::mattermost::{ChannelId, UserId};
 use crate::provider::ProviderSettings;
 use crate::secret::Secret;
@@ -27,9 +29,10 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Reads the settings from the file at `path`, else from `$OPENPRX_CONFIG_DIR/config.toml`, else from
 /// `~/.openprx/config.toml`, from the files of `config.d` beside it, and from the environment.
 pub fn load(path: Option<&Path>, environment: Environment) -> Result<Config, ConfigError> {
-    read::read(path, environment, |reader, path, top| {
-        reader.config(path, top)
-    })
+    let path = files::find(path, environment)?;
+    let texts = files::read_all(&path, environment)?;
+    let files = File::parse_all(&texts)?;
+    Reader::new(environment, &path, &texts).config(&path, &Table::top(&path, &files))
 }
 
 /// Reads from the same places only which model answers and how long that may take; there need be no
@@ -38,13 +41,13 @@ pub(crate) fn load_provider(
     path: Option<&Path>,
     environment: Environment,
 ) -> Result<(ProviderSettings, Duration), ConfigError> {
-    read::read(path, environment, |mut reader, _, top| {
-        let settings = provider::read(&mut reader, top)?;
-        Ok((
-            settings,
-            read::message_timeout(&top.table("channels_config")?)?,
-        ))
-    })
+    let path = files::find(path, environment)?;
+    let texts = files::read_all(&path, environment)?;
+    let files = File::parse_all(&texts)?;
+    let top = Table::top(&path, &files);
+    let settings = provider::read(&mut Reader::new(environment, &path, &texts), &top)?;
+    let timeout = read::message_timeout(&top.table("channels_config")?)?;
+    Ok((settings, timeout))
 }
 
 /// Whose messages are answered.
@@ -54,6 +57,13 @@ pub enum Allowed {
     Everybody,
     /// These people; nobody if there is none.
     These(Vec<UserId>),
+}
+
+/// Nobody.
+impl Default for Allowed {
+    fn default() -> Self {
+        Allowed::These(Vec::new())
+    }
 }
 
 impl Allowed {
@@ -144,6 +154,11 @@ pub struct MattermostSettings {
 }
 
 impl MattermostSettings {
+    /// What a state file is for: its one channel, or an empty id for every channel.
+    pub(crate) fn scope(&self) -> ChannelId {
+        self.channel_id.clone().unwrap_or_default()
+    }
+
     /// Whether a mention decides anything in any channel.
     pub(crate) fn mentions_matter(&self) -> bool {
         self.defaults.mention_only || self.channels.values().any(|channel| channel.mention_only)
@@ -156,7 +171,7 @@ impl MattermostSettings {
 }
 
 /// What may differ from channel to channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelSettings {
     /// Who is answered.
     pub allowed_users: Allowed,
@@ -175,9 +190,10 @@ pub struct ChannelSettings {
 }
 
 /// When an answer is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamMode {
     /// Once it is whole.
+    #[default]
     Off,
     /// From its first words on: its post grows.
     Partial,

@@ -4,10 +4,11 @@
 use serde_json::{Map, Number, Value as Json};
 use toml::de::DeValue;
 
+use super::error::at;
 use super::layers::{Table, Value};
 use super::read::{Reader, program};
 use super::{ConfigError, Secret};
-use crate::provider::settings::{self, KindError, Known, ProviderKind, ProviderSettings, known};
+use crate::provider::settings::{self, KindError, ProviderKind, ProviderSettings, known};
 use crate::sorted;
 use crate::text::Problem;
 
@@ -45,8 +46,7 @@ pub(super) fn read(reader: &mut Reader, top: &Table) -> Result<ProviderSettings,
                 "missing, and most providers answer nothing without a model's name",
                 "write default_model = \"…\" above the first [table]",
             );
-            let problem = top.missing("default_model", problem).problem().clone();
-            reader.note(problem, true);
+            reader.note(top.at("default_model", problem), true);
         }
     } else {
         let problem = Problem::new(
@@ -65,16 +65,7 @@ fn kind(
     top: &Table,
     settings: &mut ProviderSettings,
 ) -> Result<(), ConfigError> {
-    let named = top.get("default_provider");
-    let fail = |problem: Problem| match &named {
-        Some(value) => value.error(problem),
-        None => top.missing("default_provider", problem),
-    };
-    let name = match &named {
-        Some(value) => value.text()?,
-        None => "",
-    };
-    settings.kind = match name {
+    settings.kind = match top.text("default_provider")?.unwrap_or_default() {
         "echo" => ProviderKind::Echo,
         "command" => ProviderKind::Command(command(top)?),
         "" if settings.api_key.is_none() => ProviderKind::None,
@@ -82,24 +73,13 @@ fn kind(
             // PRX takes a key without a provider as OpenRouter's.
             let name = if name.is_empty() { "openrouter" } else { name };
             let api_url = top.text("api_url")?.unwrap_or_default();
-            let found = settings::server(name, api_url).map_err(|error| match error {
-                KindError::Name(problem) => fail(problem),
-                KindError::Url(problem) => match top.get("api_url") {
-                    Some(value) => value.error(problem),
-                    None => fail(problem),
-                },
+            let kind = server(reader, name, api_url, "above the first [table]", settings);
+            let kind = kind.map_err(|(setting, problem)| match setting {
+                "" => ConfigError::Wrong(problem),
+                setting => top.error(setting, problem),
             })?;
             warn_of_path(reader, top, name, api_url);
-            if let Some(known) = found.1
-                && !key(reader, known, settings)?
-            {
-                let variable = &settings.key_variable;
-                return Err(fail(Problem::new(
-                    format!("{} needs a key", known.name),
-                    format!("write api_key = \"…\" above the first [table], or set ${variable}"),
-                )));
-            }
-            found.0
+            kind
         }
     };
     Ok(())
@@ -116,32 +96,44 @@ fn warn_of_path(reader: &mut Reader, table: &Table, name: &str, api_url: &str) {
     }
 }
 
-/// Takes the key from the first of the provider's variables that is set, unless there is one; false:
-/// there is none and the provider needs one.
-fn key(
+/// What is wrong with a provider, and with which of its settings; empty: the problem names its place.
+type Unfit = (&'static str, Problem);
+
+/// The server that `name` and `api_url` stand for. Without a key in `settings` it is taken from the
+/// first of the provider's variables that is set; `place`: where else it is written.
+fn server(
     reader: &mut Reader,
-    known: &Known,
+    name: &str,
+    api_url: &str,
+    place: &str,
     settings: &mut ProviderSettings,
-) -> Result<bool, ConfigError> {
-    settings.key_variable = known
-        .key_variables
-        .first()
-        .copied()
-        .unwrap_or_default()
-        .to_owned();
-    if settings.api_key.is_some() {
-        return Ok(true);
-    }
+) -> Result<ProviderKind, Unfit> {
+    let (kind, known) = settings::server(name, api_url).map_err(|error| match error {
+        KindError::Name(problem) => ("default_provider", problem),
+        KindError::Url(problem) => ("api_url", problem),
+    })?;
+    let Some(known) = known else {
+        return Ok(kind);
+    };
+    let usual = known.key_variables.first().copied().unwrap_or_default();
+    settings.key_variable = usual.to_owned();
     for variable in known.key_variables {
-        if let Some(text) = reader.variable(variable) {
-            let key = Secret::parse(&text)
-                .map_err(|problem| ConfigError::new(format!("${variable}"), problem))?;
+        if settings.api_key.is_none()
+            && let Some(text) = reader.variable(variable)
+        {
+            let key = Secret::parse(&text);
+            let key = key.map_err(|problem| ("", at(format!("${variable}"), problem)))?;
             settings.api_key = Some(key);
             settings.key_variable = (*variable).to_owned();
-            return Ok(true);
         }
     }
-    Ok(!known.needs_key)
+    if known.needs_key && settings.api_key.is_none() {
+        let (name, variable) = (known.name, &settings.key_variable);
+        let fix = format!("write api_key = \"…\" {place}, or set ${variable}");
+        let problem = Problem::new(format!("{name} needs a key"), fix);
+        return Err(("default_provider", problem));
+    }
+    Ok(kind)
 }
 
 /// The program and the arguments of `provider_command`.
@@ -149,7 +141,7 @@ fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
     const WRITE: &str = "write provider_command = [\"program\", \"argument\"]";
     match top.get("provider_command") {
         Some(value) => program(value, WRITE),
-        None => Err(top.missing("provider_command", Problem::new("missing", WRITE))),
+        None => Err(top.error("provider_command", Problem::new("missing", WRITE))),
     }
 }
 
@@ -232,6 +224,7 @@ fn fallback(
         headers: headers(table)?,
         ..ProviderSettings::default()
     };
+    let place = format!("below [fallback.{name}]");
     settings.kind = match name {
         "echo" => ProviderKind::Echo,
         "command" => ProviderKind::Command(command(top)?),
@@ -242,28 +235,10 @@ fn fallback(
                 true if !api_url.is_empty() => &format!("custom:{api_url}"),
                 _ => name,
             };
-            let found = match settings::server(name, api_url) {
-                Ok(found) => found,
-                Err(KindError::Name(problem) | KindError::Url(problem)) => return Ok(Err(problem)),
-            };
-            let has_key = match found.1 {
-                Some(known) => key(reader, known, &mut settings),
-                None => Ok(true),
-            };
-            let has_key = match has_key {
-                Ok(has_key) => has_key,
-                Err(error) => return Ok(Err(error.problem().clone())),
-            };
-            if let Some(known) = found.1
-                && !has_key
-            {
-                let (name, variable) = (known.name, &settings.key_variable);
-                return Ok(Err(Problem::new(
-                    format!("{name} needs a key"),
-                    format!("write api_key = \"…\" below [fallback.{name}], or set ${variable}"),
-                )));
+            match server(reader, name, api_url, &place, &mut settings) {
+                Ok(kind) => kind,
+                Err((_, problem)) => return Ok(Err(problem)),
             }
-            found.0
         }
     };
     Ok(Ok(settings))
@@ -438,7 +413,7 @@ mod tests {
 
     #[test]
     fn a_fallback_that_cannot_be_asked_is_left_out_with_a_warning() {
-        let tables = "[reliability]\nfallback_providers = [\"moonshot\", \"openai\", \"echo\"]\n\
+        let tables = "[reliability]\nfallback_providers = [\"moonshot\", \"openai\", \"claude\", \"echo\"]\n\
                       [fallback.opnai]\nmodel = \"x\"\n";
         let config = config(&file(OLLAMA, tables));
         assert_eq!(config.provider.fallbacks.len(), 1);
@@ -459,6 +434,9 @@ mod tests {
                 ),
                 place(
                     "openai needs a key, so it is left out; write api_key = \"…\" below [fallback.openai], or set $OPENAI_API_KEY"
+                ),
+                place(
+                    "anthropic needs a key, so it is left out; write api_key = \"…\" below [fallback.claude], or set $ANTHROPIC_API_KEY"
                 ),
                 "9: fallback.opnai: has no effect; name it in [reliability] fallback_providers"
                     .to_owned(),

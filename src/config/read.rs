@@ -5,45 +5,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Map;
-
 use super::error::{ConfigError, Warning, at};
 use super::files;
-use super::layers::{File, Table, Value};
+use super::layers::{Table, Value};
 use super::table::SECTIONS;
 use super::{
     Allowed, ChannelSettings, Config, Environment, Footer, MattermostSettings, StreamMode, provider,
 };
-use crate::mattermost::{ChannelId, UserId};
+use crate::mattermost::{ChannelId, UserId, is_id};
 use crate::nearest::nearest;
 use crate::secret::{Secret, unquoted};
 use crate::sorted;
 use crate::text::{Problem, shell_quoted};
 use crate::url::http_url;
-
-/// Finds and parses the files, and has `make` make something of their top table.
-pub(super) fn read<T>(
-    path: Option<&Path>,
-    environment: Environment,
-    make: impl FnOnce(Reader, PathBuf, &Table) -> Result<T, ConfigError>,
-) -> Result<T, ConfigError> {
-    let path = files::find(path, environment)?;
-    let texts = files::read_all(&path, environment)?;
-    let files = texts
-        .iter()
-        .map(|(path, text)| File::parse(path, text))
-        .collect::<Result<Vec<_>, _>>()?;
-    let top =
-        Table::top(&files).ok_or_else(|| ConfigError::Wrong(Problem::new("no config file", "")))?;
-    let reader = Reader {
-        environment,
-        folder: files::folder_of(&path),
-        warnings: Vec::new(),
-        sources: texts.iter().map(|(path, _)| path.clone()).collect(),
-        from_environment: Vec::new(),
-    };
-    make(reader, path, &top)
-}
 
 /// The longest an answer may take.
 pub(super) fn message_timeout(channels_config: &Table) -> Result<Duration, ConfigError> {
@@ -61,8 +35,23 @@ pub(super) struct Reader<'a> {
     from_environment: Vec<&'static str>,
 }
 
-impl Reader<'_> {
-    pub(super) fn config(mut self, path: PathBuf, top: &Table) -> Result<Config, ConfigError> {
+impl<'a> Reader<'a> {
+    /// `texts`: those of the files, the config file's first.
+    pub(super) fn new(
+        environment: Environment<'a>,
+        path: &Path,
+        texts: &[(PathBuf, String)],
+    ) -> Reader<'a> {
+        Reader {
+            environment,
+            folder: files::folder_of(path),
+            warnings: Vec::new(),
+            sources: texts.iter().map(|(path, _)| path.clone()).collect(),
+            from_environment: Vec::new(),
+        }
+    }
+
+    pub(super) fn config(mut self, path: &Path, top: &Table) -> Result<Config, ConfigError> {
         let channels_config = top.table("channels_config")?;
         let section = channels_config.table("mattermost")?;
         let multimodal = top.table("multimodal")?;
@@ -73,8 +62,8 @@ impl Reader<'_> {
         let provider = provider::read(&mut self, top)?;
         let state_dir = section.text("state_dir")?.map(|dir| self.expand(dir));
         Ok(Config {
-            state_path: files::state_path(&path, &self.folder, state_dir.as_deref()),
-            path,
+            state_path: files::state_path(path, &self.folder, state_dir.as_deref()),
+            path: path.to_owned(),
             mattermost,
             provider,
             message_timeout: message_timeout(&channels_config)?,
@@ -113,10 +102,8 @@ impl Reader<'_> {
         let url = self.url(section)?;
         let token = self.token(section)?;
         let channel_id = section.text("channel_id")?.map(ChannelId::from);
-        if let (Some(id), Some(value)) = (&channel_id, section.get("channel_id"))
-            && !id.is_well_formed()
-        {
-            self.warn_of_id(&value, id.as_str(), "a channel's id");
+        if let (Some(id), Some(value)) = (&channel_id, section.get("channel_id")) {
+            self.check_id(&value, id.as_str(), "a channel's id");
         }
         let defaults = self.channel_settings(section, None)?;
         let channels = self.channels(section, &defaults)?;
@@ -158,21 +145,15 @@ impl Reader<'_> {
         defaults: &ChannelSettings,
         channels: &sorted::Map<ChannelId, ChannelSettings>,
     ) {
-        let nobody = Allowed::These(Vec::new());
-        if std::iter::once(defaults)
-            .chain(channels.values())
-            .any(|channel| channel.allowed_users != nobody)
-        {
+        let answers = |channel: &ChannelSettings| channel.allowed_users != Allowed::default();
+        if answers(defaults) || channels.values().any(answers) {
             return;
         }
         let problem = Problem::new(
             "empty, so nobody is answered",
             "add user ids, or \"*\" for everybody",
         );
-        let problem = match section.get("allowed_users") {
-            Some(value) => value.at(problem),
-            None => section.missing("allowed_users", problem).problem().clone(),
-        };
+        let problem = section.at("allowed_users", problem);
         self.note(problem, true);
     }
 
@@ -182,7 +163,7 @@ impl Reader<'_> {
         }
         match section.get("url") {
             Some(value) => http_url(value.text()?).map_err(|problem| value.error(problem)),
-            None => Err(section.missing(
+            None => Err(section.error(
                 "url",
                 Problem::new(
                     "missing",
@@ -213,10 +194,11 @@ impl Reader<'_> {
         }
         let fix = "write the bot's access token in quotes, or name a file that holds it with \
                    bot_token_file, or set $MATTERMOST_BOT_TOKEN";
-        Err(match section.get("bot_token") {
-            Some(value) => value.wrong("is empty", fix),
-            None => section.missing("bot_token", Problem::new("missing", fix)),
-        })
+        let what = match section.get("bot_token") {
+            Some(_) => "is empty",
+            None => "missing",
+        };
+        Err(section.error("bot_token", Problem::new(what, fix)))
     }
 
     /// The token in the file that `value` names. `$CREDENTIALS_DIRECTORY/` is where systemd's
@@ -248,32 +230,27 @@ impl Reader<'_> {
         Ok(token)
     }
 
-    /// What `section` says about a channel, over `defaults`, if it is a channel's own.
+    /// What `section` says about a channel, over what is `usual`, if it is a channel's own.
     fn channel_settings(
         &mut self,
         section: &Table,
-        defaults: Option<&ChannelSettings>,
+        usual: Option<&ChannelSettings>,
     ) -> Result<ChannelSettings, ConfigError> {
-        let nobody = || Allowed::These(Vec::new());
-        Ok(ChannelSettings {
-            allowed_users: match section.get("allowed_users") {
-                Some(value) => self.allowed(value)?,
-                None => defaults.map_or_else(nobody, |usual| usual.allowed_users.clone()),
-            },
-            thread_replies: section
-                .flag("thread_replies", defaults.map(|usual| usual.thread_replies))?,
-            mention_only: section.flag("mention_only", defaults.map(|usual| usual.mention_only))?,
-            stream_mode: match stream_mode(section)? {
-                Some(mode) => mode,
-                None => defaults.map_or(StreamMode::Off, |usual| usual.stream_mode),
-            },
-            system_prompt: match section.get("system_prompt") {
-                Some(_) => section.text("system_prompt")?.map(str::to_owned),
-                None => defaults.and_then(|usual| usual.system_prompt.clone()),
-            },
-            model: None,
-            model_parameters: Map::new(),
-        })
+        let mut settings = usual.cloned().unwrap_or_default();
+        if let Some(value) = section.get("allowed_users") {
+            settings.allowed_users = self.allowed(value)?;
+        }
+        let instead = usual.map(|usual| usual.thread_replies);
+        settings.thread_replies = section.flag("thread_replies", instead)?;
+        let instead = usual.map(|usual| usual.mention_only);
+        settings.mention_only = section.flag("mention_only", instead)?;
+        if let Some(value) = section.get("stream_mode") {
+            settings.stream_mode = stream_mode(&value)?;
+        }
+        if section.get("system_prompt").is_some() {
+            settings.system_prompt = section.text("system_prompt")?.map(str::to_owned);
+        }
+        Ok(settings)
     }
 
     fn allowed(&mut self, value: Value) -> Result<Allowed, ConfigError> {
@@ -286,9 +263,7 @@ impl Reader<'_> {
             return Ok(Allowed::Everybody);
         }
         for (item, user) in items.iter().zip(&users) {
-            if !user.is_well_formed() {
-                self.warn_of_id(item, user.as_str(), "a user's id");
-            }
+            self.check_id(item, user.as_str(), "a user's id");
         }
         Ok(Allowed::These(users))
     }
@@ -301,16 +276,13 @@ impl Reader<'_> {
         let table = section.table("channels")?;
         let mut channels = sorted::Map::new();
         for (key, value) in table.entries() {
-            let id = ChannelId::from(key.as_str());
             let channel = table.table(&key)?;
             self.check_keys(&channel);
-            if !id.is_well_formed() {
-                self.warn_of_id(&value, id.as_str(), "a channel's id");
-            }
+            self.check_id(&value, &key, "a channel's id");
             let mut settings = self.channel_settings(&channel, Some(defaults))?;
             settings.model = channel.text("model")?.map(str::to_owned);
             settings.model_parameters = provider::parameters(&channel)?;
-            channels.insert(id, settings);
+            channels.insert(ChannelId(key), settings);
         }
         Ok(channels)
     }
@@ -360,37 +332,36 @@ impl Reader<'_> {
         self.note(value.at(problem), false);
     }
 
-    /// Keeps a warning; `told_later` as in `Warning`.
+    /// Keeps a warning, once; `told_later` as in `Warning`.
     pub(super) fn note(&mut self, problem: Problem, told_later: bool) {
-        self.warnings.push(Warning {
+        let warning = Warning {
             problem,
             told_later,
-        });
+        };
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
-    fn warn_of_id(&mut self, value: &Value, id: &str, what: &str) {
-        let problem = Problem::new(
-            format!("{id:?} is not {what}: an id is 26 lower-case letters and digits"),
-            "`prx channel doctor` finds it",
-        );
-        self.note(value.at(problem), true);
+    /// Warns of a value that is no id.
+    fn check_id(&mut self, value: &Value, id: &str, what: &str) {
+        if !is_id(id) {
+            let problem = Problem::new(
+                format!("{id:?} is not {what}: an id is 26 lower-case letters and digits"),
+                "`prx channel doctor` finds it",
+            );
+            self.note(value.at(problem), true);
+        }
     }
 
     /// Warns if somebody but the owner may read the secret in the file at `path`.
     fn warn_if_readable(&mut self, path: &Path) {
         let readable = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
-        let warning = Warning {
-            problem: Problem::new(
-                format!("{}: holds a secret and others can read it", path.display()),
-                format!(
-                    "let only its owner read it:\n  chmod 600 {}",
-                    shell_quoted(path)
-                ),
-            ),
-            told_later: false,
-        };
-        if readable && !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
+        if readable {
+            let what = format!("{}: holds a secret and others can read it", path.display());
+            let shown = shell_quoted(path);
+            let fix = format!("let only its owner read it:\n  chmod 600 {shown}");
+            self.note(Problem::new(what, fix), false);
         }
     }
 }
@@ -411,13 +382,10 @@ fn belongs(value: &Value, name: &str) -> Option<String> {
     }
 }
 
-fn stream_mode(section: &Table) -> Result<Option<StreamMode>, ConfigError> {
-    let Some(value) = section.get("stream_mode") else {
-        return Ok(None);
-    };
+fn stream_mode(value: &Value) -> Result<StreamMode, ConfigError> {
     match value.text()? {
-        "off" => Ok(Some(StreamMode::Off)),
-        "partial" => Ok(Some(StreamMode::Partial)),
+        "off" => Ok(StreamMode::Off),
+        "partial" => Ok(StreamMode::Partial),
         _ => Err(value.wrong("must be \"off\" or \"partial\"", "")),
     }
 }
