@@ -44,6 +44,21 @@ pub(crate) fn http_url(text: &str) -> Result<String, Problem> {
     Ok(format!("{scheme}://{}", rest.trim_end_matches('/')))
 }
 
+/// `http_url` of what may lack its scheme.
+pub(crate) fn with_scheme(scheme: &str, text: &str) -> Result<String, Problem> {
+    if text.contains("://") {
+        http_url(text)
+    } else {
+        http_url(&format!("{scheme}://{text}"))
+    }
+}
+
+/// A URL up to the end of its host and port.
+pub(crate) fn origin(url: &str) -> &str {
+    let path = after_scheme(url).len() - authority(url).len();
+    &url[..url.len() - path]
+}
+
 /// The host of a URL, with its port if it has one.
 pub(crate) fn authority(url: &str) -> &str {
     after_scheme(url).split('/').next().unwrap_or_default()

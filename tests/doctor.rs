@@ -988,8 +988,20 @@ fn what_is_wrong_with_the_model_is_named_with_what_to_do() {
         (
             "default_provider = \"command\"\nprovider_command = [\"/not/there\"]".into(),
             "failure",
-            "/not/there is not a program",
-            "chmod +x",
+            "/not/there is not a program that can be run: No such file",
+            "whole path",
+        ),
+        (
+            "default_provider = \"command\"\nprovider_command = [\"/etc\"]".into(),
+            "failure",
+            "/etc is not a program that can be run: it is no file",
+            "whole path",
+        ),
+        (
+            "default_provider = \"command\"\nprovider_command = [\"/etc/passwd\"]".into(),
+            "failure",
+            "nobody may execute it",
+            "chmod +x /etc/passwd",
         ),
     ];
     let stage = Stage::real();

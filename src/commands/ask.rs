@@ -70,7 +70,7 @@ pub fn deliver(
     let (channel, thread) = (query.channel.as_deref(), query.thread.as_deref());
     let target = Target::new(settings, channel, thread)?;
     provider::check(&config.provider).map_err(Exit::config)?;
-    let (me, limit) = introduce(client)?;
+    let (me, limit) = introduce(client, &mut None)?;
     let asker = Asker {
         config,
         client,
@@ -149,7 +149,7 @@ impl Asker<'_> {
                 record.keep(draft, shown.newest)?;
                 // The model took its time: the same may run elsewhere.
                 let (client, bot, channel) = (self.client, &self.me.id, &self.place.channel);
-                let name = record.name();
+                let name = &record.name;
                 let posted = Posted::since(client, bot, channel, name, shown.newest)?;
                 if !posted.parts(name).is_empty() {
                     return record.finish();
@@ -186,19 +186,13 @@ impl Asker<'_> {
                 }
                 Ok(Delivery::Failed(_, error)) => error,
                 Ok(Delivery::Closed(why)) => {
-                    record.discard()?;
                     let name = &self.me.username;
-                    let hint = format!("write in the channel: /invite @{name}");
-                    return Err(Exit::Failure(format!("{why}; {hint}")));
+                    return record.give_up(format!("{why}; write in the channel: /invite @{name}"));
                 }
-                Ok(Delivery::Gone(why) | Delivery::Refused(why)) => {
-                    record.discard()?;
-                    return Err(Exit::Failure(why));
-                }
+                Ok(Delivery::Gone(why) | Delivery::Refused(why)) => return record.give_up(why),
                 Ok(Delivery::TooLong | Delivery::NoEdit) => {
-                    record.discard()?;
                     let why = "the server takes no posts of this length any more: ask again";
-                    return Err(Exit::Failure(why.into()));
+                    return record.give_up(why.into());
                 }
                 Err(Trouble::Api(error)) => error,
                 Err(trouble @ Trouble::Disk(_)) => return Err(Exit::Failure(trouble.to_string())),

@@ -49,29 +49,19 @@ impl Report {
         }
     }
 
-    pub(crate) fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
-        self.add(check, Status::Ok, detail.into(), String::new());
+    pub(crate) fn ok(&mut self, check: &'static str, detail: &str) {
+        self.add(check, Status::Ok, detail, "");
     }
 
-    pub(crate) fn warn(
-        &mut self,
-        check: &'static str,
-        detail: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
-        self.add(check, Status::Warning, detail.into(), fix.into());
+    pub(crate) fn warn(&mut self, check: &'static str, detail: &str, fix: &str) {
+        self.add(check, Status::Warning, detail, fix);
     }
 
-    pub(crate) fn fail(
-        &mut self,
-        check: &'static str,
-        detail: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
-        self.add(check, Status::Failure, detail.into(), fix.into());
+    pub(crate) fn fail(&mut self, check: &'static str, detail: &str, fix: &str) {
+        self.add(check, Status::Failure, detail, fix);
     }
 
-    fn add(&mut self, check: &'static str, status: Status, detail: String, fix: String) {
+    fn add(&mut self, check: &'static str, status: Status, detail: &str, fix: &str) {
         // Names come from the server: a terminal obeys none of them.
         let harmless = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
         let check = Check {
@@ -99,12 +89,6 @@ impl Report {
     pub(crate) fn failures(&self) -> usize {
         let failed = |check: &&Check| check.status == Status::Failure;
         self.checks.iter().filter(failed).count()
-    }
-
-    /// Whether one of the checks of that name failed.
-    pub(crate) fn failed(&self, name: &str) -> bool {
-        let mut checks = self.checks.iter();
-        checks.any(|check| check.check == name && check.status == Status::Failure)
     }
 
     fn text(&self, check: &Check) -> String {

@@ -45,7 +45,7 @@ pub(crate) fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(
                 (_, "") => CORRECT.to_owned(),
                 (_, fix) => fix.to_owned(),
             };
-            report.fail("config", problem.what.as_str(), fix);
+            report.fail("config", problem.what.as_str(), &fix);
             report.finish()?;
             return Err(Exit::Config("the configuration cannot be used".into()));
         }
@@ -62,7 +62,7 @@ pub(crate) fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(
             me: &me,
         };
         place.check();
-        report.ok("replies", replies(&config, &me.username));
+        report.ok("replies", &replies(&config, &me.username));
     }
     model::check(&mut report, &config);
     if ask {
@@ -89,36 +89,27 @@ pub(crate) fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(
 }
 
 fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
-    let mut merged = String::new();
-    for source in config.sources.iter().skip(1) {
-        merged += &format!(", with {}", source.display());
-    }
-    report.ok("config", format!("{}{merged}", config.path.display()));
-    for Warning {
-        problem,
-        told_later,
-    } in &config.warnings
-    {
-        if !told_later {
-            let fix = match problem.fix.as_str() {
-                "" => CORRECT,
-                fix => fix,
-            };
-            report.warn("config", problem.what.as_str(), fix);
-        }
+    let merged = config.sources.iter().skip(1);
+    let merged: String = merged
+        .map(|source| format!(", with {}", source.display()))
+        .collect();
+    report.ok("config", &format!("{}{merged}", config.path.display()));
+    for Warning { problem, .. } in config.warnings.iter().filter(|odd| !odd.told_later) {
+        let fix = match problem.fix.as_str() {
+            "" => CORRECT,
+            fix => fix,
+        };
+        report.warn("config", &problem.what, fix);
     }
     for name in &config.from_environment {
-        report.warn(
-            "environment",
-            format!("{name} comes from the environment, where cron does not find it"),
-            format!("write its value into the config file, or into the crontab:\n  {name}=…"),
-        );
+        let fix = "write its value into the config file, or into the crontab:";
+        warn_of_variable(report, name, &format!("{fix}\n  {name}=…"));
     }
     if path_is_found && std::env::var_os("OPENPRX_CONFIG_DIR").is_some() {
         report.warn(
             "environment",
             "OPENPRX_CONFIG_DIR says where the config file is, which cron does not know",
-            format!(
+            &format!(
                 "in the crontab, call:\n  prx --config {}",
                 config.path.display()
             ),
@@ -141,21 +132,19 @@ fn check_variables(report: &mut Report, variables: &[&str]) {
                 format!("write it into the crontab, above the line that starts prx:\n  {name}=…")
             }
         };
-        report.warn(
-            "environment",
-            format!("{name} comes from the environment, where cron does not find it"),
-            fix,
-        );
+        warn_of_variable(report, name, &fix);
     }
+}
+
+fn warn_of_variable(report: &mut Report, name: &str, fix: &str) {
+    let detail = format!("{name} comes from the environment, where cron does not find it");
+    report.warn("environment", &detail, fix);
 }
 
 /// Whether an instance is running.
 fn check_state(report: &mut Report, config: &Config) -> bool {
     let path = &config.state_path;
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = path.parent().unwrap_or(path);
     let (probe, shown) = (path.with_extension("json.doctor"), folder.display());
     let mut options = OpenOptions::new();
     let written = options.create(true).write(true).truncate(true).open(&probe);
@@ -167,7 +156,11 @@ fn check_state(report: &mut Report, config: &Config) -> bool {
         } else {
             format!("make it, or name another with state_dir:\n  mkdir -p {shown}")
         };
-        report.fail("state", format!("{shown} cannot be written: {error}"), fix);
+        report.fail(
+            "state",
+            &format!("{shown} cannot be written: {error}"),
+            &fix,
+        );
         return false;
     }
     let lock = Lock::look(path);
@@ -180,13 +173,13 @@ fn check_state(report: &mut Report, config: &Config) -> bool {
             let lock = lock.display();
             report.fail(
                 "state",
-                format!("{lock} cannot be opened: {error}"),
-                format!("give it to whoever runs the bot:\n  chown $USER {lock}"),
+                &format!("{lock} cannot be opened: {error}"),
+                &format!("give it to whoever runs the bot:\n  chown $USER {lock}"),
             );
             return false;
         }
     };
-    report.ok("state", format!("{}; {instance}", path.display()));
+    report.ok("state", &format!("{}; {instance}", path.display()));
     is_running
 }
 
@@ -195,7 +188,7 @@ fn check_server(report: &mut Report, config: &Config) -> Option<Client> {
     let agent = match Agent::new(settings.ca_file.as_deref()) {
         Ok(agent) => agent,
         Err(problem) => {
-            report.fail("server", problem.what, problem.fix);
+            report.fail("server", &problem.what, &problem.fix);
             return None;
         }
     };
@@ -221,38 +214,34 @@ pub(crate) fn server(
     match lookup::ping(agent, url) {
         Ok(pong) => {
             let (version, took) = (pong.version, pong.took.as_millis());
-            report.ok("server", format!("{url}: Mattermost {version}, answers in {took} ms"));
+            report.ok("server", &format!("{url}: Mattermost {version}, answers in {took} ms"));
             return true;
         }
         Err(NoPong::Unreachable(obstacle)) => {
             let fix = unreachable_fix(&obstacle, url, ca_file);
-            report.fail("server", obstacle.problem.what, fix);
+            report.fail("server", &obstacle.problem.what, &fix);
         }
-        Err(NoPong::Other {
-            what,
-            found: Some(found),
-            ..
-        }) => report.fail(
+        Err(NoPong::Elsewhere { what, at }) => report.fail(
             "server",
-            format!("{url} gives {what}, but Mattermost is at {found}"),
-            format!("{BELOW}\n  url = \"{found}\""),
+            &format!("{url} gives {what}, but Mattermost is at {at}"),
+            &format!("{BELOW}\n  url = \"{at}\""),
         ),
         Err(NoPong::Other {
             what,
             leads_to: Some((leads_to, Leads::ToApi)),
-            ..
         }) => report.fail(
             "server",
-            format!("{url} gives {what}"),
-            format!("if Mattermost is there, {BELOW}\n  url = \"{leads_to}\""),
+            &format!("{url} gives {what}"),
+            &format!("if Mattermost is there, {BELOW}\n  url = \"{leads_to}\""),
         ),
         Err(NoPong::Other { what, .. }) => report.fail(
             "server",
-            format!("{url} gives {what}, not Mattermost's API"),
-            "is that the address in the browser, up to the team's name? If a proxy asks for a login \
-             first, it must let /api/v4/ pass without. This should say \"status\":\"OK\":\n  "
-                .to_owned()
-                + &format!("curl -i {url}/api/v4/system/ping"),
+            &format!("{url} gives {what}, not Mattermost's API"),
+            &format!(
+                "is that the address in the browser, up to the team's name? If a proxy asks for a \
+                 login first, it must let /api/v4/ pass without. This should say \"status\":\"OK\":\n  \
+                 curl -i {url}/api/v4/system/ping"
+            ),
         ),
     }
     false
@@ -323,7 +312,7 @@ pub(crate) fn token(report: &mut Report, client: &Client, place: &str) -> Option
             report.fail(
                 "token",
                 "refused: it is wrong or was revoked, or its account is deactivated",
-                format!("{make} Then {place}"),
+                &format!("{make} Then {place}"),
             );
             return None;
         }
@@ -336,16 +325,16 @@ pub(crate) fn token(report: &mut Report, client: &Client, place: &str) -> Option
     if me.delete_at.0 > 0 {
         report.fail(
             "token",
-            format!("@{name} is deactivated"),
+            &format!("@{name} is deactivated"),
             "a system admin enables it: Integrations > Bot Accounts > the bot > Enable",
         );
     } else if me.is_bot {
-        report.ok("token", format!("@{name}, a bot account"));
+        report.ok("token", &format!("@{name}, a bot account"));
     } else {
         report.warn(
             "token",
-            format!("@{name} is a person: what that person writes is never answered, and the answers come in that person's name"),
-            format!("better use a bot account's token; {make} Then {place}"),
+            &format!("@{name} is a person: what that person writes is never answered, and the answers come in that person's name"),
+            &format!("better use a bot account's token; {make} Then {place}"),
         );
     }
     Some(me)
@@ -353,7 +342,7 @@ pub(crate) fn token(report: &mut Report, client: &Client, place: &str) -> Option
 
 fn fail_api(report: &mut Report, check: &'static str, error: &ApiError) {
     let problem = super::problem(error);
-    report.fail(check, problem.what, problem.fix);
+    report.fail(check, &problem.what, &problem.fix);
 }
 
 /// Where and when it answers, as a sentence.

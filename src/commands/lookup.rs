@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::http::{Agent, Body, Call, Cause, Failure, Obstacle};
+use crate::http::{Agent, Body, Call, Failure, Obstacle};
 use crate::json;
 use crate::mattermost::client::{ApiError, ChannelList, Client, unless_closed, version};
-use crate::mattermost::{Channel, PostId, User, is_id};
-use crate::text::Problem;
-use crate::url::{authority, http_url};
+use crate::mattermost::{Channel, PostId, Team, User, UserId, is_id};
+use crate::sorted::Set;
+use crate::url::{authority, http_url, origin};
 
 const PING: &str = "/api/v4/system/ping";
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,13 +26,14 @@ pub(crate) struct Pong {
 /// What there is instead of a Mattermost.
 pub(crate) enum NoPong {
     Unreachable(Obstacle),
-    /// Something answers that is not Mattermost's API.
-    Other {
-        /// What it says.
+    /// Something else answers, `what` it says, and Mattermost is at `at`.
+    Elsewhere {
         what: String,
-        /// Where the API is, if it was found.
-        found: Option<String>,
-        /// Where it redirects to.
+        at: String,
+    },
+    /// Something answers that is not Mattermost's API: what it says, and where it redirects to.
+    Other {
+        what: String,
         leads_to: Option<(String, Leads)>,
     },
 }
@@ -47,17 +48,9 @@ pub(crate) enum Leads {
 }
 
 impl NoPong {
-    fn unreachable(problem: Problem) -> NoPong {
-        let cause = Cause::Other;
-        NoPong::Unreachable(Obstacle { cause, problem })
-    }
-
     fn other(what: impl Into<String>) -> NoPong {
-        NoPong::Other {
-            what: what.into(),
-            found: None,
-            leads_to: None,
-        }
+        let (what, leads_to) = (what.into(), None);
+        NoPong::Other { what, leads_to }
     }
 }
 
@@ -69,33 +62,27 @@ pub(crate) fn ping(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
         answer => answer,
     };
     match answer {
-        Ok(pong) => Ok(pong),
-        Err(NoPong::Unreachable(obstacle)) => {
-            // Without TLS on that port the plain URL may work. A problem whose fix is known has another
-            // cause, such as a certificate.
-            let plain = url
-                .strip_prefix("https")
-                .filter(|_| obstacle.problem.fix.is_empty());
-            match plain.map(|rest| format!("http{rest}")) {
-                Some(plain) if ping_once(agent, &plain).is_ok() => Err(NoPong::Other {
-                    what: "no TLS".into(),
-                    found: Some(plain),
-                    leads_to: None,
-                }),
-                _ => Err(NoPong::Unreachable(obstacle)),
+        // Without TLS on that port the plain URL may work. A problem whose fix is known has another
+        // cause, such as a certificate.
+        Err(NoPong::Unreachable(obstacle)) if obstacle.problem.fix.is_empty() => {
+            let plain = url.strip_prefix("https").map(|rest| format!("http{rest}"));
+            match plain.filter(|plain| ping_once(agent, plain).is_ok()) {
+                Some(at) => {
+                    let what = "no TLS".into();
+                    Err(NoPong::Elsewhere { what, at })
+                }
+                None => Err(NoPong::Unreachable(obstacle)),
             }
         }
-        Err(NoPong::Other { what, leads_to, .. }) => {
-            let mut others = other_paths(url);
-            others.splice(..0, leads_to.iter().map(|(base, _)| base.clone()));
-            let mut others = others.into_iter();
-            let found = others.find(|other| ping_once(agent, other).is_ok());
-            Err(NoPong::Other {
-                what,
-                found,
-                leads_to,
-            })
+        Err(NoPong::Other { what, leads_to }) => {
+            let first = leads_to.iter().map(|(base, _)| base.clone());
+            let mut others = first.chain(other_paths(url));
+            match others.find(|other| ping_once(agent, other).is_ok()) {
+                Some(at) => Err(NoPong::Elsewhere { what, at }),
+                None => Err(NoPong::Other { what, leads_to }),
+            }
         }
+        answer => answer,
     }
 }
 
@@ -112,13 +99,12 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
         Ok(response) => response,
         Err(Failure::TooLarge) => return Err(NoPong::other("too much")),
         Err(Failure::Unreachable(obstacle)) => return Err(NoPong::Unreachable(obstacle)),
-        Err(Failure::Unclear(problem)) => return Err(NoPong::unreachable(problem)),
+        Err(Failure::Unclear(problem)) => return Err(NoPong::Unreachable(problem.into())),
     };
     let status = response.status;
     if status == 429 {
-        return Err(NoPong::unreachable(super::problem(&ApiError::RateLimited(
-            None,
-        ))));
+        let problem = super::problem(&ApiError::RateLimited(None));
+        return Err(NoPong::Unreachable(problem.into()));
     }
     let version = version(response.header("X-Version-Id").unwrap_or_default());
     let location = response.header("Location").unwrap_or_default().to_owned();
@@ -135,7 +121,6 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
             let place = location.split(['?', '#']).next().unwrap_or_default();
             Err(NoPong::Other {
                 what: format!("a redirect to {place}"),
-                found: None,
                 leads_to: redirected(url, place),
             })
         }
@@ -147,23 +132,18 @@ fn ping_once(agent: &Agent, url: &str) -> Result<Pong, NoPong> {
 /// Where a redirect of `url`'s ping leads: to an API's ping, or to some page whose host may have one.
 fn redirected(url: &str, location: &str) -> Option<(String, Leads)> {
     let (scheme, _) = url.split_once("://")?;
-    let authority = authority(url);
     let whole = if location.contains("://") {
         location.to_owned()
     } else if location.starts_with("//") {
         format!("{scheme}:{location}")
     } else if location.starts_with('/') {
-        format!("{scheme}://{authority}{location}")
+        format!("{scheme}://{}{location}", authority(url))
     } else {
         return None;
     };
     let (base, leads) = match whole.strip_suffix(PING) {
         Some(base) => (base, Leads::ToApi),
-        None => {
-            let host = whole.find("://").map_or(0, |at| at + 3);
-            let end = whole[host..].find('/').map_or(whole.len(), |at| host + at);
-            (&whole[..end], Leads::ToPage)
-        }
+        None => (origin(&whole), Leads::ToPage),
     };
     let base = http_url(base).ok().filter(|base| base != url)?;
     Some((base, leads))
@@ -172,11 +152,11 @@ fn redirected(url: &str, location: &str) -> Option<(String, Leads)> {
 /// Where else on the same host the API may be: above the path, as in a link copied from the browser,
 /// or below the root.
 fn other_paths(url: &str) -> Vec<String> {
-    let start = url.find("://").map_or(0, |at| at + 3);
+    let root = origin(url);
     let mut others = Vec::new();
     let mut rest = url;
-    while let Some(at) = rest.rfind('/').filter(|at| *at >= start) {
-        rest = &rest[..at];
+    while rest != root {
+        rest = rest.rsplit_once('/').map_or(root, |(above, _)| above);
         others.push(rest.to_owned());
     }
     others.extend(SUB_PATHS.map(|path| format!("{rest}{path}")));
@@ -190,6 +170,16 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// `teams`: those that the bot is in.
+    pub(crate) fn new(channel: Channel, teams: &[Team]) -> Found {
+        let team = teams.iter().find(|team| team.id == channel.team_id);
+        let team = team.map(|team| team.display_name.clone());
+        Found {
+            channel,
+            team: team.unwrap_or_default(),
+        }
+    }
+
     /// How people are told of it.
     pub(crate) fn title(&self) -> String {
         match self.channel.kind.as_str() {
@@ -214,33 +204,22 @@ impl Found {
 /// The channels that the bot is in.
 pub(crate) fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
     let teams = client.teams()?;
-    let mut found: Vec<Found> = Vec::new();
+    let mut channels: Vec<Channel> = Vec::new();
     for team in &teams {
         // A team without a channel for the bot is a 404.
         let list = unless_closed(client.team_channels(&team.id, None))?;
-        let Some(ChannelList::Changed { channels, .. }) = list else {
-            continue;
-        };
-        for channel in channels {
-            if found.iter().all(|known| known.channel.id != channel.id) {
-                let team = if channel.team_id.is_empty() {
-                    String::new()
-                } else {
-                    team.display_name.clone()
-                };
-                found.push(Found { channel, team });
-            }
+        if let Some(ChannelList::Changed { channels: more, .. }) = list {
+            channels.extend(more);
         }
     }
     if teams.is_empty() {
         // Servers before 6.0 do not have this call.
-        let channels = unless_closed(client.my_channels())?.unwrap_or_default();
-        found.extend(channels.into_iter().map(|channel| Found {
-            channel,
-            team: String::new(),
-        }));
+        channels = unless_closed(client.my_channels())?.unwrap_or_default();
     }
-    Ok(found)
+    let mut known = Set::new();
+    channels.retain(|channel| known.insert(channel.id.clone()));
+    let found = channels.into_iter();
+    Ok(found.map(|channel| Found::new(channel, &teams)).collect())
 }
 
 /// The channels that `text` may mean: `~name`, a name as it is shown, a link to the channel or to a
@@ -262,15 +241,10 @@ pub(crate) fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, A
         _ => ("", text.trim_start_matches(['~', '#'])),
     };
     let mut found = Vec::new();
-    for team in teams
-        .iter()
-        .filter(|known| team.is_empty() || known.name == team)
-    {
+    let is_named = |known: &&Team| team.is_empty() || known.name == team;
+    for team in teams.iter().filter(is_named) {
         let channel = client.channel_named(&team.id, &name.to_lowercase());
-        found.extend(unless_closed(channel)?.map(|channel| Found {
-            channel,
-            team: team.display_name.clone(),
-        }));
+        found.extend(unless_closed(channel)?.map(|channel| Found::new(channel, &teams)));
     }
     if found.is_empty() {
         found = channels(client)?;
@@ -284,8 +258,7 @@ fn of_post(client: &Client, post: &PostId) -> Result<Vec<Found>, ApiError> {
     let channel = client
         .post(post)
         .and_then(|post| client.channel(&post.channel_id));
-    let channel = unless_closed(channel)?;
-    let found = channel.map(|channel| with_team(client, channel));
+    let found = unless_closed(channel)?.map(|channel| with_team(client, channel));
     found.into_iter().collect()
 }
 
@@ -302,18 +275,19 @@ fn direct(client: &Client, user: &str) -> Result<Vec<Found>, ApiError> {
 
 /// The channel with its team's name.
 pub(crate) fn with_team(client: &Client, channel: Channel) -> Result<Found, ApiError> {
-    let team = client
-        .teams()?
-        .into_iter()
-        .find(|team| team.id == channel.team_id);
-    let team = team.map(|team| team.display_name).unwrap_or_default();
-    Ok(Found { channel, team })
+    Ok(Found::new(channel, &client.teams()?))
 }
 
 /// The person of that name, with or without `@`.
 pub(crate) fn find_user(client: &Client, name: &str) -> Result<Option<User>, ApiError> {
     let name = name.trim().trim_start_matches('@').to_lowercase();
     Ok(client.users_named(&[&name])?.into_iter().next())
+}
+
+/// A person's name with its `@`, if it is among the `known`; else the id.
+pub(crate) fn at_name(id: &UserId, known: &[User]) -> String {
+    let user = known.iter().find(|user| user.id == *id);
+    user.map_or_else(|| id.to_string(), |user| format!("@{}", user.username))
 }
 
 /// The post that an id or a link to it names.

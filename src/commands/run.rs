@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use log::{Level, log, warn};
 
-use super::{Exit, lookup};
+use super::Exit;
+use super::lookup::{Found, at_name};
 use crate::bot::{Bot, Pace, Work};
 use crate::config::{self, Allowed, Config};
 use crate::desk::{Desk, Processes};
@@ -96,7 +97,7 @@ impl Session {
         let mut outage = Outage::new(times.clone());
         let mut known = None;
         let (me, post_limit) = loop {
-            match introduce_again(&client, &mut known) {
+            match introduce(&client, &mut known) {
                 Ok(introduced) => break introduced,
                 Err(error @ ApiError::Unauthorized(_)) => {
                     return Err(Exit::Token(error.to_string()));
@@ -185,7 +186,7 @@ impl Session {
 
 /// The state of this bot and its channels.
 fn open_store(config: &Config, me: &User, times: &Times) -> Result<Store, Exit> {
-    let scope = config.mattermost.channel_id.clone().unwrap_or_default();
+    let scope = config.mattermost.scope();
     let store = Store::open(&config.state_path, &me.id, &scope, times.clock.clone());
     store.map_err(|error| {
         Exit::Failure(format!(
@@ -202,8 +203,7 @@ fn take_lock(config: &Config) -> Result<Option<Lock>, Exit> {
         Err(LockError::Taken(holder)) => {
             let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
             // Cron starts one each minute, and wants no mail of it.
-            let at_terminal = io::stderr().is_terminal();
-            let level = if at_terminal {
+            let level = if io::stderr().is_terminal() {
                 Level::Warn
             } else {
                 Level::Debug
@@ -243,32 +243,25 @@ fn tell_start(config: &Config, client: &Client, me: &User, once: bool) {
     );
 }
 
-/// Who the bot is, and the longest post that the server takes, in characters.
-pub(crate) fn introduce(client: &Client) -> Result<(User, usize), ApiError> {
-    introduce_again(client, &mut None)
-}
-
-/// The same. `known`: what an earlier try found out, for a server that lets one request through at a
-/// time.
-fn introduce_again(client: &Client, known: &mut Option<User>) -> Result<(User, usize), ApiError> {
+/// Who the bot is, and the longest post that the server takes, in characters. `known`: what an
+/// earlier try found out, for a server that lets one request through at a time.
+pub(crate) fn introduce(
+    client: &Client,
+    known: &mut Option<User>,
+) -> Result<(User, usize), ApiError> {
     let me = match known.take() {
         Some(me) => me,
         None => client.me()?,
     };
     let limit = match client.max_post_size() {
-        Ok(limit) => limit,
+        Ok(limit) => limit.filter(|limit| *limit > 0),
         Err(ApiError::Refused { .. }) => None,
         Err(error) => {
             *known = Some(me);
             return Err(error);
         }
     };
-    Ok((
-        me,
-        limit
-            .filter(|limit| *limit > 0)
-            .unwrap_or(OLDEST_POST_LIMIT),
-    ))
+    Ok((me, limit.unwrap_or(OLDEST_POST_LIMIT)))
 }
 
 /// Where it answers, for people.
@@ -276,12 +269,10 @@ fn place(client: &Client, channel: Option<&ChannelId>) -> String {
     let Some(id) = channel else {
         return "every channel it is in".to_owned();
     };
-    let title = |channel| {
-        let team = String::new();
-        lookup::Found { channel, team }.title()
-    };
-    let channel = client.channel(id);
-    channel.map_or_else(|_| format!("channel {id}"), title)
+    match client.channel(id) {
+        Ok(channel) => Found::new(channel, &[]).title(),
+        Err(_) => format!("channel {id}"),
+    }
 }
 
 /// Whom it answers, for people.
@@ -296,10 +287,7 @@ fn people(client: &Client, allowed: &Allowed) -> String {
     }
     let shown = &ids[..ids.len().min(NAMES)];
     let known = client.users(shown).unwrap_or_default();
-    let names = shown.iter().map(|&id| {
-        let user = known.iter().find(|user| user.id == *id);
-        user.map_or_else(|| id.to_string(), |user| format!("@{}", user.username))
-    });
+    let names = shown.iter().map(|id| at_name(id, &known));
     let more = match ids.len() - shown.len() {
         0 => String::new(),
         more => format!(" and {more} more"),

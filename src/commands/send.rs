@@ -63,7 +63,7 @@ pub fn deliver(
         Some(text) => text.clone(),
         None => read_input()?,
     };
-    let (me, limit) = introduce(client)?;
+    let (me, limit) = introduce(client, &mut None)?;
     let options = ReplyOptions {
         allow_unsafe_links: settings.allow_unsafe_links,
     };

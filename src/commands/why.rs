@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::check::Report;
 use super::doctor::BELOW;
-use super::lookup::{self, Found};
+use super::lookup::{self, Found, at_name};
 use super::{Exit, connect, print};
 use crate::config::{Allowed, Config};
 use crate::conversation::{self, Gathering, Names, Place};
@@ -15,11 +15,9 @@ use crate::inbox::Record;
 use crate::limits;
 use crate::mattermost::client::{ApiError, Client, unless_closed};
 use crate::mattermost::{ChannelId, Post, PostList, ServerTime, User, mention};
-use crate::state::{self, Lock};
+use crate::state::{self, Lock, State};
 use crate::times::Times;
 use crate::words::Word;
-
-const EDITED: &str = "it seems that it was edited after the bot had passed it";
 
 /// Explains what becomes of the post that `text` names, by id or link.
 pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
@@ -35,8 +33,8 @@ pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
     let Some(post) = unless_closed(client.post(&id))? else {
         report.fail(
             "seen",
-            format!("@{} sees no such post", me.username),
-            format!(
+            &format!("@{} sees no such post", me.username),
+            &format!(
                 "it was deleted, or is on another server than {}, or in a channel without the bot; there, write:\n  /invite @{}",
                 settings.url, me.username
             ),
@@ -54,9 +52,18 @@ pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
     print(&format!("\n{verdict}\n"))
 }
 
-/// One of the filter's decisions: its name, which reason it gives, and what is said of a post that
-/// passes.
-type Step = (&'static str, fn(&Reason) -> bool, String);
+/// Why the decisions end before the last one.
+enum Stop {
+    /// The post is not answered for this reason, which the report has.
+    Against(String),
+    Api(ApiError),
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Stop {
+        Stop::Api(error)
+    }
+}
 
 struct Why<'a> {
     report: &'a mut Report,
@@ -70,102 +77,112 @@ impl Why<'_> {
     /// Goes through the decisions in the order in which the bot takes them: the line that decides.
     fn explain(&mut self) -> Result<String, ApiError> {
         self.report
-            .ok("seen", format!("@{} can read it", self.me.username));
+            .ok("seen", &format!("@{} can read it", self.me.username));
         // What is answered stays answered, whatever would be decided now.
         let answer = self.answer()?;
         let channel = self.client.channel(&self.post.channel_id)?;
         let channel = lookup::with_team(self.client, channel)?;
-        let not_now = match self.explain_channel(&channel)? {
-            None => match self.explain_filter(channel.channel.is_direct())? {
-                None if answer.is_none() => {
-                    match self.explain_copy(channel.channel.is_direct())? {
-                        None => self.explain_time(&channel),
-                        why_not => why_not,
-                    }
-                }
-                why_not => why_not,
-            },
-            why_not => why_not,
+        let against = match self.decide(&channel, answer.is_some()) {
+            Ok(()) => None,
+            Err(Stop::Against(why)) => Some(why),
+            Err(Stop::Api(error)) => return Err(error),
         };
-        if not_now.is_none() {
+        if against.is_none() {
             self.explain_told(&channel)?;
         }
-        Ok(match (answer, not_now) {
-            (Some(link), why_not) => {
-                self.report.ok("answered", link.clone());
-                match why_not {
-                    None => format!("Was answered: {link}"),
-                    Some(why_not) => {
-                        format!("Was answered: {link}\nToday it would not be: {why_not}.")
-                    }
-                }
+        if let Some(link) = &answer {
+            self.report.ok("answered", link);
+        }
+        Ok(match (answer, against) {
+            (Some(link), None) => format!("Was answered: {link}"),
+            (Some(link), Some(why)) => {
+                format!("Was answered: {link}\nToday it would not be: {why}.")
             }
+            (None, Some(why)) => format!("Not answered: {why}."),
             (None, None) => match Lock::look(&self.config.state_path) {
                 Ok(()) => "Would be answered, but the bot is not running: start it with `prx run`.",
                 Err(_) => "Would be answered: nothing stands against it.",
             }
             .into(),
-            (None, Some(why_not)) => format!("Not answered: {why_not}."),
         })
     }
 
-    fn explain_channel(&mut self, found: &Found) -> Result<Option<String>, ApiError> {
+    fn decide(&mut self, channel: &Found, is_answered: bool) -> Result<(), Stop> {
+        let direct = channel.channel.is_direct();
+        self.explain_channel(channel)?;
+        self.explain_filter(direct)?;
+        if is_answered {
+            return Ok(());
+        }
+        self.explain_copy(direct)?;
+        self.explain_time(channel)
+    }
+
+    /// Reports the decision that is against the post. `why`: the same as the end of a sentence.
+    fn against(
+        &mut self,
+        check: &'static str,
+        detail: &str,
+        fix: &str,
+        why: &str,
+    ) -> Result<(), Stop> {
+        self.report.fail(check, detail, fix);
+        Err(Stop::Against(why.into()))
+    }
+
+    fn explain_channel(&mut self, found: &Found) -> Result<(), Stop> {
         let (bot, title, channel) = (&self.me.username, found.title(), &found.channel);
         if let Some(only) = &self.config.mattermost.channel_id
             && *only != channel.id
         {
-            return self.explain_other_channel(found, only.as_str()).map(Some);
+            return self.explain_other_channel(found, only.as_str());
         }
         if !self.client.is_member(&channel.id)? {
-            self.report.fail(
+            return self.against(
                 "channel",
-                format!("@{bot} is not in {title}"),
-                format!("write in the channel:\n  /invite @{bot}"),
+                &format!("@{bot} is not in {title}"),
+                &format!("write in the channel:\n  /invite @{bot}"),
+                "the bot is not in its channel",
             );
-            return Ok(Some("the bot is not in its channel".into()));
         }
         if channel.delete_at.0 > 0 {
-            self.report.fail(
+            return self.against(
                 "channel",
-                format!("{title} is archived"),
+                &format!("{title} is archived"),
                 "unarchive it (channel menu > Unarchive Channel)",
+                "its channel is archived",
             );
-            return Ok(Some("its channel is archived".into()));
         }
         self.report
-            .ok("channel", format!("{title}; @{bot} is in it"));
-        Ok(None)
+            .ok("channel", &format!("{title}; @{bot} is in it"));
+        Ok(())
     }
 
     /// Why the `only` channel of the configuration is not the post's.
-    fn explain_other_channel(&mut self, found: &Found, only: &str) -> Result<String, ApiError> {
+    fn explain_other_channel(&mut self, found: &Found, only: &str) -> Result<(), Stop> {
         let (title, id) = (found.title(), &found.channel.id);
+        let is_it = |named: &Found| named.channel.id == *id;
         let is_id = ChannelId::from(only).is_well_formed();
-        let named = if is_id {
-            Vec::new()
-        } else {
-            lookup::find_channels(self.client, only)?
-        };
-        if named.iter().any(|named| named.channel.id == *id) {
-            self.report.fail(
+        if !is_id && lookup::find_channels(self.client, only)?.iter().any(is_it) {
+            return self.against(
                 "channel",
-                format!("{title} is the channel that channel_id = {only:?} names, but only its id is understood there"),
-                format!("{BELOW}\n  channel_id = \"{id}\""),
+                &format!("{title} is the channel that channel_id = {only:?} names, but only its id is understood there"),
+                &format!("{BELOW}\n  channel_id = \"{id}\""),
+                "channel_id has this channel's name, where its id belongs",
             );
-            return Ok("channel_id has this channel's name, where its id belongs".into());
         }
-        self.report.fail(
+        self.against(
             "channel",
-            format!("{title} is not the one channel of the configuration"),
-            format!(
+            &format!("{title} is not the one channel of the configuration"),
+            &format!(
                 "to answer there, delete the line channel_id, or write:\n  channel_id = \"{id}\""
             ),
-        );
-        Ok("the bot answers in another channel only (channel_id)".into())
+            "the bot answers in another channel only (channel_id)",
+        )
     }
 
     /// The filter's verdict, and all that it let pass before.
-    fn explain_filter(&mut self, direct: bool) -> Result<Option<String>, ApiError> {
+    fn explain_filter(&mut self, direct: bool) -> Result<(), Stop> {
         let (post, settings) = (self.post, &self.config.mattermost);
         let verdict = match filter::verdict(post, direct, self.me, settings) {
             Verdict::IfFollowed if conversation::wrote_in_thread(self.client, post, self.me)? => {
@@ -174,43 +191,46 @@ impl Why<'_> {
             Verdict::IfFollowed => Verdict::Ignore(Reason::NotAddressed),
             verdict => verdict,
         };
-        let reason = match verdict {
-            Verdict::Ignore(reason) => Some(reason),
+        let against = match &verdict {
+            Verdict::Ignore(reason) => Some((self.decision(reason), reason.to_string())),
             _ => None,
         };
-        for (name, decides, passed) in self.filter_steps(direct)? {
-            match &reason {
-                Some(reason) if decides(reason) => {
-                    self.report.fail(name, reason.to_string(), self.fix(reason));
-                    return Ok(Some(reason.to_string()));
+        for (name, passed) in self.passed(direct)? {
+            match &against {
+                Some(((decision, fix), reason)) if *decision == name => {
+                    return self.against(name, reason, fix, reason);
                 }
-                _ => self.report.ok(name, passed),
+                _ => self.report.ok(name, &passed),
             }
         }
-        Ok(self.explain_word(verdict))
+        match verdict {
+            Verdict::Word(word) => self.explain_word(word),
+            _ => Ok(()),
+        }
     }
 
-    /// What becomes of a command, if the post is one. Where that is no more than a reaction, this is
-    /// why there is no answer.
-    fn explain_word(&mut self, verdict: Verdict) -> Option<String> {
-        let Verdict::Word(word) = verdict else {
-            return None;
-        };
+    /// What becomes of a command. Where that is no more than a reaction, this is why there is no answer.
+    fn explain_word(&mut self, word: Word) -> Result<(), Stop> {
         let name = word.name();
-        let said = match word {
-            Word::Help | Word::Model => "a post that no model writes",
-            Word::New | Word::Stop => "a reaction alone",
+        let is_posted = matches!(word, Word::Help | Word::Model);
+        let said = if is_posted {
+            "a post that no model writes"
+        } else {
+            "a reaction alone"
         };
         let what = format!("it is the command `{name}` (chat_commands), which gets {said}");
-        self.report.ok("command", what.clone());
-        matches!(word, Word::New | Word::Stop).then_some(what)
+        self.report.ok("command", &what);
+        if is_posted {
+            return Ok(());
+        }
+        Err(Stop::Against(what))
     }
 
     /// Whether the post came from another channel, and its answer with it.
-    fn explain_copy(&mut self, direct: bool) -> Result<Option<String>, ApiError> {
+    fn explain_copy(&mut self, direct: bool) -> Result<(), Stop> {
         let (post, me, settings) = (self.post, self.me, &self.config.mattermost);
         if post.root_id.is_empty() && post.reply_count == 0 {
-            return Ok(None);
+            return Ok(());
         }
         let is_question = |post: &Post| {
             let verdict = filter::verdict(post, direct, me, settings);
@@ -223,44 +243,61 @@ impl Why<'_> {
             }
         };
         if !compared.is_copy(&post.id) {
-            return Ok(None);
+            return Ok(());
         }
-        self.report.fail(
+        self.against(
             "copy",
             "it is a copy of a thread that was moved here, and its answer came along",
             "to ask it again, write a new message",
-        );
-        Ok(Some(
-            "it is a copy of a thread that was moved here, with its answer".into(),
-        ))
+            "it is a copy of a thread that was moved here, with its answer",
+        )
     }
 
-    /// The filter's decisions in its order: their names, which reason each gives, and what is said of
-    /// a post that passes.
-    fn filter_steps(&self, direct: bool) -> Result<[Step; 6], ApiError> {
+    /// The filter's decisions in its order: their names, and what is said of a post that passes.
+    fn passed(&self, direct: bool) -> Result<[(&'static str, String); 6], ApiError> {
         let (post, settings) = (self.post, &self.config.mattermost);
-        let author = self.client.users(&[&post.user_id])?.into_iter().next();
-        let author = author.map_or(post.user_id.to_string(), |author| {
-            format!("@{}", author.username)
-        });
+        let author = at_name(&post.user_id, &self.client.users(&[&post.user_id])?);
         let allowed = match settings.channel(&post.channel_id).allowed_users {
             Allowed::Everybody => "everybody is".to_owned(),
             Allowed::These(_) => format!("{author} is in allowed_users"),
         };
-        let person = "a person's message".to_owned();
-        let no_program = "not a bot's, a webhook's or a plugin's".to_owned();
         Ok([
-            ("deleted", |r| matches!(r, Reason::Deleted), "no".into()),
-            ("written by", |r| matches!(r, Reason::Own), author),
-            ("kind", |r| matches!(r, Reason::NotAMessage), person),
-            ("program", |r| matches!(r, Reason::Automated(_)), no_program),
-            ("allowed", |r| matches!(r, Reason::NotAllowed), allowed),
-            (
-                "mentioned",
-                |r| matches!(r, Reason::NotAddressed),
-                self.addressed(direct),
-            ),
+            ("deleted", "no".into()),
+            ("written by", author),
+            ("kind", "a person's message".into()),
+            ("program", "not a bot's, a webhook's or a plugin's".into()),
+            ("allowed", allowed),
+            ("mentioned", self.addressed(direct)),
         ])
+    }
+
+    /// The name of the decision that gives this reason, and what to change so that such a post is
+    /// answered.
+    fn decision(&self, reason: &Reason) -> (&'static str, String) {
+        const ONLY_PEOPLE: &str =
+            "nothing: only what people write is answered, so that programs do not talk for ever";
+        let (bot, author) = (&self.me.username, &self.post.user_id);
+        match reason {
+            Reason::Deleted => ("deleted", "nothing: what is deleted stays so".into()),
+            Reason::Own => (
+                "written by",
+                "nothing: a bot that answers itself never ends".into(),
+            ),
+            Reason::NotAMessage => ("kind", ONLY_PEOPLE.into()),
+            Reason::Automated(_) => ("program", ONLY_PEOPLE.into()),
+            Reason::NotAllowed => (
+                "allowed",
+                format!(
+                    "add the id to allowed_users, and write the message again:\n  \"{author}\""
+                ),
+            ),
+            Reason::NotAddressed => (
+                "mentioned",
+                format!(
+                    "write @{bot} in the message (not in code or a link's address), or:\n  mention_only = false"
+                ),
+            ),
+        }
     }
 
     /// Why a post that is answered counts as one for the bot.
@@ -274,26 +311,6 @@ impl Why<'_> {
             "not needed: mention_only is off".to_owned()
         } else {
             "not needed: the bot already wrote in this thread (follow_threads)".to_owned()
-        }
-    }
-
-    /// What to change so that such a post is answered.
-    fn fix(&self, reason: &Reason) -> String {
-        let bot = &self.me.username;
-        match reason {
-            Reason::Deleted => "nothing: what is deleted stays so".into(),
-            Reason::Own => "nothing: a bot that answers itself never ends".into(),
-            Reason::NotAMessage | Reason::Automated(_) => {
-                "nothing: only what people write is answered, so that programs do not talk for ever"
-                    .into()
-            }
-            Reason::NotAllowed => format!(
-                "add the id to allowed_users, and write the message again:\n  \"{}\"",
-                self.post.user_id
-            ),
-            Reason::NotAddressed => format!(
-                "write @{bot} in the message (not in code or a link's address), or:\n  mention_only = false"
-            ),
         }
     }
 
@@ -322,10 +339,10 @@ impl Why<'_> {
         let earlier = told.messages.len().saturating_sub(2);
         if earlier > 0 {
             self.report
-                .ok("told", format!("earlier messages: {earlier}"));
+                .ok("told", &format!("earlier messages: {earlier}"));
         }
         for what in told.belongings {
-            self.report.ok("told", what);
+            self.report.ok("told", &what);
         }
         Ok(())
     }
@@ -334,47 +351,46 @@ impl Why<'_> {
     fn begins(&self, direct: bool) -> ServerTime {
         let settings = self.config.mattermost.channel(&self.post.channel_id);
         let conversation = Conversation::of(self.post, direct, settings.thread_replies);
-        let state = state::peek(&self.config.state_path);
-        let state = state.filter(|state| state.bot == self.me.id);
-        state.map_or(ServerTime(0), |state| {
+        self.state().map_or(ServerTime(0), |state| {
             state.models.begins(conversation.key())
         })
     }
 
+    /// What this bot's state file has.
+    fn state(&self) -> Option<State> {
+        state::peek(&self.config.state_path).filter(|state| state.bot == self.me.id)
+    }
+
     /// Where the bot's reading stands, by its state file.
-    fn explain_time(&mut self, found: &Found) -> Option<String> {
-        let path = &self.config.state_path;
-        let scope = self
-            .config
-            .mattermost
-            .channel_id
-            .clone()
-            .unwrap_or_default();
-        let state = state::peek(path).filter(|state| state.bot == self.me.id && state.begun);
-        let Some(state) = state.filter(|state| state.scope == scope) else {
-            self.report.fail(
+    fn explain_time(&mut self, found: &Found) -> Result<(), Stop> {
+        let (post, title) = (self.post, found.title());
+        let scope = self.config.mattermost.scope();
+        let state = self
+            .state()
+            .filter(|state| state.begun && state.scope == scope);
+        let Some(state) = state else {
+            return self.against(
                 "in time",
                 "the bot has not run yet with this configuration; what was written before its first run is history",
                 "start it, and write the message again:\n  prx run",
+                "the bot has not run yet",
             );
-            return Some("the bot has not run yet".into());
         };
-        let (post, title) = (self.post, found.title());
         let Some(channel) = state.channels.get(&post.channel_id) else {
             self.report.warn(
                 "in time",
-                format!("the bot has not looked at {title} since it came in"),
+                &format!("the bot has not looked at {title} since it came in"),
                 "is it running? This tells:\n  prx channel doctor",
             );
-            return None;
+            return Ok(());
         };
         if post.create_at <= channel.floor {
-            self.report.fail(
+            return self.against(
                 "in time",
-                format!("it is older than the bot's first look at {title}, or its coming into it"),
+                &format!("it is older than the bot's first look at {title}, or its coming into it"),
                 "write the message again: history is never answered",
+                "it is from before the bot's first look at the channel",
             );
-            return Some("it is from before the bot's first look at the channel".into());
         }
         if let Some(answer) = state.answers.get(&post.id) {
             let how = match (&answer.draft, answer.attempts) {
@@ -382,36 +398,56 @@ impl Why<'_> {
                 (None, 0) => "it is being answered".to_owned(),
                 (None, deaths) => format!("it is being answered (attempt {})", deaths + 1),
             };
-            self.report.ok("in time", how);
-            return None;
+            self.report.ok("in time", &how);
+            return Ok(());
         }
         let below = channel.mark.before(Times::default().window);
         if channel.handled.contains_key(&post.id) || post.create_at <= below {
-            return Some(if self.is_put_off() {
-                self.explain_limit()
-            } else {
-                self.explain_passed()
-            });
+            return self.explain_passed();
         }
         self.explain_age()
     }
 
     /// Whether a post that the bot has not read yet will be too old when it is.
-    fn explain_age(&mut self) -> Option<String> {
+    fn explain_age(&mut self) -> Result<(), Stop> {
         let catch_up = self.config.mattermost.catch_up_secs;
         let oldest = self.client.date_ms().unwrap_or_default();
         let oldest = ServerTime(oldest.saturating_sub(catch_up.saturating_mul(1000)));
         if self.post.create_at < oldest {
-            self.report.fail(
+            return self.against(
                 "in time",
-                format!("it is older than {catch_up} s (catch_up_secs)"),
+                &format!("it is older than {catch_up} s (catch_up_secs)"),
                 "write the message again, or raise catch_up_secs",
+                "it is too old (catch_up_secs)",
             );
-            return Some("it is too old (catch_up_secs)".into());
         }
         self.report
             .ok("in time", "it is newer than what the bot has read");
-        None
+        Ok(())
+    }
+
+    /// Why a post that the bot has been past was not answered though it would be now.
+    fn explain_passed(&mut self) -> Result<(), Stop> {
+        let (detail, fix, why) = if self.is_put_off() {
+            (
+                "a daily limit was reached (daily_limit, daily_limit_all): it got a reaction alone",
+                "write the message again after 00:00 UTC, or raise the limit",
+                "a daily limit was reached",
+            )
+        } else if self.post.edit_at.0 > 0 {
+            (
+                "it seems that it was edited after the bot had passed it: what it said before was not for the bot, and an edited message is not a new one",
+                "write a new message",
+                "it seems that it was edited after the bot had passed it",
+            )
+        } else {
+            (
+                "the bot has been past it and did not answer it: it decided otherwise then, or the answer was dropped",
+                "write the message again; its log has the reason (`prx -v` says more)",
+                "the bot has been past it already",
+            )
+        };
+        self.against("in time", detail, fix, why)
     }
 
     /// Whether the bot marked the post as one over a daily limit.
@@ -421,33 +457,6 @@ impl Why<'_> {
             let mut reactions = reactions.iter();
             reactions.any(|it| it.user_id == self.me.id && it.emoji_name == limits::LATER)
         })
-    }
-
-    fn explain_limit(&mut self) -> String {
-        self.report.fail(
-            "in time",
-            "a daily limit was reached (daily_limit, daily_limit_all): it got a reaction alone",
-            "write the message again after 00:00 UTC, or raise the limit",
-        );
-        "a daily limit was reached".into()
-    }
-
-    /// Why a post that the bot has been past was not answered though it would be now.
-    fn explain_passed(&mut self) -> String {
-        if self.post.edit_at.0 > 0 {
-            self.report.fail(
-                "in time",
-                format!("{EDITED}: what it said before was not for the bot, and an edited message is not a new one"),
-                "write a new message",
-            );
-            return EDITED.into();
-        }
-        self.report.fail(
-            "in time",
-            "the bot has been past it and did not answer it: it decided otherwise then, or the answer was dropped",
-            "write the message again; its log has the reason (`prx -v` says more)",
-        );
-        "the bot has been past it already".into()
     }
 
     /// A link to the answer, if all of it is there.
@@ -460,12 +469,7 @@ impl Why<'_> {
         }
         let since = ServerTime(post.create_at.0.saturating_sub(1).max(1));
         let mut posts = self.posts(self.client.posts_since(&post.channel_id, since))?;
-        let root = if post.root_id.is_empty() {
-            &post.id
-        } else {
-            &post.root_id
-        };
-        posts.extend(self.posts(self.client.thread(root, 200))?);
+        posts.extend(self.posts(self.client.thread(post.thread_root(), 200))?);
         if !Record::of(&posts, bot).is_whole(&post.id) {
             return Ok(None);
         }

@@ -35,7 +35,7 @@ pub(super) struct Record {
     store: Store,
     channel: ChannelId,
     /// Stands where an answer's posts name their question: no post has such an id.
-    name: PostId,
+    pub(super) name: PostId,
     _lock: File,
 }
 
@@ -52,12 +52,7 @@ impl Record {
         let hash = fnv1a(format!("{} {name}", place.channel).as_bytes());
         let path = with_suffix(state, &format!("{PREFIX}{hash:016x}"));
         forget_old(state);
-        let failed = |error| {
-            let path = path.display();
-            Exit::Failure(format!(
-                "cannot use {path}: {error}; make its folder writable or set state_dir"
-            ))
-        };
+        let failed = |error| unusable("use", &path, &error);
         let lock = lock(&with_suffix(&path, LOCK)).map_err(failed)?;
         let store = Store::open(&path, bot, &ChannelId::default(), clock).map_err(failed)?;
         Ok(Record {
@@ -66,10 +61,6 @@ impl Record {
             name: PostId(name),
             _lock: lock,
         })
-    }
-
-    pub(super) fn name(&self) -> &PostId {
-        &self.name
     }
 
     pub(super) fn draft(&self) -> Option<&Draft> {
@@ -123,7 +114,7 @@ impl Record {
     }
 
     /// The server does not take the draft: the next call asks anew, unless some of it may be there.
-    pub(super) fn discard(&mut self) -> Result<(), Exit> {
+    pub(super) fn give_up(&mut self, why: String) -> Result<(), Exit> {
         let answer = self.store.state.answers.get_mut(&self.name);
         let untouched = answer.is_some_and(|answer| match answer.progress() {
             Some((draft, progress)) => draft.unsent && progress.posted.is_empty(),
@@ -132,18 +123,21 @@ impl Record {
         if untouched {
             self.store.state.answers.remove(&self.name);
         }
-        self.save()
+        self.save()?;
+        Err(Exit::Failure(why))
     }
 
     fn save(&mut self) -> Result<(), Exit> {
         let saved = self.store.save_durably();
-        saved.map_err(|error| {
-            let path = self.store.path().display();
-            Exit::Failure(format!(
-                "cannot write {path}: {error}; make its folder writable or set state_dir"
-            ))
-        })
+        saved.map_err(|error| unusable("write", self.store.path(), &error))
     }
+}
+
+fn unusable(what: &str, path: &Path, error: &io::Error) -> Exit {
+    let path = path.display();
+    Exit::Failure(format!(
+        "cannot {what} {path}: {error}; make its folder writable or set state_dir"
+    ))
 }
 
 /// What the channel shows of a key.

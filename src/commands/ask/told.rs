@@ -51,42 +51,33 @@ impl Input {
     pub(crate) fn read(settings: &MattermostSettings, query: &Query) -> Result<Input, Exit> {
         let picture = query.image.as_deref();
         let picture = picture.map(|path| Picture::read(path, settings));
-        let mut input = Input {
-            picture: picture.transpose()?,
-            data: None,
-        };
-        let stdin = io::stdin();
-        if !stdin.is_terminal() {
-            let data = Data::read(&mut stdin.lock(), chars(settings) * 4 + PIECE);
-            let data = data
+        let picture = picture.transpose()?;
+        let has_other = query.history > 0 || picture.is_some();
+        let mut data = Data::default();
+        if !io::stdin().is_terminal() {
+            let most = chars(settings) * 4 + PIECE;
+            data = Data::read(&mut io::stdin().lock(), most)
                 .map_err(|error| Exit::Failure(format!("cannot read standard input: {error}")))?;
             if material::picture_type(&data.start).is_some() {
                 let why = "standard input is a picture; name its file with --image FILE";
                 return Err(Exit::Failure(why.into()));
             }
-            let has_other = query.history > 0 || input.picture.is_some();
-            input.data = Some(data).filter(|data| !data.start.is_empty() || !has_other);
         }
-        let has_data = input
-            .data
-            .as_ref()
-            .is_some_and(|data| !data.start.is_empty());
-        let has_more = has_data || query.history > 0 || input.picture.is_some();
-        match query.prompt.as_deref().unwrap_or_default().trim() {
-            "" if !has_more => Err(Exit::Config(
+        let prompt = query.prompt.as_deref().unwrap_or_default().trim();
+        if prompt.is_empty() && data.start.is_empty() && !has_other {
+            return Err(Exit::Config(
                 "what is to be asked? Say it behind the options, in quotes".into(),
-            )),
-            _ => Ok(input),
+            ));
         }
+        let data = Some(data).filter(|data| !data.start.is_empty() || !has_other);
+        Ok(Input { data, picture })
     }
 
     /// What the last message's pictures are.
-    pub(super) fn images(&self) -> Vec<Image<'_>> {
-        let image = |picture| {
-            let Picture {
-                media_type, base64, ..
-            }: &Picture = picture;
-            Image { media_type, base64 }
+    pub(super) fn images<'a>(&'a self) -> Vec<Image<'a>> {
+        let image = |picture: &'a Picture| Image {
+            media_type: picture.media_type,
+            base64: &picture.base64,
         };
         self.picture.iter().map(image).collect()
     }

@@ -14,6 +14,7 @@ use crate::nearest::nearest;
 use crate::provider::models::{self, NoModels};
 use crate::provider::{self, Api, Image, Message, ProviderKind, ProviderSettings, Question, Role};
 use crate::sorted::Set;
+use crate::text::{Problem, shell_quoted};
 use crate::url::authority;
 
 /// A red square of 64 by 64: some models take no smaller picture.
@@ -30,12 +31,9 @@ pub(crate) fn check(report: &mut Report, config: &Config) {
     check_provider(report, config);
     for (kind, words) in &config.mattermost.read_files {
         let program = words.first().map_or("", String::as_str);
-        if !is_program(program) {
-            report.warn(
-                "read_files",
-                format!("{program}, for {kind}, is not a program that can be run"),
-                "install it, or write its whole path as the first word",
-            );
+        if let Some(Problem { what, fix }) = why_not(program) {
+            let detail = format!("{program}, for {kind}, is not a program that can be run: {what}");
+            report.warn("read_files", &detail, &fix);
         }
     }
 }
@@ -82,7 +80,7 @@ impl Place {
 /// `models`: those that are wanted besides the provider's own.
 fn check_one(report: &mut Report, settings: &ProviderSettings, place: Place, models: &[&str]) {
     if let Err(problem) = provider::check(settings) {
-        return report.fail("provider", problem.what, problem.fix);
+        return report.fail("provider", &problem.what, &problem.fix);
     }
     match &settings.kind {
         ProviderKind::None => report.warn(
@@ -91,7 +89,16 @@ fn check_one(report: &mut Report, settings: &ProviderSettings, place: Place, mod
             "write at the top of the config file, for example:\n  default_provider = \"ollama\"\n  default_model = \"qwen3\"",
         ),
         ProviderKind::Echo => report.ok("provider", "echo: repeats what it is told"),
-        ProviderKind::Command(words) => check_program(report, &words[0]),
+        ProviderKind::Command(words) => {
+            let program = &words[0];
+            match why_not(program) {
+                None => report.ok("provider", &format!("the program {program}")),
+                Some(Problem { what, fix }) => {
+                    let detail = format!("{program} is not a program that can be run: {what}");
+                    report.fail("provider", &detail, &fix);
+                }
+            }
+        }
         _ => {
             check_models(report, settings, place, models);
             lint(report, settings, place);
@@ -99,29 +106,29 @@ fn check_one(report: &mut Report, settings: &ProviderSettings, place: Place, mod
     }
 }
 
-/// Whether there is a program of that name or path.
-fn is_program(program: &str) -> bool {
-    let can_run = |path: &Path| {
-        fs::metadata(path)
-            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if program.contains('/') {
-        can_run(Path::new(program))
-    } else {
-        std::env::split_paths(&path).any(|folder| can_run(&folder.join(program)))
+/// Why the program of that name or path cannot be run, and what to do; nothing if it can.
+fn why_not(program: &str) -> Option<Problem> {
+    let is_file = |file: &fs::Metadata| file.is_file();
+    let can_run = |file: &fs::Metadata| is_file(file) && file.permissions().mode() & 0o111 != 0;
+    if !program.contains('/') {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
+        let is_there = places.any(|place| fs::metadata(place).is_ok_and(|file| can_run(&file)));
+        let fix = "install it, or write its whole path as the first word";
+        return (!is_there).then(|| Problem::new("there is none in the folders of $PATH", fix));
     }
-}
-
-fn check_program(report: &mut Report, program: &str) {
-    if is_program(program) {
-        report.ok("provider", format!("the program {program}"));
-    } else {
-        report.fail(
-            "provider",
-            format!("{program} is not a program that can be run"),
-            "write its whole path as the first word of provider_command, and make it executable:\n  chmod +x …",
-        );
+    let write = "write the whole path of a program as the first word";
+    match fs::metadata(program) {
+        Ok(file) if can_run(&file) => None,
+        Ok(file) if is_file(&file) => Some(Problem::new(
+            "nobody may execute it",
+            format!(
+                "make it executable:\n  chmod +x {}",
+                shell_quoted(Path::new(program))
+            ),
+        )),
+        Ok(_) => Some(Problem::new("it is no file", write)),
+        Err(error) => Some(Problem::new(error.to_string(), write)),
     }
 }
 
@@ -129,15 +136,15 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, place: Place, 
     let name = settings.server().map_or("", |(_, name, _)| name);
     let provider = settings.describe();
     let write = format!("write {}:\n  {}", place.description(), place.model());
-    let Listed::Models(models) = list(report, settings, place, &provider) else {
+    let Ok(models) = list(report, settings, place, &provider) else {
         return;
     };
     if settings.model.is_empty() {
         let example = models.first().map_or("…", String::as_str);
         return report.warn(
             "provider",
-            format!("{provider}: no model is named"),
-            format!("{write} = \"{example}\""),
+            &format!("{provider}: no model is named"),
+            &format!("{write} = \"{example}\""),
         );
     }
     let wanted: Set<&str> = more
@@ -155,8 +162,8 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, place: Place, 
             // Ollama's list is complete.
             report.fail(
                 "provider",
-                detail,
-                format!("get it:\n  ollama pull {model}"),
+                &detail,
+                &format!("get it:\n  ollama pull {model}"),
             );
             continue;
         }
@@ -172,26 +179,14 @@ fn check_models(report: &mut Report, settings: &ProviderSettings, place: Place, 
                 }
             },
         );
-        report.warn("provider", detail, fix);
+        report.warn("provider", &detail, &fix);
     }
     if missing.is_empty() {
         report.ok(
             "provider",
-            format!("{provider}: reachable, and it has the model"),
+            &format!("{provider}: reachable, and it has the model"),
         );
     }
-}
-
-/// What a provider's server says of its models.
-pub(crate) enum Listed {
-    Models(Vec<String>),
-    /// It is there and does not tell.
-    Silent,
-    NotThere,
-    /// It wants a key and was given none.
-    WantsKey,
-    /// The settings or the key cannot be used.
-    Refused,
 }
 
 /// Asks the provider's server for its models; reports why it does not tell.
@@ -200,47 +195,34 @@ pub(crate) fn list(
     settings: &ProviderSettings,
     place: Place,
     provider: &str,
-) -> Listed {
+) -> Result<Vec<String>, NoModels> {
     let base = settings.server().map_or("", |(_, _, base)| base);
-    match models::models(settings) {
-        Ok(models) => return Listed::Models(models),
-        Err(NoModels::Known(problem)) => {
-            report.fail("provider", problem.what, problem.fix);
-        }
+    let result = models::models(settings);
+    match &result {
+        Ok(_) => {}
+        Err(NoModels::Known(problem)) => report.fail("provider", &problem.what, &problem.fix),
         Err(NoModels::Unreachable(obstacle)) => {
-            let fix = not_there_fix(settings, place, &obstacle);
-            report.fail("provider", obstacle.problem.what, fix);
-            return Listed::NotThere;
+            let fix = not_there_fix(settings, place, obstacle);
+            report.fail("provider", &obstacle.problem.what, &fix);
         }
-        Err(NoModels::Restricted) => {
-            report.warn(
-                "provider",
-                format!("{provider}: the key is a restricted one that may not list models"),
-                "it may answer all the same; this asks it one question:\n  prx channel doctor --ask",
-            );
-            return Listed::Silent;
-        }
-        Err(NoModels::NoList) => {
-            report.warn(
-                "provider",
-                format!("{provider}: it is there, but has no list of models at {base}/models"),
-                "if the URL is wrong, correct it; this asks it one question:\n  prx channel doctor --ask",
-            );
-            return Listed::Silent;
-        }
-        Err(NoModels::WantsKey(error)) => {
-            report.fail(
-                "provider",
-                error.to_string(),
-                format!("write its key {}:\n  api_key = \"…\"", place.description()),
-            );
-            return Listed::WantsKey;
-        }
-        Err(NoModels::Refused(error)) => {
-            report.fail("provider", error.to_string(), "what the server says in brackets tells more; look at api_key and at the provider's page");
-        }
+        Err(NoModels::Restricted) => report.warn(
+            "provider",
+            &format!("{provider}: the key is a restricted one that may not list models"),
+            "it may answer all the same; this asks it one question:\n  prx channel doctor --ask",
+        ),
+        Err(NoModels::NoList) => report.warn(
+            "provider",
+            &format!("{provider}: it is there, but has no list of models at {base}/models"),
+            "if the URL is wrong, correct it; this asks it one question:\n  prx channel doctor --ask",
+        ),
+        Err(NoModels::WantsKey(error)) => report.fail(
+            "provider",
+            &error.to_string(),
+            &format!("write its key {}:\n  api_key = \"…\"", place.description()),
+        ),
+        Err(NoModels::Refused(error)) => report.fail("provider", &error.to_string(), "what the server says in brackets tells more; look at api_key and at the provider's page"),
     }
-    Listed::Refused
+    result
 }
 
 /// What to do when the provider's server is not there.
@@ -299,7 +281,7 @@ fn lint(report: &mut Report, settings: &ProviderSettings, place: Place) {
     if settings.temperature.is_some() && refuses_temperature(model) {
         report.warn(
             "provider",
-            format!("{model} takes no default_temperature; the bot goes on without it once it is refused"),
+            &format!("{model} takes no default_temperature; the bot goes on without it once it is refused"),
             "delete the line default_temperature from the config file",
         );
     }
@@ -354,12 +336,12 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
             let text: String = text.chars().take(60).collect();
             report.ok(
                 "answer",
-                format!("after {}.{} s: {text}", took / 1000, took % 1000 / 100),
+                &format!("after {}.{} s: {text}", took / 1000, took % 1000 / 100),
             );
             if answer.unseen_images {
                 report.warn(
                     "pictures",
-                    format!("{} takes no pictures; people are told that it has not seen them", answer.by),
+                    &format!("{} takes no pictures; people are told that it has not seen them", answer.by),
                     "name a model that does, or show it none; write at the end of the config file:\n  \
                      [multimodal]\n  max_images = 0",
                 );
@@ -367,7 +349,7 @@ pub(crate) fn ask(report: &mut Report, config: &Config) {
         }
         Err(error) => report.fail(
             "answer",
-            error.to_string(),
+            &error.to_string(),
             match config.provider.kind {
                 ProviderKind::Command(_) => "run the program of provider_command by hand; this shows what it is told and gives:\n  echo Hi | prx answer -v",
                 _ => "look at default_model, api_key and the provider's page",

@@ -56,8 +56,8 @@ impl Place<'_> {
             };
             self.report.warn(
                 "channel",
-                format!("the section channels.{key:?} has a name where an id belongs, so it has no effect", key = key.as_str()),
-                fix,
+                &format!("the section channels.{key:?} has a name where an id belongs, so it has no effect", key = key.as_str()),
+                &fix,
             );
         }
         Ok(())
@@ -69,12 +69,8 @@ impl Place<'_> {
         let channel = match self.client.channel(id) {
             Ok(channel) => lookup::with_team(self.client, channel)?,
             Err(ApiError::Refused { status: 403, .. }) => {
-                self.report.fail(
-                    "channel",
-                    format!("{id} is there, but @{bot} is not in it"),
-                    format!("add @{bot} to the team (team menu > Invite People) and write in the channel:\n  /invite @{bot}"),
-                );
-                return Ok(());
+                let detail = format!("{id} is there, but @{bot} is not in it");
+                return self.fail_channel(&detail, &self.let_in());
             }
             Err(error) if error.is_closed() => return self.unknown_channel(id.as_str()),
             Err(error) => return Err(error),
@@ -85,38 +81,29 @@ impl Place<'_> {
     fn check_membership(&mut self, found: &Found) -> Result<(), ApiError> {
         let (bot, title, channel) = (&self.me.username, found.title(), &found.channel);
         if channel.delete_at.0 > 0 {
-            self.report.fail(
-                "channel",
-                format!("{title} is archived: nobody can write there"),
+            return self.fail_channel(
+                &format!("{title} is archived: nobody can write there"),
                 "unarchive it (channel menu > Unarchive Channel), or name another in channel_id",
             );
-            return Ok(());
         }
         let Some(roles) = self.client.roles_in(&channel.id)? else {
-            self.report.fail(
-                "channel",
-                format!("@{bot} is not in {title}: it may read it, but not write there"),
-                format!("write in the channel:\n  /invite @{bot}"),
+            return self.fail_channel(
+                &format!("@{bot} is not in {title}: it may read it, but not write there"),
+                &format!("write in the channel:\n  /invite @{bot}"),
             );
-            return Ok(());
         };
         let roles: Vec<&str> = roles.split(' ').chain(self.me.roles.split(' ')).collect();
         // Servers that do not tell are given the benefit of the doubt.
-        let may_post = self.client.permissions(&roles);
-        if may_post.is_ok_and(|permissions| {
-            !permissions
-                .iter()
-                .any(|name| name.starts_with("create_post"))
-        }) {
-            self.report.fail(
-                "channel",
-                format!("@{bot} is in {title}, but may not post there"),
+        let is_posting = |name: &String| name.starts_with("create_post");
+        let permissions = self.client.permissions(&roles);
+        if permissions.is_ok_and(|permissions| !permissions.iter().any(is_posting)) {
+            return self.fail_channel(
+                &format!("@{bot} is in {title}, but may not post there"),
                 "a system admin allows it: System Console > User Management > Channels > the channel > Create Posts",
             );
-            return Ok(());
         }
         self.report
-            .ok("channel", format!("{title}; @{bot} is in it and may post"));
+            .ok("channel", &format!("{title}; @{bot} is in it and may post"));
         Ok(())
     }
 
@@ -127,9 +114,8 @@ impl Place<'_> {
             return self.unknown_channel(text);
         }
         let lines: String = found.iter().map(Found::setting).collect();
-        let fix = format!("{BELOW}{lines}");
         let detail = format!("channel_id = {text:?} is a name or a link, where an id belongs");
-        self.report.fail("channel", detail, fix);
+        self.fail_channel(&detail, &format!("{BELOW}{lines}"))?;
         match &found[..] {
             [one] => self.check_membership(one),
             _ => Ok(()),
@@ -155,14 +141,25 @@ impl Place<'_> {
             .map(Found::setting)
             .collect();
         let fix = if lines.is_empty() {
-            format!(
-                "add @{bot} to the team (team menu > Invite People) and write in the channel:\n  /invite @{bot}"
-            )
+            self.let_in()
         } else {
             format!(
                 "a private channel shows itself only to its members: there, write /invite @{bot}. The bot is in these:{lines}"
             )
         };
+        self.fail_channel(&detail, &fix)
+    }
+
+    /// What to do where the bot is in neither the channel nor its team.
+    fn let_in(&self) -> String {
+        let bot = &self.me.username;
+        format!(
+            "add @{bot} to the team (team menu > Invite People) and write in the channel:\n  /invite @{bot}"
+        )
+    }
+
+    /// Reports what keeps the bot from answering in its channel.
+    fn fail_channel(&mut self, detail: &str, fix: &str) -> Result<(), ApiError> {
         self.report.fail("channel", detail, fix);
         Ok(())
     }
@@ -172,37 +169,30 @@ impl Place<'_> {
         let bot = &self.me.username;
         let found = lookup::channels(self.client)?;
         if found.is_empty() {
-            self.report.fail(
-                "channel",
-                format!("@{bot} is in no team and no channel"),
-                format!("add @{bot} to a team (team menu > Invite People), then write in a channel:\n  /invite @{bot}"),
+            return self.fail_channel(
+                &format!("@{bot} is in no team and no channel"),
+                &format!("add @{bot} to a team (team menu > Invite People), then write in a channel:\n  /invite @{bot}"),
             );
-            return Ok(());
         }
-        let teams: Set<&str> = found.iter().map(|found| found.team.as_str()).collect();
         let in_teams: Vec<&Found> = found.iter().filter(|found| found.is_in_team()).collect();
-        let mut names: Vec<String> = in_teams
-            .iter()
-            .take(NAMES)
+        let teams: Set<&str> = in_teams.iter().map(|found| found.team.as_str()).collect();
+        let names = in_teams.iter().take(NAMES);
+        let mut names: Vec<String> = names
             .map(|found| format!("~{}", found.channel.name))
             .collect();
         if in_teams.len() > NAMES {
             names.push("…".into());
         }
-        let others = found.len() - in_teams.len();
+        let names = match names.join(", ") {
+            names if names.is_empty() => names,
+            names => format!(" ({names})"),
+        };
+        let channels = counted(in_teams.len(), "channel");
+        let teams = counted(teams.len(), "team");
+        let others = counted(found.len() - in_teams.len(), "direct or group channel");
         self.report.ok(
             "channel",
-            format!(
-                "wherever @{bot} is: {}{} of {}, {}",
-                counted(in_teams.len(), "channel"),
-                if names.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ({})", names.join(", "))
-                },
-                counted(teams.iter().filter(|team| !team.is_empty()).count(), "team"),
-                counted(others, "direct or group channel"),
-            ),
+            &format!("wherever @{bot} is: {channels}{names} of {teams}, {others}"),
         );
         self.warn_of_default_channels(&found);
         Ok(())
@@ -212,47 +202,39 @@ impl Place<'_> {
     /// by all.
     fn warn_of_default_channels(&mut self, found: &[Found]) {
         let settings = &self.config.mattermost;
-        let names: Vec<String> = found
-            .iter()
-            .filter(|found| {
-                let channel = settings.channel(&found.channel.id);
-                DEFAULT_CHANNELS.contains(&found.channel.name.as_str())
-                    && !channel.mention_only
-                    && channel.allowed_users != Allowed::These(Vec::new())
-            })
-            .map(Found::title)
-            .collect();
+        let hears_all = |found: &&Found| {
+            let channel = settings.channel(&found.channel.id);
+            DEFAULT_CHANNELS.contains(&found.channel.name.as_str())
+                && !channel.mention_only
+                && channel.allowed_users != Allowed::default()
+        };
+        let names: Vec<String> = found.iter().filter(hears_all).map(Found::title).collect();
         if names.is_empty() {
             return;
         }
         self.report.warn(
             "channel",
-            format!(
+            &format!(
                 "it answers every message in {}, where everybody of the team is",
                 names.join(" and ")
             ),
-            format!("to answer only when mentioned, {BELOW}\n  mention_only = true"),
+            &format!("to answer only when mentioned, {BELOW}\n  mention_only = true"),
         );
     }
 
     fn check_people(&mut self) -> Result<(), ApiError> {
         let settings = &self.config.mattermost;
-        let everywhere = || {
-            let channels = settings.channels.values();
-            std::iter::once(&settings.defaults)
-                .chain(channels)
-                .map(|channel| &channel.allowed_users)
-        };
-        let mut listed: Vec<&UserId> = Vec::new();
-        for allowed in everywhere() {
-            match allowed {
-                Allowed::Everybody => {}
-                Allowed::These(users) => listed.extend(users),
+        let channels = [&settings.defaults].into_iter();
+        let channels = channels.chain(settings.channels.values());
+        let (mut listed, mut everybody, mut seen) = (Vec::new(), false, Set::new());
+        for channel in channels {
+            match &channel.allowed_users {
+                Allowed::Everybody => everybody = true,
+                Allowed::These(users) => {
+                    listed.extend(users.iter().filter(|user| seen.insert(*user)));
+                }
             }
         }
-        let mut seen = Set::new();
-        listed.retain(|user| seen.insert(*user));
-        let everybody = everywhere().any(|allowed| *allowed == Allowed::Everybody);
         if everybody {
             self.report.ok(
                 "allowed_users",
@@ -291,15 +273,15 @@ impl Place<'_> {
         self.report.fail(
             "allowed_users",
             "empty: nobody is answered",
-            format!("{BELOW}{lines}\n  allowed_users = [\"*\"]  # everybody"),
+            &format!("{BELOW}{lines}\n  allowed_users = [\"*\"]  # everybody"),
         );
         Ok(())
     }
 
     /// Whose ids these are; names in their place find the ids.
     fn check_list(&mut self, listed: &[&UserId]) -> Result<(), ApiError> {
-        let is_id = |user: &&&UserId| user.is_well_formed();
-        let ids: Vec<&UserId> = listed.iter().filter(is_id).copied().collect();
+        let mut ids = listed.to_vec();
+        ids.retain(|id| id.is_well_formed());
         let known = if ids.is_empty() {
             Vec::new()
         } else {
@@ -307,16 +289,13 @@ impl Place<'_> {
         };
         let mut list = List::default();
         for &id in listed {
-            if id.is_well_formed() {
-                let user = known.iter().find(|user| user.id == *id);
-                self.check_person(&mut list, id, user);
-                continue;
-            }
-            match lookup::find_user(self.client, id.as_str())? {
-                Some(user) => {
-                    list.names.push(id.as_str());
-                    list.ids.push(user.id.to_string());
-                }
+            let user = if id.is_well_formed() {
+                known.iter().find(|user| user.id == *id).cloned()
+            } else {
+                lookup::find_user(self.client, id.as_str())?
+            };
+            match user {
+                Some(user) => self.check_person(&mut list, id, &user),
                 None => list.unknown.push(id.as_str()),
             }
         }
@@ -324,28 +303,24 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Adds a person whose id is listed, and warns if that person cannot write.
-    fn check_person<'a>(&mut self, list: &mut List<'a>, id: &'a UserId, user: Option<&User>) {
-        let Some(user) = user else {
-            return list.unknown.push(id.as_str());
-        };
+    /// Adds a person who is listed by id or name, unless that person cannot write.
+    fn check_person<'a>(&mut self, list: &mut List<'a>, id: &'a UserId, user: &User) {
         let name = &user.username;
-        if user.delete_at.0 > 0 {
-            self.report.warn(
-                "allowed_users",
-                format!("@{name} is deactivated"),
-                format!("delete {} from the list", user.id),
-            );
+        if !id.is_well_formed() {
+            list.names.push(id.as_str());
+        } else if user.delete_at.0 > 0 {
+            let fix = format!("delete {id} from the list");
+            let detail = format!("@{name} is deactivated");
+            return self.report.warn("allowed_users", &detail, &fix);
         } else if user.id == self.me.id {
-            self.report.warn(
-                "allowed_users",
-                format!("@{name} is the bot itself, which it never answers"),
-                "write the ids of people",
-            );
+            let detail = format!("@{name} is the bot itself, which it never answers");
+            return self
+                .report
+                .warn("allowed_users", &detail, "write the ids of people");
         } else {
             list.good.push(format!("@{name}"));
-            list.ids.push(user.id.to_string());
         }
+        list.ids.push(user.id.to_string());
     }
 
     fn report_list(&mut self, list: &List) {
@@ -353,28 +328,28 @@ impl Place<'_> {
             let ids: Vec<String> = list.ids.iter().map(|id| format!("{id:?}")).collect();
             self.report.fail(
                 "allowed_users",
-                match &list.names[..] {
+                &match &list.names[..] {
                     [name] => format!("{name} is a name, where an id belongs: it lets nobody in"),
                     names => format!(
                         "{} are names, where ids belong: they let nobody in",
                         names.join(", ")
                     ),
                 },
-                format!("{BELOW}\n  allowed_users = [{}]", ids.join(", ")),
+                &format!("{BELOW}\n  allowed_users = [{}]", ids.join(", ")),
             );
         }
         for user in &list.unknown {
             let fix = "write a person's id, or a name, and the doctor finds the id";
             let detail = format!("{user:?} is nobody on this server");
             if list.ids.is_empty() {
-                self.report.fail("allowed_users", detail, fix)
+                self.report.fail("allowed_users", &detail, fix)
             } else {
-                self.report.warn("allowed_users", detail, fix)
+                self.report.warn("allowed_users", &detail, fix)
             }
         }
         if !list.good.is_empty() {
-            self.report.ok("allowed_users", list.good.join(", "));
-        } else if list.ids.is_empty() && !self.report.failed("allowed_users") {
+            self.report.ok("allowed_users", &list.good.join(", "));
+        } else if list.ids.is_empty() && list.unknown.is_empty() {
             self.report.fail(
                 "allowed_users",
                 "nobody who can write is in it",

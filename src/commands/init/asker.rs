@@ -15,62 +15,57 @@ const READ_HIDDEN: &str = "stty -echo 2>/dev/null || exit 99; trap 'stty echo' E
                            trap 'exit 130' INT TERM HUP; printf %s \"$1\" >&2; \
                            IFS= read -r line || exit 98; printf %s \"$line\"";
 
-/// Where the answers come from.
-pub(super) struct Asker;
-
-impl Asker {
-    /// The answer, or `default` for an empty one; with an empty default, it asks until there is one.
-    pub(super) fn ask(&mut self, question: &str, default: &str) -> Result<String, Exit> {
-        loop {
-            match default {
-                "" => print(&format!("{question}: "))?,
-                _ => print(&format!("{question} [{default}]: "))?,
-            }
-            let answer = self.read()?;
-            match answer.trim() {
-                "" if default.is_empty() => {}
-                "" => return Ok(default.to_owned()),
-                answer => return Ok(answer.to_owned()),
-            }
+/// The answer, or `default` for an empty one; with an empty default, it asks until there is one.
+pub(super) fn ask(question: &str, default: &str) -> Result<String, Exit> {
+    loop {
+        match default {
+            "" => print(&format!("{question}: "))?,
+            _ => print(&format!("{question} [{default}]: "))?,
+        }
+        let answer = read()?;
+        match answer.trim() {
+            "" if default.is_empty() => {}
+            "" => return Ok(default.to_owned()),
+            answer => return Ok(answer.to_owned()),
         }
     }
+}
 
-    /// An answer that is not shown while it is typed, and may be empty.
-    pub(super) fn ask_secret(&mut self, question: &str) -> Result<String, Exit> {
-        let question = format!("{question} (it is not shown): ");
-        if io::stdin().is_terminal()
-            && let Ok(output) = Command::new("sh")
-                .args(["-c", READ_HIDDEN, "sh", &question])
-                .stdin(Stdio::inherit())
-                .stderr(Stdio::inherit())
-                .output()
-        {
-            match output.status.code() {
-                Some(0) => {
-                    print("\n")?;
-                    return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-                }
-                // Without `stty`, the line is read like any other.
-                Some(99 | 127) => {}
-                _ => return Err(ended()),
+/// An answer that is not shown while it is typed, and may be empty.
+pub(super) fn ask_secret(question: &str) -> Result<String, Exit> {
+    let question = format!("{question} (it is not shown): ");
+    if io::stdin().is_terminal()
+        && let Ok(output) = Command::new("sh")
+            .args(["-c", READ_HIDDEN, "sh", &question])
+            .stdin(Stdio::inherit())
+            .stderr(Stdio::inherit())
+            .output()
+    {
+        match output.status.code() {
+            Some(0) => {
+                print("\n")?;
+                return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
             }
+            // Without `stty`, the line is read like any other.
+            Some(99 | 127) => {}
+            _ => return Err(ended()),
         }
-        print(&question)?;
-        self.read()
     }
+    print(&question)?;
+    read()
+}
 
-    fn read(&mut self) -> Result<String, Exit> {
-        let mut line = String::new();
-        let read = io::stdin().lock().read_line(&mut line);
-        if !io::stdin().is_terminal() {
-            // A pipe's line ends do not appear on the screen.
-            print("\n")?;
-        }
-        match read {
-            Ok(0) => Err(ended()),
-            Ok(_) => Ok(line),
-            Err(error) => Err(Exit::Failure(format!("cannot read the answer: {error}"))),
-        }
+fn read() -> Result<String, Exit> {
+    let mut line = String::new();
+    let read = io::stdin().lock().read_line(&mut line);
+    if !io::stdin().is_terminal() {
+        // A pipe's line ends do not appear on the screen.
+        print("\n")?;
+    }
+    match read {
+        Ok(0) => Err(ended()),
+        Ok(_) => Ok(line),
+        Err(error) => Err(Exit::Failure(format!("cannot read the answer: {error}"))),
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use self::asker::{Asker, chosen, is_number, offer, unlisted};
+use self::asker::{ask, ask_secret, chosen, is_number, offer, unlisted};
 use self::model::Model;
 use super::check::Report;
 use super::doctor::{self, place};
@@ -22,7 +22,7 @@ use crate::mattermost::{ChannelId, User, UserId};
 use crate::secret::Secret;
 use crate::text::shell_quoted;
 use crate::times::Times;
-use crate::url::http_url;
+use crate::url::with_scheme;
 
 /// Redirects that are followed one after the other, at most.
 const REDIRECTS: usize = 3;
@@ -44,19 +44,18 @@ struct Answers {
 /// Asks, writes the file, and looks whether the bot works with it.
 pub(crate) fn run(config_path: Option<&Path>) -> Result<(), Exit> {
     let path = config::find(config_path, &|name| std::env::var(name).ok())?;
-    let (mut asker, report) = (Asker, &mut Report::new(false));
     let shown = path.display();
     print(&format!(
         "This asks a few questions and writes {shown}.\nCtrl-C ends it; nothing is kept then.\n\n"
     ))?;
     if path.exists() {
         let question = format!("{shown} is there already. Replace it? (yes or no)");
-        let answer = asker.ask(&question, "no")?;
+        let answer = ask(&question, "no")?;
         if !answer.to_lowercase().starts_with('y') {
             return print("It stays as it is.\n");
         }
     }
-    let text = file::text(&ask_all(&mut asker, report)?);
+    let text = file::text(&ask_all()?);
     let failed = |error: io::Error| Exit::Failure(format!("cannot write {shown}: {error}"));
     file::write(&path, &text).map_err(failed)?;
     let path = fs::canonicalize(&path).map_err(failed)?;
@@ -72,16 +71,16 @@ pub(crate) fn run(config_path: Option<&Path>) -> Result<(), Exit> {
     result
 }
 
-fn ask_all(asker: &mut Asker, report: &mut Report) -> Result<Answers, Exit> {
-    let server = ask_server(asker, report)?;
-    let (client, token, me) = ask_token(asker, report, &server)?;
-    let channel = ask_channel(asker, &client, &me)?;
+fn ask_all() -> Result<Answers, Exit> {
+    let server = ask_server()?;
+    let (client, token, me) = ask_token(&server)?;
+    let channel = ask_channel(&client, &me)?;
     let mention_only = match channel {
         Some(_) => false,
-        None => ask_when(asker, &me)?,
+        None => ask_when(&me)?,
     };
-    let people = ask_people(asker, &client, channel.as_ref().map(|(id, _)| id))?;
-    let model = model::ask(asker, report)?;
+    let people = ask_people(&client, channel.as_ref().map(|(id, _)| id))?;
+    let model = model::ask_model()?;
     Ok(Answers {
         url: server.url,
         ca_file: server.ca_file,
@@ -101,49 +100,37 @@ struct Server {
     agent: Agent,
 }
 
-fn ask_server(asker: &mut Asker, report: &mut Report) -> Result<Server, Exit> {
+fn ask_server() -> Result<Server, Exit> {
     let mut usual = String::new();
     loop {
         let question = "Address of the Mattermost server, such as https://chat.example.com";
-        let answer = asker.ask(question, &usual)?;
+        let answer = ask(question, &usual)?;
         let answer = answer.split(['?', '#']).next().unwrap_or_default();
-        let with_scheme = if answer.contains("://") {
-            answer.to_owned()
-        } else {
-            format!("https://{answer}")
-        };
-        match http_url(&with_scheme) {
-            Ok(url) => match find_server(asker, report, url)? {
-                Ok(server) => return Ok(server),
-                Err(url) => usual = url,
+        match with_scheme("https", answer) {
+            Ok(url) => match find_server(url.clone())? {
+                Some(server) => return Ok(server),
+                None => usual = url,
             },
             Err(problem) => print(&format!("That {problem}.\n"))?,
         }
     }
 }
 
-/// The server at `asked`, or where that leads to, with the file of the authority that is asked for if
-/// the certificate is not signed by a known one; else `asked` again.
-fn find_server(
-    asker: &mut Asker,
-    report: &mut Report,
-    asked: String,
-) -> Result<Result<Server, String>, Exit> {
-    let mut ca_file: Option<PathBuf> = None;
-    let (mut url, mut redirects) = (asked.clone(), 0);
+/// The server at `url`, or where that leads to, with the file of the authority that is asked for if
+/// the certificate is not signed by a known one.
+fn find_server(mut url: String) -> Result<Option<Server>, Exit> {
+    let (mut ca_file, mut redirects) = (None::<PathBuf>, 0);
     loop {
         let agent = match Agent::new(ca_file.as_deref()) {
             Ok(agent) => agent,
             Err(problem) => {
                 print(&format!("{problem}\n"))?;
-                ca_file = Some(ask_file(asker)?);
+                ca_file = Some(ask_file()?);
                 continue;
             }
         };
         match lookup::ping(&agent, &url) {
-            Err(NoPong::Other {
-                found: Some(found), ..
-            }) => url = found,
+            Err(NoPong::Elsewhere { at, .. }) => url = at,
             Err(NoPong::Other {
                 leads_to: Some((leads_to, Leads::ToApi)),
                 ..
@@ -156,39 +143,31 @@ fn find_server(
             Err(NoPong::Unreachable(obstacle))
                 if ca_file.is_none() && obstacle.cause == Cause::Authority =>
             {
-                doctor::server(report, &agent, &url, None);
-                ca_file = Some(ask_file(asker)?);
+                doctor::server(&mut Report::new(false), &agent, &url, None);
+                ca_file = Some(ask_file()?);
                 continue;
             }
             _ => {}
         }
-        return Ok(
-            match doctor::server(report, &agent, &url, ca_file.as_deref()) {
-                true => Ok(Server {
-                    url,
-                    ca_file,
-                    agent,
-                }),
-                false => Err(asked),
-            },
-        );
+        let is_there = doctor::server(&mut Report::new(false), &agent, &url, ca_file.as_deref());
+        return Ok(is_there.then_some(Server {
+            url,
+            ca_file,
+            agent,
+        }));
     }
 }
 
 /// The file of the authority's certificate; `~/` is the home folder.
-fn ask_file(asker: &mut Asker) -> Result<PathBuf, Exit> {
-    let file = asker.ask("File of that certificate", "")?;
+fn ask_file() -> Result<PathBuf, Exit> {
+    let file = ask("File of that certificate", "")?;
     let environment = |name: &str| std::env::var(name).ok();
     Ok(config::expand(Path::new(""), &file, &environment))
 }
 
-fn ask_token(
-    asker: &mut Asker,
-    report: &mut Report,
-    server: &Server,
-) -> Result<(Client, Secret, User), Exit> {
+fn ask_token(server: &Server) -> Result<(Client, Secret, User), Exit> {
     loop {
-        let token = asker.ask_secret("Token of the bot account")?;
+        let token = ask_secret("Token of the bot account")?;
         let token = match Secret::parse(&token) {
             Ok(token) => token,
             Err(problem) => {
@@ -197,7 +176,7 @@ fn ask_token(
             }
         };
         let client = Client::new(server.agent.clone(), &server.url, &token, Times::default());
-        if let Some(me) = doctor::token(report, &client, "paste it here.")
+        if let Some(me) = doctor::token(&mut Report::new(false), &client, "paste it here.")
             && me.delete_at.0 == 0
         {
             return Ok((client, token, me));
@@ -206,18 +185,14 @@ fn ask_token(
 }
 
 /// The one channel and its title, or nothing for all.
-fn ask_channel(
-    asker: &mut Asker,
-    client: &Client,
-    me: &User,
-) -> Result<Option<(ChannelId, String)>, Exit> {
+fn ask_channel(client: &Client, me: &User) -> Result<Option<(ChannelId, String)>, Exit> {
     loop {
         let mut choices = lookup::channels(client)?;
         choices.retain(lookup::Found::is_in_team);
         print("\nWhere does it answer?\n")?;
         print("   0  in every channel it is in, and in direct messages\n")?;
         offer(choices.iter().map(lookup::Found::title))?;
-        let answer = asker.ask("A number, or a channel's name or link", "0")?;
+        let answer = ask("A number, or a channel's name or link", "0")?;
         if answer == "0" {
             return Ok(None);
         }
@@ -259,14 +234,14 @@ fn ask_channel(
 
 /// Asks whether it answers only when it is mentioned. Where it is in every channel this is the
 /// default: everybody of a team is in its default channels.
-fn ask_when(asker: &mut Asker, me: &User) -> Result<bool, Exit> {
+fn ask_when(me: &User) -> Result<bool, Exit> {
     print("\nWhen does it answer?\n")?;
     print(&format!(
         "   1  only when @{} is mentioned, and always in direct messages\n   2  always\n",
         me.username
     ))?;
     loop {
-        match asker.ask("A number", "1")?.as_str() {
+        match ask("A number", "1")?.as_str() {
             "1" => return Ok(true),
             "2" => return Ok(false),
             other => print(&format!("The list has no {other:?}.\n"))?,
@@ -280,17 +255,13 @@ struct People {
     names: String,
 }
 
-fn ask_people(
-    asker: &mut Asker,
-    client: &Client,
-    channel: Option<&ChannelId>,
-) -> Result<People, Exit> {
+fn ask_people(client: &Client, channel: Option<&ChannelId>) -> Result<People, Exit> {
     let choices = place::people(client, channel)?;
     loop {
         print("\nWho may talk to it?\n")?;
         print("   *  everybody on this server\n")?;
         offer(choices.iter().map(|user| format!("@{}", user.username)))?;
-        let answer = asker.ask("Numbers or names, with commas between", "")?;
+        let answer = ask("Numbers or names, with commas between", "")?;
         let (mut ids, mut names) = (Vec::new(), Vec::new());
         for word in answer
             .split(',')

@@ -1,16 +1,17 @@
 //! Which language model answers: its provider, its key, its name.
 
-use super::asker::{Asker, chosen, offer};
+use super::asker::{ask, ask_secret, chosen, offer};
 use crate::commands::check::{Report, WIDTH};
-use crate::commands::doctor::model::{self, Listed, Place};
+use crate::commands::doctor::model::{self, Place};
 use crate::commands::print;
 use crate::exit::Exit;
 use crate::nearest::nearest;
+use crate::provider::models::{self, NoModels};
 use crate::provider::settings::{KindError, Known, custom, known, server};
-use crate::provider::{KNOWN, ProviderSettings, models};
+use crate::provider::{KNOWN, ProviderSettings};
 use crate::secret::Secret;
 use crate::text::{Problem, wrap};
-use crate::url::{has_path, http_url};
+use crate::url::{has_path, with_scheme};
 
 /// What goes to the top of the file.
 #[derive(Default)]
@@ -24,10 +25,10 @@ pub(super) struct Model {
 }
 
 /// Asks until there is a provider that takes the key, and a model.
-pub(super) fn ask(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit> {
+pub(super) fn ask_model() -> Result<Model, Exit> {
     let default = introduce()?;
     loop {
-        let name = asker.ask("Provider", default)?;
+        let name = ask("Provider", default)?;
         if name == "none" {
             return Ok(Model::default());
         }
@@ -37,8 +38,8 @@ pub(super) fn ask(asker: &mut Asker, report: &mut Report) -> Result<Model, Exit>
             ))?;
             continue;
         }
-        if let Some((model, models)) = ask_provider(asker, report, name)? {
-            return ask_name(asker, model, &models);
+        if let Some((model, models)) = ask_provider(name)? {
+            return ask_name(model, &models);
         }
     }
 }
@@ -69,11 +70,7 @@ fn introduce() -> Result<&'static str, Exit> {
 
 /// The provider of that name or URL with the key it takes, and its models; nothing if it has to be
 /// asked for anew.
-fn ask_provider(
-    asker: &mut Asker,
-    report: &mut Report,
-    name: String,
-) -> Result<Option<(Model, Vec<String>)>, Exit> {
+fn ask_provider(name: String) -> Result<Option<(Model, Vec<String>)>, Exit> {
     let provider = if name.starts_with("http://") || name.starts_with("https://") {
         format!("custom:{name}")
     } else {
@@ -103,7 +100,7 @@ fn ask_provider(
         return Ok(None);
     }
     loop {
-        if !ask_key(asker, key, &mut model)? {
+        if !ask_key(key, &mut model)? {
             return Ok(None);
         }
         let Ok(mut settings) = settings(&model) else {
@@ -113,13 +110,13 @@ fn ask_provider(
             settings.api_key = known.and_then(from_variable);
         }
         let name = known.map_or("the server", |known| known.name);
-        match model::list(report, &settings, Place::Top, name) {
-            Listed::Models(models) => return Ok(Some((model, models))),
-            Listed::Silent => return Ok(Some((model, Vec::new()))),
-            Listed::WantsKey if !matches!(key, Key::Needed) => key = Key::Needed,
-            Listed::NotThere if known.is_some_and(|known| !known.needs_key) => {
+        match model::list(&mut Report::new(false), &settings, Place::Top, name) {
+            Ok(models) => return Ok(Some((model, models))),
+            Err(NoModels::Restricted | NoModels::NoList) => return Ok(Some((model, Vec::new()))),
+            Err(NoModels::WantsKey(_)) if !matches!(key, Key::Needed) => key = Key::Needed,
+            Err(NoModels::Unreachable(_)) if known.is_some_and(|known| !known.needs_key) => {
                 key = Key::Not;
-                if !ask_url(asker, &settings, &mut model)? {
+                if !ask_url(&settings, &mut model)? {
                     return Ok(None);
                 }
             }
@@ -138,13 +135,13 @@ enum Key {
 }
 
 /// Asks for the key; false: what was answered is none.
-fn ask_key(asker: &mut Asker, key: Key, model: &mut Model) -> Result<bool, Exit> {
+fn ask_key(key: Key, model: &mut Model) -> Result<bool, Exit> {
     let question = match key {
         Key::Not => return Ok(true),
         Key::Perhaps => "Key of the provider, empty if it needs none",
         Key::Needed => "Key of the provider",
     };
-    let answer = asker.ask_secret(question)?;
+    let answer = ask_secret(question)?;
     match Secret::parse(&answer) {
         Ok(key) => model.key = Some(key),
         Err(_) if answer.trim().is_empty() && matches!(key, Key::Perhaps) => {}
@@ -157,25 +154,16 @@ fn ask_key(asker: &mut Asker, key: Key, model: &mut Model) -> Result<bool, Exit>
 }
 
 /// Asks where a server of this machine is that is not at its usual place; false: nowhere else.
-fn ask_url(
-    asker: &mut Asker,
-    settings: &ProviderSettings,
-    model: &mut Model,
-) -> Result<bool, Exit> {
+fn ask_url(settings: &ProviderSettings, model: &mut Model) -> Result<bool, Exit> {
     let Some((_, _, base)) = settings.server() else {
         return Ok(false);
     };
     loop {
-        let answer = asker.ask("Its URL, if it is another", base)?;
+        let answer = ask("Its URL, if it is another", base)?;
         if answer == base {
             return Ok(false);
         }
-        let with_scheme = if answer.contains("://") {
-            answer
-        } else {
-            format!("http://{answer}")
-        };
-        match http_url(&with_scheme) {
+        match with_scheme("http", &answer) {
             Ok(url) => {
                 // Like the usual places, which all have this path.
                 let version = if has_path(&url) { "" } else { "/v1" };
@@ -206,14 +194,14 @@ fn from_variable(known: &Known) -> Option<Secret> {
 }
 
 /// Which of the models; one that is not in the list is asked for twice.
-fn ask_name(asker: &mut Asker, mut model: Model, models: &[String]) -> Result<Model, Exit> {
+fn ask_name(mut model: Model, models: &[String]) -> Result<Model, Exit> {
     let mut models = models.to_vec();
     models.retain(|model| !model.contains(char::is_control));
     print("\nWhich of its models?\n")?;
     offer(models.iter().cloned())?;
     let mut default = models.first().map_or("", String::as_str);
     loop {
-        let answer = asker.ask("A number or a name", default)?;
+        let answer = ask("A number or a name", default)?;
         let answer = chosen(&models, &answer).cloned().unwrap_or(answer);
         // An alias may work without being in the list.
         let again = std::mem::replace(&mut model.model, answer) == model.model;
@@ -240,13 +228,9 @@ fn ollama_url() -> String {
     if host.is_empty() {
         return host;
     }
-    let with_scheme = match host.contains("://") {
-        true => host,
-        false if host.contains(':') => format!("http://{host}"),
-        false => format!("http://{host}:11434"),
-    };
+    let port = if host.contains(':') { "" } else { ":11434" };
     let usual = known("ollama").map_or("", |known| known.base);
-    match http_url(&with_scheme).map(|url| format!("{url}/v1")) {
+    match with_scheme("http", &format!("{host}{port}")).map(|url| format!("{url}/v1")) {
         Ok(url) if url != usual => url,
         _ => String::new(),
     }
