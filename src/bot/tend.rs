@@ -45,11 +45,8 @@ pub(super) struct Tender {
 impl Tender {
     /// When there is something to do; nothing while nothing is at work and nothing waits.
     pub(super) fn due(&self) -> Option<Duration> {
-        if self.places.is_empty() {
-            self.next_round
-        } else {
-            Some(self.next_typing)
-        }
+        let typing = (!self.places.is_empty()).then_some(self.next_typing);
+        self.next_round.into_iter().chain(typing).min()
     }
 }
 

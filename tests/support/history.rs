@@ -485,7 +485,8 @@ struct Troubles {
 
 impl Troubles {
     fn act(&mut self, now: u64, request: &Request) -> Act {
-        let writes = request.method == "POST" && request.target.ends_with("/posts");
+        let edits = request.method == "PUT" && request.target.ends_with("/patch");
+        let writes = edits || request.method == "POST" && request.target.ends_with("/posts");
         for (after, kind, _) in &mut self.next {
             *after = after.saturating_sub(u64::from(*kind < 9 || writes));
         }
@@ -520,8 +521,7 @@ impl Troubles {
         };
         // A server that refuses does not act, and what breaks off must have begun.
         let acted = matches!(kind % 9, 4 | 6) || (acted && kind % 9 < 7);
-        let edits = request.method == "PUT" && matches!(kind % 9, 1..4);
-        if edits && self.random.one_in(2) {
+        if edits && matches!(kind % 9, 1..4) && self.random.one_in(2) {
             Act::ServeLate(self.random.pick(&[500, 8_000, 50_000]), fault)
         } else if acted {
             Act::ServeThen(fault)
