@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::rc::Rc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -307,19 +307,20 @@ fn a_worker_of_the_bot_never_has_the_mattermost_token() {
 }
 
 #[test]
-fn a_killed_worker_is_missed_also_by_a_bot_that_does_not_learn_of_its_children() {
+fn a_killed_worker_is_missed_also_by_a_bot_that_does_not_learn_of_its_children_nor_polls() {
     let (stage, model) = (Stage::real(), Model::start());
     let (_release, held) = channel();
     model.then(ModelReply::Held(held, Box::new(ModelReply::Close)));
-    stage.configure(&server(&model), "");
+    stage.configure(&server(&model), "poll_interval_secs = 3600");
+    assert_eq!(stage.run(&["--once"], "").code, Some(0));
+    let (ann, channel) = (&stage.ann.id, &stage.channel);
+    let question = stage.world().post(ann, channel, "hi");
     let mut ignoring = Command::new("env");
     ignoring.arg("--ignore-signal=CHLD").arg(binary_path());
     let bot = stage.spawn_as(ignoring, |_| {});
-    stage.wait("the first look", |_| stage.state_path().exists());
-    let (ann, channel) = (&stage.ann.id, &stage.channel);
-    let question = stage.world().post(ann, channel, "hi");
     wait_until("the question", || !model.requests().is_empty());
     kill(&workers_of(&thread_of(bot.child.id()))[0]);
+    // Noticed within a round of "typing", and not by the next poll.
     assert_eq!(stage.wait_for_answer(&question), "Hello!");
 }
 
@@ -329,7 +330,7 @@ struct Loop {
     folder: TempDir,
     /// Both outlive the shell, unless they are dropped.
     bell: UnixDatagram,
-    input: Option<File>,
+    input: Option<UnixStream>,
 }
 
 impl Loop {
@@ -337,16 +338,14 @@ impl Loop {
     fn start(job: Job) -> Loop {
         let folder = TempDir::new().expect("a folder");
         let input = recorded_input(job, folder.path());
-        let line = folder.path().join("line");
-        let made = Command::new("mkfifo").arg(&line).status();
-        assert!(made.expect("mkfifo").success());
         let (bell, for_worker) = UnixDatagram::pair().expect("sockets");
-        let script = "\"$0\" answer --worker < line & echo $! > process; wait";
+        let (mut own_end, workers_end) = UnixStream::pair().expect("sockets");
+        let script = "exec 3<&0; \"$0\" answer --worker <&3 3<&- & echo $! > process; wait";
         let shell = Command::new("sh")
             .args(["-c", script])
             .arg(binary_path())
             .current_dir(folder.path())
-            .stdin(Stdio::null())
+            .stdin(OwnedFd::from(workers_end))
             .stdout(OwnedFd::from(for_worker))
             .spawn()
             .expect("a shell");
@@ -355,13 +354,12 @@ impl Loop {
             &format!("\"parent\":{own}"),
             &format!("\"parent\":{parent}"),
         );
-        let mut input = File::create(line).expect("a reader");
-        input.write_all(told.as_bytes()).expect("a reader");
+        own_end.write_all(told.as_bytes()).expect("a reader");
         Loop {
             shell,
             folder,
             bell,
-            input: Some(input),
+            input: Some(own_end),
         }
     }
 
@@ -432,6 +430,21 @@ fn a_worker_ends_soon_after_its_loop() {
     parent.bell.set_nonblocking(true).expect("a socket");
     let reported = parent.bell.recv(&mut [0; 4097]);
     assert!(reported.is_err(), "nothing was reported");
+}
+
+#[test]
+fn a_worker_whose_answer_does_not_grow_tells_no_text_before_the_end() {
+    let model = Model::start();
+    let text = "word by word, slowly";
+    model.then(ModelReply::Paced(text.into(), Duration::from_millis(300)));
+    let parent = Loop::start(job(&model));
+    let (mut kinds, mut datagram) = (String::new(), [0; 4096]);
+    while !kinds.ends_with(['d', 'f']) {
+        parent.bell.recv(&mut datagram).expect("a report");
+        // After the mark, the worker's id and the number.
+        kinds.push(datagram[16].into());
+    }
+    assert!(kinds.ends_with("rd") && !kinds.contains('t'), "{kinds}");
 }
 
 #[test]

@@ -537,6 +537,21 @@ fn a_program_that_a_stopped_worker_runs_ends_with_it() {
 }
 
 #[test]
+fn a_stopped_worker_that_does_not_end_its_program_is_killed_after_two_seconds() {
+    let mut stage = Stage::script("doze");
+    let worker = stage.start(job(ProviderKind::Command(vec!["x".into()]), "Hi"));
+    let begun = Instant::now();
+    stage.desk.stop(worker);
+    while stage.processes() > 0 {
+        assert!(begun.elapsed() < PATIENCE);
+        stage
+            .desk
+            .rest(stage.clock.now() + Duration::from_millis(50));
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+}
+
+#[test]
 fn nothing_is_left_of_the_workers_of_a_desk_that_is_dropped() {
     let mut stage = Stage::script("doze");
     for _ in 0..3 {

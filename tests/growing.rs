@@ -488,7 +488,14 @@ fn react(stage: &Stage, person: &str, post: &str, emoji: &str) {
 #[test]
 fn an_asker_stops_an_answer_by_a_reaction_and_what_was_written_stays() {
     for version in [Version::V11_6, Version::V5_37] {
-        for (emoji, on_question) in [("octagonal_sign", true), ("x", false)] {
+        for (emoji, on_question) in [
+            ("octagonal_sign", true),
+            ("x", false),
+            ("stop_sign", true),
+            ("no_entry", false),
+            ("hand", true),
+            ("raised_hand", false),
+        ] {
             let time = clock::SimClock::new();
             let stage = Stage::new(clock::Time::Sim(time.clone()), time, version);
             let (stage, mut session) = start(stage, "");

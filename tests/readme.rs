@@ -495,6 +495,12 @@ fn its_systemd_unit_is_one_and_stops_at_errors_that_stay() {
         stays.join(" ")
     );
     assert_eq!(value("Service", "StateDirectory"), "prx");
+    // A worker that takes too much is ended alone, without a trace of what it was told.
+    assert_eq!(value("Service", "OOMPolicy"), "continue");
+    assert_eq!(value("Service", "LimitCORE"), "0");
+    for limit in ["MemoryMax", "TasksMax"] {
+        assert!(value("Service", limit).starts_with(|c: char| c.is_ascii_digit()));
+    }
     assert!(value("Service", "ExecStart").starts_with("/usr/local/bin/prx --config /etc/prx/"));
     assert_eq!(value("Install", "WantedBy"), "multi-user.target");
     for (key, expected) in [

@@ -905,6 +905,12 @@ impl World {
         self.change(post, move |post| post.message = text);
     }
 
+    /// An edit of nothing but the files that belong to a post.
+    pub fn edit_files(&mut self, post: &str, files: &[String]) {
+        let files = files.to_vec();
+        self.change(post, move |post| post.file_ids = files);
+    }
+
     /// An edit, read and written in one moment.
     fn change(&mut self, post: &str, change: impl FnOnce(&mut Post)) {
         let index = self.index(post);
