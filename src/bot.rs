@@ -234,6 +234,7 @@ impl Bot {
         let waiting = self.inbox.waiting().map(|waiting| waiting.due);
         let due = answers
             .chain(waiting)
+            .chain(self.inbox.reopenings(&self.store.state))
             .chain(self.tender.due())
             .chain(self.starts.due());
         let later = due.filter(|due| *due > now);

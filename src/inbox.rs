@@ -223,6 +223,12 @@ impl Inbox {
         }
     }
 
+    /// When each channel that is closed or put off is looked at again.
+    pub(crate) fn reopenings(&self, state: &State) -> impl Iterator<Item = Duration> {
+        let cursors = state.channels.values();
+        cursors.filter_map(|cursor| cursor.watch.as_ref()?.closed_until)
+    }
+
     /// Whether a channel is shown to the bot and neither closed nor put off.
     pub(crate) fn is_open(&self, state: &State, channel: &ChannelId) -> bool {
         let now = self.now();

@@ -560,6 +560,20 @@ fn an_answer_that_waits_for_a_closed_channel_keeps_nobody_else_waiting() {
 }
 
 #[test]
+fn an_answer_goes_on_when_its_channel_is_looked_at_again_however_seldom_the_bot_polls() {
+    let (stage, mut session) = at_work("poll_interval_secs = 3600");
+    stage.desk.takes(20 * SECOND);
+    let question = ask(&stage, "what is new?");
+    while stage.desk.starts().is_empty() {
+        session.step().unwrap();
+    }
+    let closed = Act::Instead(Fault::Error(403, "api.context.permissions.app_error"));
+    stage.mattermost.once("POST", "posts$", closed);
+    stage.run_for(&mut session, 100);
+    assert_eq!(stage.answers(&question).len(), 1);
+}
+
+#[test]
 fn a_bot_that_goes_on_after_all_makes_its_answers_anew() {
     let (stage, mut session) = at_work("answers_at_once = 1");
     stage.desk.takes(20 * SECOND);
