@@ -9,6 +9,7 @@ const MIN_FAILURES: u32 = 5;
 /// The pause after the first failure, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// How long the requests that one answer needs have failed while others succeeded: in the end it is
 /// made without what they would bring.
 #[derive(Debug, Default)]
