@@ -277,10 +277,11 @@ impl Attempt<'_> {
             .into_iter()
             .filter(|number| (16..ours).contains(number));
         let most = u32::try_from(smaller.max()?).ok()?;
-        match is_context {
-            false => Some(most),
+        if is_context {
             // It is larger than the model's context, which the question needs a part of.
-            true => (most >= SMALLEST_CONTEXT).then_some(most / 2),
+            (most >= SMALLEST_CONTEXT).then_some(most / 2)
+        } else {
+            Some(most)
         }
     }
 
