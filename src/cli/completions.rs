@@ -6,6 +6,7 @@
 use super::table::{COMMANDS, GLOBAL_OPTIONS, Opt, Spec, Value, all_options, command_names};
 
 /// The script for the shell of that name, one of `table::SHELLS`.
+#[inline(never)]
 pub(super) fn script(shell: &str) -> String {
     match shell {
         "zsh" => zsh(),

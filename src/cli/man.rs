@@ -15,6 +15,7 @@ const DATE: &str = "2026-11-27";
 const WIDTH: usize = 78;
 
 /// The page in roff, as `man -l -` reads it.
+#[inline(never)]
 pub(super) fn page() -> String {
     let mut page = format!(
         ".TH PRX 1 {DATE} \"prx {}\" \"User Commands\"\n",

@@ -29,6 +29,7 @@ pub(crate) enum Mode {
 }
 
 /// Answers what standard input says.
+#[inline(never)]
 pub(crate) fn run(config_path: Option<&Path>, mode: Mode) -> Result<(), Exit> {
     check_depth()?;
     if mode == Mode::Worker {

@@ -45,6 +45,7 @@ pub struct Query {
 }
 
 /// Asks what `query` says of standard input, and posts the answer.
+#[inline(never)]
 pub fn run(config_path: Option<&Path>, query: &Query) -> Result<(), Exit> {
     answer::check_depth()?;
     let (config, client) = connect(config_path)?;

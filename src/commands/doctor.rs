@@ -28,6 +28,7 @@ const CORRECT: &str = "correct that line of the config file";
 const NAMES: usize = 5;
 
 /// Checks everything in the order in which it is needed.
+#[inline(never)]
 pub(crate) fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(), Exit> {
     let mut report = Report::new(json);
     let environment = |name: &str| std::env::var(name).ok();

@@ -1,4 +1,6 @@
-//! One file per command, and what they share.
+//! One file per command, and what they share. The commands beside the bot stay out of line
+//! (`#[inline(never)]`): `.ci/layout.ld` lays their code aside, so that a bot at rest does not have it in
+//! memory.
 
 pub(crate) mod answer;
 pub mod ask;

@@ -34,6 +34,7 @@ pub struct Letter {
 }
 
 /// Posts `letter` and prints the id of each post.
+#[inline(never)]
 pub fn run(config_path: Option<&Path>, letter: &Letter) -> Result<(), Exit> {
     let (config, client) = connect(config_path)?;
     deliver(

@@ -20,6 +20,7 @@ use crate::times::Times;
 use crate::words::Word;
 
 /// Explains what becomes of the post that `text` names, by id or link.
+#[inline(never)]
 pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
     let (config, client) = connect(config_path)?;
     let settings = &config.mattermost;

@@ -154,7 +154,7 @@ fn memory() -> Vec<Row> {
         ))
     };
     vec![
-        after_answers("resident, TLS, after 1000 answers, 10 a minute", 2.0, 1),
+        after_answers("resident, TLS, after 1000 answers, 10 a minute", 1.95, 1),
         after_answers("the same in 200 channels", 2.3, 200),
         peak(),
     ]

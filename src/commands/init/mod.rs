@@ -42,6 +42,7 @@ struct Answers {
 }
 
 /// Asks, writes the file, and looks whether the bot works with it.
+#[inline(never)]
 pub(crate) fn run(config_path: Option<&Path>) -> Result<(), Exit> {
     let path = config::find(config_path, &|name| std::env::var(name).ok())?;
     let shown = path.display();
