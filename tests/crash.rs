@@ -2,7 +2,9 @@
 //! exactly one answer.
 //!
 //! The bot is this test binary, started once more (`bot_process`). Its clock is the test's own: it
-//! asks over a local connection before every step, and is killed instead of answered.
+//! asks over a local connection before every step, and is killed instead of answered. With several
+//! answers at work it may be a worker that is killed, or both at once; each of those steps is also
+//! played in the test's own process, by workers that follow a script.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,9 +13,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prx::commands::run::Session;
 use prx::desk::{Desk, Job, News, Processes, WorkerId};
@@ -23,14 +25,18 @@ use serde_json::Value;
 use crate::support::alone;
 use crate::support::bot::{ECHO, Stage, binary, binary_path};
 use crate::support::clock::EPOCH_MS;
+use crate::support::desk::{question, words, writes};
+use crate::support::footprint::Process;
 use crate::support::mattermost::{Act, Fault, Joining, World};
 use crate::support::model::{Model, ModelReply};
 use crate::support::wire::lock;
 
 const CONFIG: &str = "PRX_CRASH_CONFIG";
 const CONTROL: &str = "PRX_CRASH_CONTROL";
-/// A worker reports before this; real time.
-const WORKER_TIME: Duration = Duration::from_secs(10);
+/// Between two looks at whether a worker died; real time.
+const LOOK_TIME: Duration = Duration::from_millis(100);
+/// A worker that nobody wants has ended after this; real time.
+const ORPHAN_TIME: Duration = Duration::from_secs(30);
 /// Between two pieces of a growing answer; the test's time.
 const PIECE_TIME: Duration = Duration::from_millis(1_500);
 
@@ -164,7 +170,7 @@ impl Desk for RealDesk {
         if self.at_work.is_empty() {
             self.clock.sleep(until.saturating_sub(self.clock.now()));
         } else {
-            self.workers.rest(self.real.now() + WORKER_TIME);
+            self.workers.rest(self.real.now() + LOOK_TIME);
         }
     }
 }
@@ -261,6 +267,8 @@ struct Scenario {
     first_run: bool,
     /// Whether each answer fits one post.
     single: bool,
+    /// Whether the server takes longer for a post than the bot is down.
+    acts_late: bool,
     /// Killed at fewer points than this, the matrix has shrunk.
     floor: usize,
 }
@@ -322,6 +330,7 @@ const PLAIN: Scenario = Scenario {
     ask: one,
     first_run: false,
     single: true,
+    acts_late: false,
     floor: 25,
 };
 
@@ -383,6 +392,7 @@ const SCENARIOS: [Scenario; 9] = [
         knobs: |world| (world.knobs.commit_delay_ms, world.knobs.max_post_size) = (3_000, 36),
         ask: three_parts,
         single: false,
+        acts_late: true,
         ..PLAIN
     },
     Scenario {
@@ -390,6 +400,7 @@ const SCENARIOS: [Scenario; 9] = [
         knobs: |world| (world.knobs.commit_delay_ms, world.knobs.max_post_size) = (12_000, 36),
         ask: three_parts,
         single: false,
+        acts_late: true,
         ..PLAIN
     },
     Scenario {
@@ -410,6 +421,7 @@ const SCENARIOS: [Scenario; 9] = [
 
 /// The most edits in any story.
 static MOST_EDITS: AtomicUsize = AtomicUsize::new(0);
+static KILLED_WORKERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Posts of a growing answer, and pieces in which it comes.
 const GROWING_PARTS: usize = 3;
@@ -435,8 +447,6 @@ fn growing(stage: &Stage) -> String {
         tries = tries.display()
     ))
 }
-
-const SEVERAL: &str = "three growing answers at once";
 
 /// Three people ask, each in a thread; their answers grow side by side.
 fn three_people(stage: &Stage) -> Vec<Due> {
@@ -475,11 +485,11 @@ const GROWING: [Scenario; 2] = [
             vec![growing_due(stage, question)]
         },
         single: false,
-        floor: 15,
+        floor: 8,
         ..PLAIN
     },
     Scenario {
-        name: SEVERAL,
+        name: "three growing answers at once",
         provider: growing,
         settings: "stream_mode = \"partial\"\nallowed_users = [\"*\"]\nanswers_at_once = 3",
         knobs: |world| world.knobs.max_post_size = 490,
@@ -490,7 +500,18 @@ const GROWING: [Scenario; 2] = [
     },
 ];
 
-/// Where a bot is killed, counted from 1.
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Loop,
+    /// One of those at work, if there is one.
+    Worker,
+    Both,
+}
+
+const EACH: [Who; 3] = [Who::Loop, Who::Worker, Who::Both];
+
+/// Where somebody is killed, counted from 1.
 #[derive(Clone, Copy, Debug)]
 enum Point {
     /// Before a request is sent, after its response came, before and after the state file is replaced.
@@ -499,9 +520,11 @@ enum Point {
     Request(usize),
 }
 
-/// One story: a bot that is killed at each of `points` in turn, and one that is not.
+/// One story: a bot that is killed at each of `points` in turn, and one that is not. Where only a
+/// worker is killed, it is the same bot that goes on.
 struct Story<'a> {
     scenario: &'a Scenario,
+    who: Who,
     points: Vec<Point>,
     /// Whether the state file is deleted at the restart.
     forgets: bool,
@@ -522,23 +545,28 @@ impl Story<'_> {
         }
         let mut due = (scenario.ask)(&stage);
         let victim = Victim::default();
+        let told = format!("{}, {:?} at {:?}", scenario.name, self.who, self.points);
+        let mut workers = Vec::new();
         let mut reached = 0;
         for (number, point) in self.points.iter().enumerate() {
-            if !self.kill_at(&stage, &victim, *point, &due) {
+            let (Point::Step(at) | Point::Request(at)) = *point;
+            if self.who == Who::Worker {
+                reached += usize::from(self.recover(&stage, &victim, &due, Some(at)));
+                break;
+            }
+            if !self.kill_at(&stage, &victim, *point, &due, &mut workers) {
                 break;
             }
             reached += 1;
-            let (Point::Step(at) | Point::Request(at)) = *point;
             stage.clock.advance(DOWN_MS[(at + number) % DOWN_MS.len()]);
             if self.forgets {
                 let _ = fs::remove_file(stage.state_path());
             }
         }
         let floor_is_known = !scenario.first_run || stage.state_path().exists();
-        if reached == self.points.len() {
-            self.recover(&stage, &victim, &due);
+        if reached == self.points.len() && self.who != Who::Worker {
+            self.recover(&stage, &victim, &due, None);
         }
-        let told = format!("{}, killed at {:?}", scenario.name, self.points);
         if scenario.first_run {
             let questions = stage.world().posts_in(&stage.channel);
             let question = questions
@@ -557,12 +585,20 @@ impl Story<'_> {
                 due.push(Due::new(&stage, &stage.channel, root.clone(), &root));
             }
         }
-        self.check(&stage, &due, &told);
+        check(&stage, &due, self.forgets, &told);
+        wait_for_end(|| workers.iter().copied().filter(is_worker).count(), &told);
         reached
     }
 
-    /// Runs a bot into `point`; false: it was idle before it got there.
-    fn kill_at(&self, stage: &Stage, victim: &Victim, point: Point, due: &[Due]) -> bool {
+    /// Runs a bot into `point`; false: it was idle before it got there. Notes its workers.
+    fn kill_at(
+        &self,
+        stage: &Stage,
+        victim: &Victim,
+        point: Point,
+        due: &[Due],
+        workers: &mut Vec<u32>,
+    ) -> bool {
         let (mut steps, mut killed, mut idle) = (0, false, 0);
         let requests = Arc::new(AtomicUsize::new(0));
         if let Point::Request(at) = point {
@@ -581,6 +617,12 @@ impl Story<'_> {
             Event::Step => {
                 steps += 1;
                 killed = matches!(point, Point::Step(at) if steps == at);
+                if killed {
+                    *workers = workers_of(victim);
+                }
+                if killed && self.who == Who::Both {
+                    kill_one(workers, steps);
+                }
                 killed
             }
             Event::Sleep => {
@@ -595,13 +637,25 @@ impl Story<'_> {
         killed || matches!(point, Point::Request(at) if requests.load(Ordering::SeqCst) >= at)
     }
 
-    /// Runs a bot until it has long had nothing more to do.
-    fn recover(&self, stage: &Stage, victim: &Victim, due: &[Due]) {
+    /// Runs a bot until it has long had nothing more to do; at a step one of its workers is killed:
+    /// whether it came to that while answers were due.
+    fn recover(
+        &self,
+        stage: &Stage,
+        victim: &Victim,
+        due: &[Due],
+        worker_dies_at: Option<usize>,
+    ) -> bool {
         let begun = stage.clock.elapsed_ms();
         let mut complete_since = None;
-        let mut pauses = 0;
+        let (mut steps, mut pauses, mut reached) = (0, 0, false);
         run_bot(stage, victim, |event| {
             let Event::Sleep = event else {
+                steps += 1;
+                if worker_dies_at == Some(steps) {
+                    reached = !complete(stage, due);
+                    kill_one(&workers_of(victim), steps);
+                }
                 return false;
             };
             let now = stage.clock.elapsed_ms();
@@ -612,48 +666,84 @@ impl Story<'_> {
                 if !read(&stage.state_path()).contains("\"answers\"") {
                     stage.clock.advance(IDLE_STEP_MS);
                 }
-                return now > since + IDLE_MS;
+                let is_over = now > since + IDLE_MS;
+                if is_over {
+                    wait_for_end(|| workers_of(victim).len(), self.scenario.name);
+                }
+                return is_over;
             }
             now > begun + GIVEN_UP_MS
         });
+        reached
     }
+}
 
-    fn check(&self, stage: &Stage, due: &[Due], told: &str) {
-        let world = stage.world();
-        let log = || read(&log_path(stage));
-        let mut posts = 0;
-        for due in due {
-            let answers = world.own_answers(&stage.bot.id, &due.question);
-            posts += answers.len();
-            if self.forgets && answers.is_empty() {
-                continue;
-            }
-            let texts: Vec<&String> = answers.iter().map(|post| &post.message).collect();
-            let is_one = |parts: &&Vec<String>| parts.iter().eq(texts.iter().copied());
-            let version = due.versions.iter().find(is_one);
-            assert!(version.is_some(), "{told}: {texts:#?}\n{}", log());
-            let times = answers.iter().map(|post| post.create_at);
-            assert!(times.is_sorted(), "{told}: the parts' order\n{}", log());
-            for post in &answers {
-                assert_eq!(post.channel_id, due.channel, "{told}");
-                assert_eq!(post.root_id, due.root, "{told}");
-            }
-        }
-        let mut channels: BTreeMap<&str, ()> = BTreeMap::new();
-        channels.insert(&stage.channel, ());
-        channels.extend(due.iter().map(|due| (due.channel.as_str(), ())));
-        let all = channels
-            .keys()
-            .flat_map(|channel| world.posts_in(channel))
-            .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty())
-            .count();
-        assert_eq!(all, posts, "{told}: posts by the bot in all\n{}", log());
-        let edits = world.log.iter().filter(|call| call.method == "PUT");
-        MOST_EDITS.fetch_max(edits.count(), Ordering::SeqCst);
-        let state: Value =
-            serde_json::from_str(&read(&stage.state_path())).expect("a whole state file");
-        assert!(state.get("answers").is_none(), "{told}: {state}\n{}", log());
+/// The workers of a bot that runs.
+fn workers_of(victim: &Victim) -> Vec<u32> {
+    let bot = lock(victim)
+        .as_ref()
+        .map(|child| Process::Other(child.id()));
+    let children = bot.iter().flat_map(Process::children);
+    children.map(|child| child.id()).filter(is_worker).collect()
+}
+
+fn is_worker(process: &u32) -> bool {
+    read(Path::new(&format!("/proc/{process}/cmdline"))).starts_with("prx answer\0")
+}
+
+/// Kills one of these, if there is one.
+fn kill_one(workers: &[u32], which: usize) {
+    if let Some(worker) = workers.get(which % workers.len().max(1)) {
+        KILLED_WORKERS.fetch_add(1, Ordering::SeqCst);
+        signal("KILL", *worker);
     }
+}
+
+/// Waits until no worker is left.
+fn wait_for_end(left: impl Fn() -> usize, told: &str) {
+    let end = Instant::now() + ORPHAN_TIME;
+    while left() > 0 {
+        assert!(Instant::now() < end, "{told}: a worker is left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Each answer is there once, whole, of one try and in its place, and nothing else is.
+fn check(stage: &Stage, due: &[Due], forgets: bool, told: &str) {
+    let world = stage.world();
+    let log = || read(&log_path(stage));
+    let mut posts = 0;
+    for due in due {
+        let answers = world.own_answers(&stage.bot.id, &due.question);
+        posts += answers.len();
+        if forgets && answers.is_empty() {
+            continue;
+        }
+        let texts: Vec<&String> = answers.iter().map(|post| &post.message).collect();
+        let is_one = |parts: &&Vec<String>| parts.iter().eq(texts.iter().copied());
+        let version = due.versions.iter().find(is_one);
+        assert!(version.is_some(), "{told}: {texts:#?}\n{}", log());
+        let times = answers.iter().map(|post| post.create_at);
+        assert!(times.is_sorted(), "{told}: the parts' order\n{}", log());
+        for post in &answers {
+            assert_eq!(post.channel_id, due.channel, "{told}");
+            assert_eq!(post.root_id, due.root, "{told}");
+        }
+    }
+    let mut channels: BTreeMap<&str, ()> = BTreeMap::new();
+    channels.insert(&stage.channel, ());
+    channels.extend(due.iter().map(|due| (due.channel.as_str(), ())));
+    let all = channels
+        .keys()
+        .flat_map(|channel| world.posts_in(channel))
+        .filter(|post| post.user_id == stage.bot.id && post.kind.is_empty())
+        .count();
+    assert_eq!(all, posts, "{told}: posts by the bot in all\n{}", log());
+    let edits = world.log.iter().filter(|call| call.method == "PUT");
+    MOST_EDITS.fetch_max(edits.count(), Ordering::SeqCst);
+    let state: Value =
+        serde_json::from_str(&read(&stage.state_path())).expect("a whole state file");
+    assert!(state.get("answers").is_none(), "{told}: {state}\n{}", log());
 }
 
 /// Whether the server shows every answer whole.
@@ -665,12 +755,14 @@ fn complete(stage: &Stage, due: &[Due]) -> bool {
     })
 }
 
-/// Plays a scenario once for each point that its run comes through: how many there are.
+/// Plays a scenario once for each point that its run comes through: how many there are. That the
+/// server acts when the bot is gone makes a difference only where it acts late.
 fn matrix(scenario: &Scenario, forgets: bool) -> usize {
     let through = |point: fn(usize) -> Point| {
         let reached = |at: &usize| {
             let story = Story {
                 scenario,
+                who: Who::Loop,
                 points: vec![point(*at)],
                 forgets,
             };
@@ -678,32 +770,36 @@ fn matrix(scenario: &Scenario, forgets: bool) -> usize {
         };
         (1..).take_while(reached).count()
     };
-    through(Point::Step) + through(Point::Request)
+    let requests = scenario.acts_late.then(|| through(Point::Request));
+    through(Point::Step) + requests.unwrap_or_default()
 }
 
-/// Plays a scenario in which the bot is killed at each request, or at every `apart`th one; several
-/// stories side by side, since they wait for their workers: how many points there are.
-fn killed_at_requests(scenario: &Scenario, apart: usize) -> usize {
-    let plays = |at: usize| {
+/// Plays a scenario in which somebody else is killed at every `apart`th step in turn; several stories
+/// side by side, since they wait for their workers: how many points there are.
+fn killed_in_turn(scenario: &Scenario, apart: usize) -> usize {
+    let plays = |number: usize| {
         let story = Story {
             scenario,
-            points: vec![Point::Request(at)],
+            who: EACH[number % EACH.len()],
+            points: vec![Point::Step(1 + number * apart)],
             forgets: false,
         };
         story.play()
     };
     let mut count = 0;
-    for first in (1..).step_by(SIDE_BY_SIDE * apart) {
+    for first in (0..).step_by(SIDE_BY_SIDE) {
         let reached: usize = std::thread::scope(|scope| {
-            let ats = (first..).step_by(apart).take(SIDE_BY_SIDE);
-            let runs: Vec<_> = ats.map(|at| scope.spawn(move || plays(at))).collect();
+            let numbers = first..first + SIDE_BY_SIDE;
+            let runs: Vec<_> = numbers
+                .map(|number| scope.spawn(move || plays(number)))
+                .collect();
             let reached = runs
                 .into_iter()
                 .map(|run| run.join().expect("a story that holds"));
             reached.sum()
         });
         count += reached;
-        if reached < SIDE_BY_SIDE {
+        if reached == 0 {
             break;
         }
     }
@@ -732,6 +828,7 @@ fn killed_twice(scenario: &Scenario, apart: usize) -> usize {
         for second in (1..).step_by(apart) {
             let story = Story {
                 scenario,
+                who: Who::Loop,
                 points: vec![Point::Step(first), Point::Step(second)],
                 forgets: false,
             };
@@ -757,17 +854,16 @@ fn a_bot_killed_at_any_point_answers_each_message_once() {
 }
 
 #[test]
-fn a_bot_killed_at_any_request_while_answers_grow_finishes_each_of_them_once() {
-    let counts = side_by_side(GROWING.iter(), |scenario| {
-        let apart = if scenario.name == SEVERAL { 2 } else { 1 };
-        killed_at_requests(scenario, apart)
-    });
+fn whoever_is_killed_while_answers_grow_each_of_them_is_finished_once_and_no_worker_is_left() {
+    let counts = side_by_side(GROWING.iter(), |scenario| killed_in_turn(scenario, 5));
     for (scenario, count) in counts {
         println!("crash matrix, {}: {count} points", scenario.name);
         assert!(count >= scenario.floor, "{}: {count} points", scenario.name);
     }
     let edits = MOST_EDITS.load(Ordering::SeqCst);
     assert!(edits >= 3, "{edits} edits: nothing has grown");
+    let killed = KILLED_WORKERS.load(Ordering::SeqCst);
+    assert!(killed >= 8, "{killed} workers were killed");
 }
 
 #[test]
@@ -786,6 +882,110 @@ fn a_bot_killed_twice_answers_each_message_once() {
     let count = killed_twice(&SCENARIOS[1], 8) + killed_twice(&SCENARIOS[7], 11);
     println!("crash matrix, killed twice: {count} points");
     assert!(count >= 40, "{count} points");
+}
+
+// Several answers at once, in simulated time.
+
+/// All three are answered within this.
+const BUSY_MS: u64 = 25_000;
+/// Nothing more comes after this, also where a request was under way.
+const OVER_SECS: u64 = 150;
+
+/// The questions, and what an answer to one of them is like in each of so many tries.
+const ASKED: [&str; 3] = ["ape", "bee", "cat"];
+const TRIES: usize = 12;
+
+fn told(question: &str, try_number: usize) -> String {
+    words(&format!("{question}{try_number}_"), 50)
+}
+
+/// A bot with three questions, each in a thread; the workers take some seconds.
+fn asked_at_once(settings: &str) -> (Stage, Vec<Due>) {
+    let stage = Stage::simulated();
+    stage.world().knobs.max_post_size = 300;
+    let all = "answers_at_once = 3\npoll_interval_secs = 30";
+    stage.configure(ECHO, &format!("{all}\n{settings}"));
+    stage.run_for(&mut stage.start(), 3);
+    stage.clock.advance(600_000);
+    let mut tries = 0;
+    stage.desk.script(move |job| {
+        tries += 1;
+        let asked = question(job);
+        let secs = [8, 2, 5][tries % 3];
+        Some(writes(&told(&asked, tries), secs))
+    });
+    let ask = |text: &str| {
+        stage.clock.advance(1);
+        let question = stage.ask(text);
+        let texts: Vec<String> = (1..=TRIES).map(|number| told(text, number)).collect();
+        let root = question.clone();
+        let due = Due::one_of(&stage, &stage.channel, question, &root, &texts);
+        assert!(due.parts() > 1);
+        due
+    };
+    let due = ASKED.map(ask).into();
+    (stage, due)
+}
+
+/// Somebody is killed at a step; where it is both, the bot a few steps after its worker. Whether there
+/// was somebody to be killed; nothing if there was no such step.
+fn strike(settings: &str, who: Who, at: u64) -> Option<bool> {
+    let (stage, due) = asked_at_once(settings);
+    let (desk, clock) = (stage.desk.clone(), stage.clock.clone());
+    let is_reached = Arc::new(AtomicBool::new(false));
+    let (reached, busy_until) = (is_reached.clone(), clock.elapsed_ms() + BUSY_MS);
+    let last = if who == Who::Both {
+        at + 1 + at % 4
+    } else {
+        at
+    };
+    let of_bot = stage.live_until(OVER_SECS, move |step| {
+        if step == at && clock.elapsed_ms() < busy_until {
+            reached.store(true, Ordering::SeqCst);
+            if who != Who::Loop {
+                desk.kill(at as usize, clock.elapsed_ms());
+            }
+        }
+        let in_vain = who != Who::Loop && step > at + 5 && desk.killed() == 0;
+        in_vain || (who != Who::Worker && step >= last)
+    });
+    if !is_reached.load(Ordering::SeqCst) {
+        return None;
+    }
+    if who != Who::Loop && stage.desk.killed() == 0 {
+        return Some(false);
+    }
+    if of_bot {
+        stage.clock.advance(DOWN_MS[at as usize % DOWN_MS.len()]);
+        let mut session = stage.start();
+        stage.run_for(&mut session, OVER_SECS);
+    }
+    let told = format!("{who:?} at step {at} with {settings:?}");
+    check(&stage, &due, false, &told);
+    Some(true)
+}
+
+#[test]
+fn whoever_is_killed_at_any_step_of_three_answers_at_once_each_of_them_is_posted_once() {
+    let counts: Vec<_> = std::thread::scope(|scope| {
+        let settings = ["", "stream_mode = \"partial\""].into_iter();
+        let rows = settings.flat_map(|settings| EACH.map(|who| (settings, who)));
+        let count = |settings, who| {
+            let strikes = (1..).map_while(move |at| strike(settings, who, at));
+            strikes.filter(|hit| *hit).count()
+        };
+        let runs: Vec<_> = rows
+            .map(|(settings, who)| (settings, who, scope.spawn(move || count(settings, who))))
+            .collect();
+        let counts = runs.into_iter();
+        counts
+            .map(|(settings, who, run)| (settings, who, run.join().expect("a story that holds")))
+            .collect()
+    });
+    for (settings, who, count) in counts {
+        println!("three at once, {who:?}, {settings:?}: {count} points");
+        assert!(count >= 12, "{who:?}, {settings:?}: {count} points");
+    }
 }
 
 // The built binary, in real time.

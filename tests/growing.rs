@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::bot::{ECHO, Stage};
 use crate::support::clock;
-use crate::support::desk::{Play, Script, question};
+use crate::support::desk::{Play, question, words, writes};
 use crate::support::mattermost::{Act, Fault, Post, Version, api_path};
 use prx::commands::run::Session;
 
@@ -30,26 +30,6 @@ fn start(stage: Stage, more: &str) -> (Stage, Session) {
 fn ask(stage: &Stage, text: &str) -> String {
     stage.clock.advance(1);
     stage.world().post(&stage.ann.id, &stage.channel, text)
-}
-
-/// A text of so many words, all of one generation.
-fn words(mark: &str, count: usize) -> String {
-    let words: Vec<String> = (0..count).map(|number| format!("{mark}{number}")).collect();
-    words.join(" ")
-}
-
-/// A worker that writes `text` evenly over `secs`.
-fn writes(text: &str, secs: u64) -> Script {
-    let pieces = secs.max(1) * 4;
-    let letters: Vec<char> = text.chars().collect();
-    let each = letters.len().div_ceil(pieces as usize).max(1);
-    let mut script: Script = letters
-        .chunks(each)
-        .enumerate()
-        .map(|(number, piece)| (number as u64 * 250, Play::Text(piece.iter().collect())))
-        .collect();
-    script.push((secs * SECOND, Play::Done));
-    script
 }
 
 /// All that stands there of the bot, oldest first.
@@ -411,44 +391,6 @@ fn a_bot_killed_at_any_moment_finishes_the_post_that_was_growing() {
             );
         }
     }
-}
-
-#[test]
-fn a_bot_killed_at_any_step_of_growing_answers_leaves_whole_ones_of_one_generation() {
-    let mut steps = 0;
-    loop {
-        let (stage, session) = at_work("");
-        drop(session);
-        stage.world().knobs.max_post_size = 700;
-        let generation = Arc::new(Mutex::new(0));
-        stage.desk.script(move |job| {
-            let mut generation = generation.lock().expect("a lock");
-            *generation += 1;
-            let mark = format!("{}{generation}_", question(job));
-            Some(writes(&words(&mark, 100), 9))
-        });
-        let questions = [ask(&stage, "a"), ask(&stage, "b")];
-        if !stage.live(steps, 40) {
-            break;
-        }
-        let mut session = stage.start();
-        stage.run_for(&mut session, 200);
-        for question in &questions {
-            let world = stage.world();
-            let answers = world.own_answers(&stage.bot.id, question);
-            let texts: Vec<&str> = answers.iter().map(|post| post.message.as_str()).collect();
-            let text = texts.join(" ");
-            let mark = text.split('_').next().unwrap_or_default();
-            assert_eq!(text, words(&format!("{mark}_"), 100), "killed at {steps}");
-        }
-        let growing = own_posts(&stage);
-        let growing = growing
-            .iter()
-            .filter(|post| post.props["prx"]["growing_for"].is_string());
-        assert_eq!(growing.count(), 0, "killed at {steps}");
-        steps += 1;
-    }
-    assert!(steps > 60, "{steps}");
 }
 
 #[test]

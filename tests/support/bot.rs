@@ -230,12 +230,21 @@ impl Stage {
     /// A life of the bot that ends, as by kill -9, after so many of its steps that outlive it, or after
     /// `secs` with the bot at work: whether it was killed.
     pub fn live(&self, steps: u64, secs: u64) -> bool {
-        let mut left = steps;
+        self.live_until(secs, move |step| step > steps)
+    }
+
+    /// The same, where `ends` says of each of those steps, counted from 1, whether it is killed there.
+    pub fn live_until(
+        &self,
+        secs: u64,
+        mut ends: impl FnMut(u64) -> bool + Send + 'static,
+    ) -> bool {
+        let mut steps = 0;
         self.clock.on_checkpoint(move |_| {
-            if left == 0 {
+            steps += 1;
+            if ends(steps) {
                 resume_unwind(Box::new("killed"));
             }
-            left -= 1;
         });
         let lived = catch_unwind(AssertUnwindSafe(|| {
             let mut session = self.start();

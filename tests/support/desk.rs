@@ -40,6 +40,26 @@ pub fn says(text: &str, ms: u64) -> Script {
     vec![(ms, Play::Text(text.to_owned())), (ms, Play::Done)]
 }
 
+/// A text of so many words, all of one generation.
+pub fn words(mark: &str, count: usize) -> String {
+    let words: Vec<String> = (0..count).map(|number| format!("{mark}{number}")).collect();
+    words.join(" ")
+}
+
+/// A worker that writes `text` evenly over `secs`.
+pub fn writes(text: &str, secs: u64) -> Script {
+    let pieces = secs.max(1) * 4;
+    let letters: Vec<char> = text.chars().collect();
+    let each = letters.len().div_ceil(pieces as usize).max(1);
+    let mut script: Script = letters
+        .chunks(each)
+        .enumerate()
+        .map(|(number, piece)| (number as u64 * 250, Play::Text(piece.iter().collect())))
+        .collect();
+    script.push((secs * 1000, Play::Done));
+    script
+}
+
 /// A worker that was started.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -62,6 +82,9 @@ struct Inner {
     author: Option<Author>,
     starts: Vec<Start>,
     stopped: usize,
+    /// Who is to be killed, by the place among those at work, and when.
+    killings: Vec<(usize, Duration)>,
+    killed: usize,
     /// So many starts fail.
     refused: usize,
     /// Starts fail while so many are at work.
@@ -81,6 +104,18 @@ impl Control {
     /// Has every worker repeat the question, after `ms`.
     pub fn takes(&self, ms: u64) {
         self.script(move |job| Some(says(&format!("You said: {}", question(job)), ms)));
+    }
+
+    /// Ends one of those at work as kill -9 does, at this time of the test's clock: the desk hears of
+    /// it when it is asked the next time.
+    pub fn kill(&self, which: usize, at_ms: u64) {
+        let killing = (which, Duration::from_millis(at_ms));
+        self.inner().killings.push(killing);
+    }
+
+    /// How many were killed.
+    pub fn killed(&self) -> usize {
+        self.inner().killed
     }
 
     /// Lets so many starts fail.
@@ -203,6 +238,20 @@ impl TestDesk {
         }
     }
 
+    /// Notes the deaths of those that are to be killed.
+    fn kill(&mut self) {
+        let killings = std::mem::take(&mut self.control.inner().killings);
+        for (which, at) in killings {
+            let place = which % self.at_work.len().max(1);
+            if let Some(worker) = self.at_work.keys().nth(place) {
+                self.number += 1;
+                let death = (*worker, Play::Dies(true));
+                self.queue.insert((at, self.number), death);
+                self.control.inner().killed += 1;
+            }
+        }
+    }
+
     fn happen(&mut self, worker: WorkerId, play: Play) -> Option<News> {
         let written = self.at_work.get_mut(&worker)?;
         let text = &mut written.text;
@@ -288,6 +337,7 @@ impl Desk for TestDesk {
         heard
             .iter()
             .for_each(|(worker, _)| drop(self.at_work.remove(worker)));
+        self.kill();
         while let Some(entry) = self.queue.first_entry()
             && entry.key().0 <= now
         {

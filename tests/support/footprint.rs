@@ -535,11 +535,15 @@ impl Process {
         }
     }
 
-    /// Its children.
+    /// Its children, whichever of its threads started them.
     pub fn children(&self) -> Vec<Process> {
-        let listed = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.id()));
-        let listed = listed.unwrap_or_default();
+        let threads = format!("/proc/{}/task", self.id());
+        let listed = entries(&threads).into_iter().map(|thread| {
+            let path = format!("{threads}/{thread}/children");
+            fs::read_to_string(path).unwrap_or_default()
+        });
         listed
+            .collect::<String>()
             .split_whitespace()
             .filter_map(|id| id.parse().ok())
             .map(Process::Other)
