@@ -286,6 +286,11 @@ impl Stream {
         {
             return self.json(&inner);
         }
+        // In a gateway's envelope, beside its own code and message.
+        let mut inside = ["data", "result"].iter().map(|name| &json[*name]);
+        if let Some(inner) = inside.find(|inner| inner.get("choices").is_some()) {
+            return self.json(inner);
+        }
         if is_error(json) {
             self.fail(&json.to_string());
             return false;
@@ -918,6 +923,8 @@ mod tests {
             ("an error in a choice", c("a") + &choice(json!({"delta": {"content": ""}, "error": {"code": 502, "message": "gone"}, "finish_reason": "error"})), "<Error>"),
             ("an error beside a part of a message", json!({"choices": [{"message": {"content": "a"}, "error": {"code": 502}}]}).to_string(), "<Error>"),
             ("an error behind a whole answer", json!({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}).to_string() + "\n{\"error\":\"closed\"}", "a"),
+            ("a gateway's envelope", json!({"code": 0, "msg": "ok", "data": {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}}).to_string(), "a"),
+            ("an envelope of each chunk", event(json!({"result": {"choices": [{"delta": {"content": "a"}}]}, "success": true})) + DONE, "a"),
             ("a detail", c("a") + &event(json!({"detail": "Internal error"})), "<Error>"),
             ("an error by the event's name", c("a") + "event: error\ndata: upstream gone\n\n", "<Error>"),
             ("a bare error in a stream", c("a") + "{\"error\":{\"message\":\"no\"}}\n", "<Error>"),
