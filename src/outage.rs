@@ -1,12 +1,13 @@
 //! What a failed round means: how long to pause, what to log, and when to give up.
 
+use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use log::{info, warn};
 
 use crate::exit::Exit;
 use crate::mattermost::client::ApiError;
-use crate::outbox::Trouble;
 use crate::times::Times;
 
 /// A server may ask for any pause; after this one it is asked again.
@@ -14,6 +15,38 @@ const LONGEST_WAIT: Duration = Duration::from_secs(900);
 /// What fails again within this after an outage belongs to it: a server of which every second request
 /// fails is one outage, and two lines in the log.
 const SETTLED: Duration = Duration::from_secs(60);
+
+/// Why the loop cannot go on at present. Nothing is lost.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    Api(ApiError),
+    /// The state file cannot be written.
+    Disk(io::Error),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Api(error) => error.fmt(f),
+            Trouble::Disk(error) => write!(
+                f,
+                "the state file cannot be written: {error}; no answer is begun until it can be"
+            ),
+        }
+    }
+}
+
+impl From<ApiError> for Trouble {
+    fn from(error: ApiError) -> Self {
+        Trouble::Api(error)
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Trouble::Disk(error)
+    }
+}
 
 /// One outage at most is under way. It is logged when it begins and when it is sure to have ended.
 pub(crate) struct Outage {

@@ -4,7 +4,6 @@
 
 mod next;
 
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::mattermost::client::{
     ApiError, Client, Mark, NewPost, NewProps, Patch, PatchProps, unless_closed,
 };
 use crate::mattermost::{Post, PostId, PrxProps, ServerTime, UserId};
+use crate::outage::Trouble;
 use crate::sorted::Set;
 use crate::state::Store;
 use crate::times::Times;
@@ -53,38 +53,6 @@ pub(crate) enum Delivery {
     Refused(String),
     /// A part is longer than the server takes.
     TooLong,
-}
-
-/// Why the loop cannot go on at present. Nothing is lost.
-#[derive(Debug)]
-pub(crate) enum Trouble {
-    Api(ApiError),
-    /// The state file cannot be written.
-    Disk(io::Error),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Trouble::Api(error) => error.fmt(f),
-            Trouble::Disk(error) => write!(
-                f,
-                "the state file cannot be written: {error}; no answer is begun until it can be"
-            ),
-        }
-    }
-}
-
-impl From<ApiError> for Trouble {
-    fn from(error: ApiError) -> Self {
-        Trouble::Api(error)
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Trouble::Disk(error)
-    }
 }
 
 /// Delivers drafts.

@@ -10,7 +10,7 @@ use crate::filter::Verdict;
 use crate::inbox::Waiting;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 const COPY: &str = "it is a copy of a thread that was moved here, with its answer";
 

@@ -6,7 +6,8 @@ use super::Bot;
 use crate::answers::Stage;
 use crate::cursor::Own;
 use crate::mattermost::PostId;
-use crate::outbox::{Delivery, Trouble};
+use crate::outage::Trouble;
+use crate::outbox::Delivery;
 
 /// No server's limit is shorter, in characters.
 pub(super) const SHORTEST_LIMIT: usize = 1000;

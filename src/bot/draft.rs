@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::copies;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
-use crate::outbox::{Outbox, Trouble};
+use crate::outage::Trouble;
+use crate::outbox::Outbox;
 use crate::reply::{self, ReplyOptions};
 
 /// Ends an answer whose rest is lost.

@@ -8,7 +8,7 @@ use crate::filter::{Reason, Verdict};
 use crate::inbox::Record;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 impl Bot {
     /// Looks at a question that an earlier run began.

@@ -14,7 +14,7 @@ use crate::filter::Verdict;
 use crate::inbox::Waiting;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 /// Deaths of workers or of the program after which a message gets an apology.
 const ATTEMPTS: u32 = 3;

@@ -10,7 +10,7 @@ use crate::desk::WorkerId;
 use crate::growing::{self, Growth};
 use crate::mattermost::PostId;
 use crate::mattermost::client::{ApiError, Mark, unless_closed};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 use crate::reply;
 
 /// Between two edits, of whatever answers: four a second.

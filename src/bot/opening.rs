@@ -7,7 +7,8 @@ use crate::cursor::Own;
 use crate::inbox::Record;
 use crate::mattermost::client::{ApiError, Mark, NewPost};
 use crate::mattermost::{Post, PostId};
-use crate::outbox::{Next, Outbox, Trouble, next};
+use crate::outage::Trouble;
+use crate::outbox::{Next, Outbox, next};
 
 impl Bot {
     /// Makes the post in which an answer grows, or finds out whether it was made. Without a text none is

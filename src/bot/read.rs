@@ -6,7 +6,7 @@ use super::{Bot, Unsaved};
 use crate::answers::Answer;
 use crate::filter::{self, Reason, Verdict};
 use crate::mattermost::{Post, PostId};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 impl Bot {
     /// Asks the server whether there is something to read, once a poll is due: whether it was.

@@ -8,7 +8,7 @@ use crate::cursor::Own;
 use crate::desk::WorkerId;
 use crate::mattermost::client::{ApiError, unless_closed};
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 impl Bot {
     /// The question of an answer, once it is known.

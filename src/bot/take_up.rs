@@ -3,7 +3,7 @@
 use super::Bot;
 use crate::answers::{Answer, Stage};
 use crate::mattermost::PostId;
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 impl Bot {
     /// Whether there was something to do.

@@ -12,7 +12,7 @@ use crate::filter::Verdict;
 use crate::inbox::Waiting;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{ChannelId, Post, PostId};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 /// Between two "typing" events: at most five a second.
 const APART: Duration = Duration::from_millis(200);

@@ -10,7 +10,7 @@ use crate::desk::turn::{self, AtWork, Candidate, Conversation};
 use crate::filter::{Reason, Verdict};
 use crate::inbox::Waiting;
 use crate::mattermost::{Post, PostId, UserId};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 impl Bot {
     /// Finds out of one post whether the bot already wrote in its thread.

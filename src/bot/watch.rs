@@ -8,7 +8,7 @@ use crate::answers::Stage;
 use crate::filter::Verdict;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId, Reaction};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 /// How often an answer is made anew because its question was edited.
 const EDITS: u32 = 3;

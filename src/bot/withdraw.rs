@@ -8,7 +8,7 @@ use super::{Bot, Unsaved};
 use crate::answers::Stage;
 use crate::mattermost::PostId;
 use crate::mattermost::client::ApiError;
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 
 /// After a deletion, until it is looked at.
 const LOOK_AFTER: Duration = Duration::from_secs(2);

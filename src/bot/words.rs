@@ -7,7 +7,7 @@ use crate::answers::Stage;
 use crate::filter::Verdict;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 use crate::words::Word;
 
 /// How often a reaction is tried that fails for itself: it is worth no more.

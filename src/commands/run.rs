@@ -15,7 +15,7 @@ use crate::http::Agent;
 use crate::mattermost::client::{ApiError, Client};
 use crate::mattermost::{ChannelId, User, UserId};
 use crate::outage::Outage;
-use crate::outbox::Trouble;
+use crate::outage::Trouble;
 use crate::provider;
 use crate::reload::Reload;
 use crate::state::{Lock, LockError, Store};
