@@ -239,6 +239,15 @@ const BUSY: &[&str] = &[
     "output parse failed",
 ];
 
+/// The server has the model and cannot load it, however often it is asked.
+const UNLOADABLE: &[&str] = &[
+    "requires more system memory",
+    "model failed to load",
+    "unable to load model",
+    "error loading model",
+    "unknown model architecture",
+];
+
 /// The refusal of a chat template, which comes as a 500.
 const TEMPLATE: &[&str] = &["jinja", "roles must alternate"];
 
@@ -311,6 +320,8 @@ impl Asked<'_> {
             never("the request is over the account's limit: lower history_chars")
         } else if any(TEMPLATE) {
             never("the model's chat template fails: use another model")
+        } else if any(UNLOADABLE) {
+            never("the server cannot load the model: look at its log, or use a smaller model")
         } else if any(&["model not found"]) && status >= 500 {
             never("not found: correct default_model")
         } else if status == 429 && any(LASTING) {
@@ -684,6 +695,8 @@ pub(super) mod tests {
             (400, r#"{"error":"Model unloaded."}"#, Class::Again, "cannot answer now"),
             (400, r#"{"error":{"message":"","code":"unsupported_x"}}"#, Class::Never, "unsupported_x"),
             (429, r#"{"error":{"message":"Provider returned error","metadata":{"raw":"limited upstream"}}}"#, Class::Again, "limited upstream"),
+            (500, r#"{"error":{"message":"model requires more system memory (5.5 GiB) than is available (3.1 GiB)"}}"#, Class::Never, "cannot load the model"),
+            (500, "llama runner process has terminated: error loading model: unknown model architecture: 'x'", Class::Never, "cannot load the model"),
             (503, r#"{"error":{"code":"model_not_found","message":"No available channel"}}"#, Class::Never, "default_model"),
             (200, r#"{"status":"435","msg":"Model not support","body":null}"#, Class::Never, "default_model"),
             (200, r#"{"errors":[{"code":7003,"message":"Could not route"}],"success":false}"#, Class::Again, "Could not route"),
