@@ -299,6 +299,28 @@ mod tests {
         assert_eq!(store.state.channels.len(), 2);
     }
 
+    /// What 0.1.0 wants in its state file; what it does not know it leaves out.
+    #[test]
+    fn an_older_version_can_read_it() {
+        let (_folder, path) = place();
+        with_channels(&path, "bot", "", &["a"]);
+        let text = fs::read_to_string(&path).unwrap();
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(state["version"], 1);
+        for name in ["bot", "scope", "begun", "listed_at", "channels"] {
+            assert!(state.get(name).is_some(), "{name}");
+        }
+        for name in [
+            "floor",
+            "mark",
+            "last_post_at",
+            "total_msg_count",
+            "handled",
+        ] {
+            assert!(state["channels"]["a"].get(name).is_some(), "{name}");
+        }
+    }
+
     #[test]
     fn an_unchanged_state_is_not_written() {
         let (_folder, path) = place();
