@@ -474,6 +474,105 @@ fn any_fault_in_a_first_run_leaves_history_alone() {
     }
 }
 
+// The matrix with three questions at work.
+
+/// A fault, and how much longer the answers that it does not hit may take, in milliseconds.
+const AT_ONCE: [(&str, Fault, u64); 4] = [
+    ("reset", Fault::Reset, 1_500),
+    ("hang", Fault::Silence(10_000), 11_500),
+    ("500", Fault::Error(500, "app.some.db.app_error"), 1_500),
+    ("502", Fault::Html(502), 1_500),
+];
+/// How long a worker takes.
+const WORK_MS: u64 = 2_000;
+
+/// Which question a request is about, if it is about one.
+fn subject(request: &Request, questions: &[String]) -> Option<usize> {
+    let text = format!(
+        "{} {}",
+        request.target,
+        String::from_utf8_lossy(&request.body)
+    );
+    let mut named = (0..questions.len()).filter(|&number| text.contains(&questions[number]));
+    named.next().filter(|_| named.next().is_none())
+}
+
+/// One of the requests that three answers take suffers: what it was and which question it was about,
+/// and when the answers came, in milliseconds after they were asked for. Nothing if there were less.
+fn play_at_once(fault: &Fault, acts: bool, at: usize) -> Option<(String, Option<usize>, Vec<u64>)> {
+    let stage = prepared("answers_at_once = 3\nallowed_users = [\"*\"]");
+    stage.desk.takes(WORK_MS);
+    let begun = stage.clock.elapsed_ms();
+    let questions = ["one", "two", "three"].map(|text| stage.ask(text));
+    let mut requests = 0;
+    let hit = Arc::new(Mutex::new(None));
+    let (noted, asked, fault) = (hit.clone(), questions.clone(), fault.clone());
+    stage.mattermost.on_request(move |request, _| {
+        requests += 1;
+        if requests != at {
+            return Act::Serve;
+        }
+        *lock(&noted) = Some((shape(request), subject(request, &asked)));
+        if acts {
+            Act::ServeThen(fault.clone())
+        } else {
+            Act::Instead(fault.clone())
+        }
+    });
+    let mut session = start(&stage);
+    let is_answered = |question: &String| !stage.answers(question).is_empty();
+    let mut came = vec![None; questions.len()];
+    let mut complete_since = None;
+    let is_over = |since: Option<u64>, now| since.is_some_and(|since| now > since + IDLE_MS);
+    while !is_over(complete_since, stage.clock.elapsed_ms()) {
+        session.step().expect("no reason to exit");
+        let now = stage.clock.elapsed_ms();
+        for (came, _) in came
+            .iter_mut()
+            .zip(&questions)
+            .filter(|(_, it)| is_answered(it))
+        {
+            came.get_or_insert(now - begun);
+        }
+        if came.iter().all(Option::is_some) && lock(&hit).is_none() && at < usize::MAX {
+            return None;
+        }
+        if came.iter().all(Option::is_some) {
+            complete_since.get_or_insert(now);
+            if !read_state(&stage).contains("\"answers\"") {
+                stage.clock.advance(30_000);
+            }
+        }
+        assert!(now < begun + GIVEN_UP_MS, "{:?}: {came:?}", lock(&hit));
+    }
+    for question in &questions {
+        assert_eq!(stage.answers(question).len(), 1, "{:?}", lock(&hit));
+    }
+    assert_eq!(own_posts(&stage), questions.len(), "{:?}", lock(&hit));
+    let (call, about) = lock(&hit).take().unwrap_or_default();
+    Some((call, about, came.into_iter().flatten().collect()))
+}
+
+#[test]
+fn a_fault_at_any_request_of_three_answers_at_once_keeps_only_its_own_waiting() {
+    let (_, _, usual) = play_at_once(&Fault::Reset, false, usize::MAX).expect("no fault");
+    let usual = usual.into_iter().max().expect("answers");
+    let mut posts = 0;
+    for (name, fault, longer) in &AT_ONCE {
+        for acts in [false, true] {
+            let plays = (1..).map_while(|at| play_at_once(fault, acts, at));
+            for (at, (call, about, came)) in plays.enumerate() {
+                let others = (0..came.len()).filter(|number| about.is_some_and(|it| it != *number));
+                let longest = others.map(|number| came[number]).max().unwrap_or_default();
+                let told = format!("{name} at {call} ({at}), acted {acts}: {came:?}");
+                assert!(longest <= usual + longer, "{told}");
+                posts += usize::from(call == "POST posts");
+            }
+        }
+    }
+    assert_eq!(posts, 3 * 2 * AT_ONCE.len(), "each answer's post");
+}
+
 const FIRST_RUNS: [(&str, &str); 2] = [
     ("a first run", ""),
     ("a first run in one channel", "channel_id = \"{channel}\""),
