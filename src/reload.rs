@@ -98,7 +98,11 @@ impl Reload {
                     self.due = true;
                 }
                 Err(error) => {
-                    warn!("the config was changed and does not load, so nothing changes: {error}");
+                    for line in error.to_string().lines() {
+                        warn!(
+                            "the config was changed and does not load, so nothing changes: {line}"
+                        );
+                    }
                 }
             }
         }

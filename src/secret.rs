@@ -5,7 +5,7 @@ use std::fmt;
 use crate::text::Problem;
 
 /// A token or key. Shows as `***`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

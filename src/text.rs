@@ -22,16 +22,6 @@ impl Problem {
     }
 }
 
-impl Problem {
-    /// In as many lines as it has, for a person at a shell.
-    pub fn in_lines(&self) -> String {
-        match self.fix.as_str() {
-            "" => self.what.clone(),
-            fix => format!("{}; {fix}", self.what),
-        }
-    }
-}
-
 /// In one line, for the log.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! The built binary and its command line, from outside.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 /// The binary, with an empty environment.
@@ -26,6 +27,7 @@ fn run_with(config: &str, variables: &[(&str, &str)]) -> (Option<i32>, String, S
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("config.toml");
     fs::write(&path, config).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
     let path = path.to_str().expect("UTF-8");
     let mut command = prx(&["--config", path]);
     command.envs(variables.iter().copied());
@@ -91,38 +93,51 @@ fn a_usage_error_is_two_lines_and_exit_code_2() {
 }
 
 #[test]
-fn a_configuration_error_is_one_line_and_exit_code_2() {
-    let mattermost = "[channels_config.mattermost]\n";
+fn each_configuration_error_is_one_line_and_the_exit_code_is_2() {
+    let mattermost = "[channels_config.mattermost]\nallowed_users = [\"*\"]\n";
     #[rustfmt::skip] // A table.
     let cases = [
-        (format!("{mattermost}url = \"chat\"\n"), "config.toml:2: channels_config.mattermost.url: is not a URL"),
-        (format!("{mattermost}bot_token = \"t\"\n"), "config.toml: channels_config.mattermost.url: missing"),
-        (format!("{mattermost}url = \n"), "config.toml:2: is not TOML"),
+        (format!("{mattermost}bot_token = \"t\"\nurl = \"chat\"\n"), vec!["config.toml:4: channels_config.mattermost.url: is not a URL"]),
+        (format!("{mattermost}bot_token = \"t\"\n"), vec!["config.toml: channels_config.mattermost.url: missing"]),
+        (format!("{mattermost}url = \n"), vec!["config.toml:3: is not TOML"]),
+        (
+            format!("url = \"https://a.example\"\n{mattermost}bot_token = 1\nhistory_posts = 900"),
+            vec![
+                "config.toml:4: channels_config.mattermost.bot_token: must be a text",
+                "config.toml:5: channels_config.mattermost.history_posts: must be a whole number",
+                "config.toml: channels_config.mattermost.url: missing",
+                "warning: config.toml:1: url: has no effect here; move it below [channels_config.mattermost]",
+            ],
+        ),
     ];
     for (config, expected) in cases {
         let (code, stdout, stderr) = run_with(&config, &[]);
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
-        assert!(stderr.starts_with(&format!("prx: {expected}")), "{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines.len(), expected.len(), "{stderr}");
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(&format!("prx: {expected}")), "{stderr}");
+        }
     }
 }
 
 #[test]
-fn without_a_config_file_the_five_lines_to_write_are_shown() {
+fn without_a_config_file_one_line_says_how_to_write_it() {
     let home = tempfile::tempdir().expect("a folder");
     let (code, stdout, stderr) = run(prx(&[]).env("HOME", home.path()));
     assert_eq!((code, stdout.as_str()), (Some(2), ""));
     let path = home.path().join(".openprx/config.toml");
-    assert!(
-        stderr.starts_with(&format!("prx: {}: there is no such file", path.display())),
-        "{stderr}"
+    let path = path.display();
+    let expected = format!(
+        "prx: {path}: there is no such file; this asks what is needed and writes it: prx init"
     );
-    let (_, example) = stderr.split_once(":\n").expect("an example");
-    assert_eq!(example.lines().count(), 5, "{stderr}");
-    // What is shown can be pasted: the only thing wrong with it is the token.
-    let (_, _, stderr) = run_with(example, &[]);
-    let token = "prx: config.toml:3: channels_config.mattermost.bot_token: has white space";
-    assert!(stderr.starts_with(token), "{stderr}");
+    assert_eq!(stderr, format!("{expected}\n"));
+    let path = format!("{path}.new");
+    let (_, _, stderr) = run(prx(&["--config", &path]).env("HOME", home.path()));
+    assert_eq!(
+        stderr,
+        expected.replace("config.toml", "config.toml.new") + " --config " + &path + "\n"
+    );
 }
 
 #[test]

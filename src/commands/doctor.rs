@@ -10,12 +10,12 @@ use std::path::Path;
 use super::check::Report;
 use super::lookup::{self, Leads, NoPong};
 use super::{Exit, print};
-use crate::config::{self, ChannelSettings, Config, ConfigError, Warning};
+use crate::config::{self, ChannelSettings, Config, ConfigError, Finding, Weight};
 use crate::http::{Agent, Cause, Obstacle};
 use crate::mattermost::User;
 use crate::mattermost::client::{ApiError, Client, Denial};
 use crate::state::{Lock, LockError};
-use crate::text::{counted, shell_quoted};
+use crate::text::counted;
 use crate::times::Times;
 use crate::url::{authority, host};
 use place::Place;
@@ -34,19 +34,8 @@ pub(crate) fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(
     let environment = |name: &str| std::env::var(name).ok();
     let config = match config::load(config_path, &environment) {
         Ok(config) => config,
-        Err(error) => {
-            let problem = error.problem();
-            let option = config_path
-                .map(|path| format!(" --config {}", shell_quoted(path)))
-                .unwrap_or_default();
-            let fix = match (&error, problem.fix.as_str()) {
-                (ConfigError::NoFile(_), _) => {
-                    format!("this asks what is needed and writes it:\n  prx init{option}")
-                }
-                (_, "") => CORRECT.to_owned(),
-                (_, fix) => fix.to_owned(),
-            };
-            report.fail("config", problem.what.as_str(), &fix);
+        Err(ConfigError(findings)) => {
+            tell(&mut report, &findings);
             report.finish()?;
             return Err(Exit::Config("the configuration cannot be used".into()));
         }
@@ -89,19 +78,31 @@ pub(crate) fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(
     }
 }
 
+/// What is to be said about the config file.
+fn tell<'a>(report: &mut Report, findings: impl IntoIterator<Item = &'a Finding>) {
+    for Finding {
+        problem, weight, ..
+    } in findings
+    {
+        let fix = match problem.fix.as_str() {
+            "" => CORRECT,
+            fix => fix,
+        };
+        match weight {
+            Weight::Fatal => report.fail("config", &problem.what, fix),
+            _ => report.warn("config", &problem.what, fix),
+        }
+    }
+}
+
 fn check_config(report: &mut Report, config: &Config, path_is_found: bool) {
     let merged = config.sources.iter().skip(1);
     let merged: String = merged
         .map(|source| format!(", with {}", source.display()))
         .collect();
     report.ok("config", &format!("{}{merged}", config.path.display()));
-    for Warning { problem, .. } in config.warnings.iter().filter(|odd| !odd.told_later) {
-        let fix = match problem.fix.as_str() {
-            "" => CORRECT,
-            fix => fix,
-        };
-        report.warn("config", &problem.what, fix);
-    }
+    let warnings = config.warnings.iter();
+    tell(report, warnings.filter(|odd| odd.weight == Weight::Odd));
     for name in &config.from_environment {
         let fix = "write its value into the config file, or into the crontab:";
         warn_of_variable(report, name, &format!("{fix}\n  {name}=…"));

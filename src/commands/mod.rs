@@ -26,7 +26,7 @@ use crate::times::Times;
 
 impl From<ConfigError> for Exit {
     fn from(error: ConfigError) -> Exit {
-        Exit::Config(error.problem().in_lines())
+        Exit::Config(error.to_string().replace('\n', "\nprx: "))
     }
 }
 

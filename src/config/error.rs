@@ -1,52 +1,98 @@
 //! What is wrong with the settings, and what is only odd.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use crate::text::Problem;
 
-/// Why there are no settings: the place and what to write instead. It never holds a secret.
+/// Why there are no settings: all that was found, what is fatal first. It never holds a secret.
 #[derive(Debug)]
-pub enum ConfigError {
-    /// There is no config file.
-    NoFile(Problem),
-    /// A file cannot be read, or something in it or in the environment cannot be used.
-    Wrong(Problem),
-}
+pub struct ConfigError(pub(crate) Vec<Finding>);
 
-impl ConfigError {
-    /// A problem at a place: a file, its line, a setting.
-    pub(super) fn new(place: impl fmt::Display, problem: Problem) -> ConfigError {
-        ConfigError::Wrong(at(place, problem))
-    }
-
-    /// What is wrong, and what to do about it.
-    pub(crate) fn problem(&self) -> &Problem {
-        match self {
-            ConfigError::NoFile(problem) | ConfigError::Wrong(problem) => problem,
-        }
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> ConfigError {
+        ConfigError(vec![Finding {
+            problem,
+            weight: Weight::Fatal,
+            position: LAST,
+        }])
     }
 }
 
+/// A line each.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.problem().fmt(f)
+        for (number, finding) in self.0.iter().enumerate() {
+            let end = if number > 0 { "\n" } else { "" };
+            let is_fatal = finding.weight == Weight::Fatal;
+            let sign = if is_fatal { "" } else { "warning: " };
+            write!(f, "{end}{sign}{finding}")?;
+        }
+        Ok(())
     }
 }
 
 impl std::error::Error for ConfigError {}
 
-/// Something that is odd but not wrong.
+/// Something that is wrong or odd.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
+pub struct Finding {
     /// The place, what is odd there, and what to write instead.
     pub problem: Problem,
-    /// The doctor says more of it once it knows the server: the right id or name.
-    pub told_later: bool,
+    pub(crate) weight: Weight,
+    position: (usize, usize),
 }
 
-impl fmt::Display for Warning {
+/// What follows from a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// Nothing can run with it.
+    Fatal,
+    Odd,
+    /// It is odd, and the doctor says more of it once it knows the server: the right id or name.
+    ToldLater,
+}
+
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.problem.fmt(f)
+    }
+}
+
+/// The position of what stands in no line of a file.
+pub(super) const LAST: (usize, usize) = (usize::MAX, 0);
+
+/// What was found so far.
+#[derive(Default)]
+pub(super) struct Findings(RefCell<Vec<Finding>>);
+
+impl Findings {
+    /// Keeps a finding, once; of a value that is wrong nothing else is said. `position`: the file and
+    /// the byte, for the order in which findings are told.
+    pub(super) fn add(&self, position: (usize, usize), weight: Weight, problem: Problem) {
+        let mut findings = self.0.borrow_mut();
+        let mut known = findings.iter();
+        let is_told = known.any(|known| {
+            let is_wrong = known.weight == Weight::Fatal && known.position != LAST;
+            known.problem == problem || is_wrong && known.position == position
+        });
+        if !is_told {
+            findings.push(Finding {
+                problem,
+                weight,
+                position,
+            });
+        }
+    }
+
+    /// All findings in the order of the file, what is fatal first; an error if anything is.
+    pub(super) fn take(&self) -> Result<Vec<Finding>, ConfigError> {
+        let mut findings = self.0.take();
+        findings.sort_by_key(|finding| (finding.weight != Weight::Fatal, finding.position));
+        match findings.first() {
+            Some(first) if first.weight == Weight::Fatal => Err(ConfigError(findings)),
+            _ => Ok(findings),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::error::at;
 use super::layers::place;
 use super::{ConfigError, Environment};
 use crate::text::{Problem, fnv1a, shell_quoted};
@@ -16,13 +17,6 @@ const MERGED: [&str; 2] = ["config.d/channels.toml", "config.d/routing.toml"];
 
 /// The largest file that is read, in bytes: nobody's settings are longer.
 const MAX_FILE: u64 = 1 << 20;
-
-const EXAMPLE: &str = r#"
-    [channels_config.mattermost]
-    url = "https://mattermost.example.com"
-    bot_token = "the bot's access token"
-    channel_id = "the id of the bot's channel"
-    allowed_users = ["the id of each user to answer"]"#;
 
 /// Where the config file should be.
 pub(crate) fn find(path: Option<&Path>, environment: Environment) -> Result<PathBuf, ConfigError> {
@@ -34,7 +28,7 @@ pub(crate) fn find(path: Option<&Path>, environment: Environment) -> Result<Path
     } else if let Some(home) = set("HOME") {
         Ok(Path::new(&home).join(".openprx/config.toml"))
     } else {
-        Err(ConfigError::Wrong(Problem::new(
+        Err(ConfigError::from(Problem::new(
             "no config file: neither $OPENPRX_CONFIG_DIR nor $HOME is set",
             "name one with --config FILE",
         )))
@@ -57,27 +51,25 @@ pub(super) fn read_all(
     Ok(texts)
 }
 
-fn no_file(path: &Path, environment: Environment) -> ConfigError {
+fn no_file(path: &Path, environment: Environment) -> Problem {
     let note = if environment("MATTERMOST_URL").is_some() {
         " (the environment alone is not enough: allowed_users has no variable)"
     } else {
         ""
     };
-    ConfigError::NoFile(Problem::new(
+    let option = match find(None, environment) {
+        Ok(usual) if usual == path => String::new(),
+        _ => format!(" --config {}", shell_quoted(path)),
+    };
+    Problem::new(
         format!("{}: there is no such file{note}", path.display()),
-        format!(
-            "`prx init` writes one; or write these five lines into it, or name another with \
-             --config FILE:{EXAMPLE}"
-        ),
-    ))
+        format!("this asks what is needed and writes it:\n  prx init{option}"),
+    )
 }
 
 /// The text of the file at `path`; `None` if there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<String>, ConfigError> {
-    let fail = |what: &str, fix: &str| {
-        let problem = Problem::new(what, fix);
-        Err(ConfigError::new(path.display(), problem))
-    };
+pub(super) fn read(path: &Path) -> Result<Option<String>, Problem> {
+    let fail = |what: &str, fix: &str| Err(at(path.display(), Problem::new(what, fix)));
     // A pipe without a writer would be waited for.
     if fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir()) {
         return fail("is not a regular file", "name one");
@@ -89,21 +81,19 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, ConfigError> {
         return match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
             ErrorKind::IsADirectory => fail("is a directory", "name the file in it"),
-            ErrorKind::PermissionDenied => {
-                Err(ConfigError::new(path.display(), denied(path, &error)))
-            }
-            _ => fail(&format!("cannot be read: {error}"), ""),
+            ErrorKind::PermissionDenied => Err(at(path.display(), denied(path, &error))),
+            _ => fail(&format!("cannot be read: {error}"), "is its disk well?"),
         };
     }
     if bytes.len() as u64 > MAX_FILE {
-        return fail("is larger than 1 MiB", "");
+        return fail("is larger than 1 MiB", "name another file");
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
         Err(error) => {
             let place = place(path, error.as_bytes(), error.utf8_error().valid_up_to());
             let problem = Problem::new("is not UTF-8 text", "save the file as UTF-8");
-            Err(ConfigError::new(place, problem))
+            Err(at(place, problem))
         }
     }
 }

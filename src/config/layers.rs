@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::ConfigError;
-use super::error::at;
+use super::error::{Findings, LAST, Weight, at};
 use super::table::{self, Kind, Setting};
 use crate::text::Problem;
 
@@ -14,29 +13,38 @@ pub(super) struct File<'a> {
     pub(super) path: &'a Path,
     text: &'a str,
     table: DeTable<'a>,
+    /// The config file is the first.
+    number: usize,
+    findings: &'a Findings,
 }
 
 impl<'a> File<'a> {
-    fn parse(path: &'a Path, text: &'a str) -> Result<File<'a>, ConfigError> {
-        match DeTable::parse(text) {
-            Ok(table) => Ok(File {
-                path,
-                text,
-                table: table.into_inner(),
-            }),
-            Err(error) => {
-                let offset = error.span().map_or(0, |span| span.start);
-                // The message is made of fixed texts: it quotes nothing of the file.
-                let what = format!("is not TOML: {}", error.message());
-                let place = place(path, text.as_bytes(), offset);
-                Err(ConfigError::new(place, Problem::new(what, "")))
+    /// The files that are TOML.
+    pub(super) fn parse_all(
+        texts: &'a [(PathBuf, String)],
+        findings: &'a Findings,
+    ) -> Vec<File<'a>> {
+        let mut files = Vec::new();
+        for (number, (path, text)) in texts.iter().enumerate() {
+            match DeTable::parse(text) {
+                Ok(table) => files.push(File {
+                    path,
+                    text,
+                    table: table.into_inner(),
+                    number,
+                    findings,
+                }),
+                Err(error) => {
+                    let offset = error.span().map_or(0, |span| span.start);
+                    // The message is made of fixed texts: it quotes nothing of the file.
+                    let what = format!("is not TOML: {}", error.message());
+                    let place = place(path, text.as_bytes(), offset);
+                    let problem = at(place, Problem::new(what, ""));
+                    findings.add((number, offset), Weight::Fatal, problem);
+                }
             }
         }
-    }
-
-    pub(super) fn parse_all(texts: &[(PathBuf, String)]) -> Result<Vec<File<'_>>, ConfigError> {
-        let files = texts.iter();
-        files.map(|(path, text)| File::parse(path, text)).collect()
+        files
     }
 }
 
@@ -47,19 +55,19 @@ pub(super) struct Table<'a> {
     /// The name of its section in the table of settings.
     header: String,
     /// The config file.
-    main: &'a Path,
+    main: &'a File<'a>,
     /// The files that have the table, the last one first.
     pub(super) layers: Vec<(&'a File<'a>, &'a DeTable<'a>)>,
 }
 
 impl<'a> Table<'a> {
-    /// The top of the config file at `main`, the first of `files`, with the others laid over it.
-    pub(super) fn top(main: &'a Path, files: &'a [File<'a>]) -> Table<'a> {
+    /// The top of the config file, the first of `files`, with the others laid over it.
+    pub(super) fn top(files: &'a [File<'a>]) -> Table<'a> {
         let layers = files.iter().rev().map(|file| (file, &file.table));
         Table {
             name: String::new(),
             header: String::new(),
-            main,
+            main: &files[0],
             layers: layers.collect(),
         }
     }
@@ -82,35 +90,38 @@ impl<'a> Table<'a> {
     }
 
     /// The table at `key`; an empty one if there is none.
-    pub(super) fn table(&self, key: &str) -> Result<Table<'a>, ConfigError> {
-        let layers = self.values(key).map(|value| match value.value {
-            DeValue::Table(table) => Ok((value.file, table)),
-            _ => Err(value.wrong("must be a table", format!("write [{}]", value.name))),
+    pub(super) fn table(&self, key: &str) -> Table<'a> {
+        let layers = self.values(key).filter_map(|value| match value.value {
+            DeValue::Table(table) => Some((value.file, table)),
+            _ => {
+                value.wrong("must be a table", format!("write [{}]", value.name));
+                None
+            }
         });
-        Ok(Table {
+        Table {
             name: format!("{}{}.", self.name, key.escape_debug()),
             header: table::below(&self.header, key),
             main: self.main,
-            layers: layers.collect::<Result<_, _>>()?,
-        })
+            layers: layers.collect(),
+        }
     }
 
     /// The text at `key`, without white space around it; `None` also if that is empty.
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
-        let text = self.get(key).map(|value| value.text()).transpose()?;
-        Ok(text.filter(|text| !text.is_empty()))
+    pub(super) fn text(&self, key: &str) -> Option<&'a str> {
+        let text = self.get(key)?.text();
+        (!text.is_empty()).then_some(text)
     }
 
     /// The values of the list at `key`; none if there is no such key.
-    pub(super) fn items(&self, key: &str) -> Result<Vec<Value<'a>>, ConfigError> {
-        self.get(key).map_or(Ok(Vec::new()), Value::items)
+    pub(super) fn items(&self, key: &str) -> Vec<Value<'a>> {
+        self.get(key).map_or_else(Vec::new, Value::items)
     }
 
     /// The texts of the list at `key`, without blank ones.
-    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, ConfigError> {
-        let mut texts = self.get(key).map_or(Ok(Vec::new()), Value::texts)?;
-        texts.retain(|text| !text.is_empty());
-        Ok(texts)
+    pub(super) fn texts(&self, key: &str) -> Vec<String> {
+        let texts = self.items(key).into_iter().map(|item| item.text());
+        let texts = texts.filter(|text| !text.is_empty());
+        texts.map(str::to_owned).collect()
     }
 
     /// The settings that the table can have.
@@ -148,76 +159,84 @@ impl<'a> Table<'a> {
     }
 
     /// `true` or `false` at `key`; else `instead`, or what the table of settings says.
-    pub(super) fn flag(&self, key: &str, instead: Option<bool>) -> Result<bool, ConfigError> {
+    pub(super) fn flag(&self, key: &str, instead: Option<bool>) -> bool {
         let default = match (instead, self.kind(key)) {
             (Some(instead), _) => instead,
             (None, Some(Kind::Flag(default))) => *default,
-            _ => return Err(self.unknown(key)),
+            _ => self.unknown(key),
         };
-        match self.get(key) {
-            None => Ok(default),
-            Some(Value {
-                value: DeValue::Boolean(flag),
-                ..
-            }) => Ok(*flag),
-            Some(value) => Err(value.wrong("must be true or false, without quotes", "")),
-        }
+        let Some(value) = self.get(key) else {
+            return default;
+        };
+        let DeValue::Boolean(flag) = value.value else {
+            value.wrong("must be true or false, without quotes", "");
+            return default;
+        };
+        *flag
     }
 
     /// The whole number at `key`, within the range of the table of settings.
-    pub(super) fn whole(&self, key: &str) -> Result<u64, ConfigError> {
+    pub(super) fn whole(&self, key: &str) -> u64 {
         let Some(Kind::Whole(default, range)) = self.kind(key) else {
-            return Err(self.unknown(key));
+            return self.unknown(key);
         };
         let Some(value) = self.get(key) else {
-            return Ok(*default);
+            return *default;
         };
         let number = match value.value {
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
-        let (least, most) = (range.start(), range.end());
-        let what = format!("must be a whole number from {least} to {most}, without quotes");
         let number = number.filter(|number| range.contains(number));
-        number.ok_or_else(|| value.wrong(what, ""))
+        number.unwrap_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            let what = format!("must be a whole number from {least} to {most}, without quotes");
+            value.wrong(what, "");
+            *default
+        })
     }
 
     /// The number at `key`, with a fraction or not, within the range of the table of settings.
-    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
         let Some(Kind::Number(default, range)) = self.kind(key) else {
-            return Err(self.unknown(key));
+            return self.unknown(key);
         };
         let Some(value) = self.get(key) else {
-            return Ok(*default);
+            return *default;
         };
         let number: Option<f64> = match value.value {
             DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
             DeValue::Float(number) => number.as_str().parse().ok(),
             _ => None,
         };
-        let (least, most) = (range.start(), range.end());
-        let what = format!("must be a number from {least} to {most}, without quotes");
         let number = number.filter(|number| range.contains(number));
-        number.map(Some).ok_or_else(|| value.wrong(what, ""))
+        number.or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            let what = format!("must be a number from {least} to {most}, without quotes");
+            value.wrong(what, "");
+            *default
+        })
     }
 
     /// A setting that is read and is not in the table: a test that reads any config finds it.
-    fn unknown(&self, key: &str) -> ConfigError {
-        self.error(key, Problem::new("is not in the table of settings", ""))
+    fn unknown<T: Default>(&self, key: &str) -> T {
+        self.wrong(key, Problem::new("is not in the table of settings", ""));
+        T::default()
+    }
+
+    /// A problem with the value at `key`, or with there being none, for which nothing can run.
+    pub(super) fn wrong(&self, key: &str, problem: Problem) {
+        self.find(key, Weight::Fatal, problem);
     }
 
     /// A problem with the value at `key`, or with there being none.
-    pub(super) fn error(&self, key: &str, problem: Problem) -> ConfigError {
-        ConfigError::Wrong(self.at(key, problem))
-    }
-
-    /// The problem, with the place of the value at `key` in front, or of where that would be.
-    pub(super) fn at(&self, key: &str, problem: Problem) -> Problem {
+    pub(super) fn find(&self, key: &str, weight: Weight, problem: Problem) {
         if let Some(value) = self.get(key) {
-            return value.at(problem);
+            return value.find(weight, problem);
         }
-        let path = self.layers.first().map_or(self.main, |(file, _)| file.path);
-        at(format!("{}: {}{key}", path.display(), self.name), problem)
+        let file = self.layers.first().map_or(self.main, |(file, _)| file);
+        let place = format!("{}: {}{key}", file.path.display(), self.name);
+        file.findings.add(LAST, weight, at(place, problem));
     }
 }
 
@@ -231,22 +250,23 @@ pub(super) struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The text, without white space around it.
-    pub(super) fn text(&self) -> Result<&'a str, ConfigError> {
-        self.verbatim().map(str::trim)
+    /// The text, without white space around it; empty for anything else, which is a problem.
+    pub(super) fn text(&self) -> &'a str {
+        self.verbatim().trim()
     }
 
-    pub(super) fn verbatim(&self) -> Result<&'a str, ConfigError> {
-        match self.value {
-            DeValue::String(text) => Ok(text),
-            _ => Err(self.wrong("must be a text", "write it in quotes")),
+    pub(super) fn verbatim(&self) -> &'a str {
+        if let DeValue::String(text) = self.value {
+            return text;
         }
+        self.wrong("must be a text", "write it in quotes");
+        ""
     }
 
     /// The values of an array; a text alone is an array of one.
-    pub(super) fn items(self) -> Result<Vec<Value<'a>>, ConfigError> {
+    pub(super) fn items(self) -> Vec<Value<'a>> {
         match self.value {
-            DeValue::String(_) => Ok(vec![self]),
+            DeValue::String(_) => vec![self],
             DeValue::Array(values) => {
                 let items = values.iter().map(|value| Value {
                     name: self.name.clone(),
@@ -254,32 +274,32 @@ impl<'a> Value<'a> {
                     offset: value.span().start,
                     value: value.get_ref(),
                 });
-                Ok(items.collect())
+                items.collect()
             }
-            _ => Err(self.wrong("must be a list of texts", "write [\"one\", \"two\"]")),
+            _ => {
+                self.wrong("must be a list of texts", "write [\"one\", \"two\"]");
+                Vec::new()
+            }
         }
     }
 
-    /// The texts of a list.
-    pub(super) fn texts(self) -> Result<Vec<String>, ConfigError> {
-        let items = self.items()?.into_iter();
-        items.map(|item| Ok(item.text()?.to_owned())).collect()
+    /// What is wrong with the value, so that nothing can run, and what to write instead.
+    pub(super) fn wrong(&self, what: impl Into<String>, fix: impl Into<String>) {
+        self.find(Weight::Fatal, Problem::new(what, fix));
     }
 
-    /// What is wrong with the value, and what to write instead.
-    pub(super) fn wrong(&self, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
-        self.error(Problem::new(what, fix))
+    /// What was made of the value; nothing if that was a problem.
+    pub(super) fn accept<T>(&self, result: Result<T, Problem>) -> Option<T> {
+        let found = |problem| self.find(Weight::Fatal, problem);
+        result.map_err(found).ok()
     }
 
     /// The problem, with the value's place.
-    pub(super) fn error(&self, problem: Problem) -> ConfigError {
-        ConfigError::Wrong(self.at(problem))
-    }
-
-    /// The problem, with the value's place in front.
-    pub(super) fn at(&self, problem: Problem) -> Problem {
+    pub(super) fn find(&self, weight: Weight, problem: Problem) {
         let place = place(self.file.path, self.file.text.as_bytes(), self.offset);
-        at(format!("{place}: {}", self.name), problem)
+        let problem = at(format!("{place}: {}", self.name), problem);
+        let position = (self.file.number, self.offset);
+        self.file.findings.add(position, weight, problem);
     }
 }
 

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use serde_json::Map;
 
-pub(crate) use error::{ConfigError, Warning};
+pub(crate) use error::{ConfigError, Finding, Weight};
 pub(crate) use files::expand;
 pub(crate) use files::find;
 
+use self::error::Findings;
 use self::layers::{File, Table};
 use self::read::Reader;
 use crate::mattermost::{ChannelId, UserId};
@@ -29,10 +30,9 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Reads the settings from the file at `path`, else from `$OPENPRX_CONFIG_DIR/config.toml`, else from
 /// `~/.openprx/config.toml`, from the files of `config.d` beside it, and from the environment.
 pub fn load(path: Option<&Path>, environment: Environment) -> Result<Config, ConfigError> {
-    let path = files::find(path, environment)?;
-    let texts = files::read_all(&path, environment)?;
-    let files = File::parse_all(&texts)?;
-    Reader::new(environment, &path, &texts).config(&path, &Table::top(&path, &files))
+    let (mut config, warnings) = read_files(path, environment, |reader, top| reader.config(top))?;
+    config.warnings = warnings;
+    Ok(config)
 }
 
 /// Reads from the same places only which model answers and how long that may take; there need be no
@@ -41,13 +41,30 @@ pub(crate) fn load_provider(
     path: Option<&Path>,
     environment: Environment,
 ) -> Result<(ProviderSettings, Duration), ConfigError> {
+    let (settings, _) = read_files(path, environment, |mut reader, top| {
+        let settings = provider::read(&mut reader, top);
+        (
+            settings,
+            read::message_timeout(&top.table("channels_config")),
+        )
+    })?;
+    Ok(settings)
+}
+
+/// What `read` makes of all files, and what was odd in them.
+fn read_files<T>(
+    path: Option<&Path>,
+    environment: Environment,
+    read: impl FnOnce(Reader, &Table) -> T,
+) -> Result<(T, Vec<Finding>), ConfigError> {
     let path = files::find(path, environment)?;
     let texts = files::read_all(&path, environment)?;
-    let files = File::parse_all(&texts)?;
-    let top = Table::top(&path, &files);
-    let settings = provider::read(&mut Reader::new(environment, &path, &texts), &top)?;
-    let timeout = read::message_timeout(&top.table("channels_config")?)?;
-    Ok((settings, timeout))
+    let findings = Findings::default();
+    let files = File::parse_all(&texts, &findings);
+    findings.take()?;
+    let reader = Reader::new(environment, &path, &texts, &findings);
+    let settings = read(reader, &Table::top(&files));
+    Ok((settings, findings.take()?))
 }
 
 /// Whose messages are answered.
@@ -90,7 +107,7 @@ pub struct Config {
     /// The longest an answer may take.
     pub message_timeout: Duration,
     /// What was odd but not wrong.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Finding>,
     /// The files that were read: the config file, those merged over it, the token's.
     pub sources: Vec<PathBuf>,
     /// The environment variables that took the place of something, or of nothing, in the file.

@@ -4,11 +4,11 @@
 use serde_json::{Map, Number, Value as Json};
 use toml::de::DeValue;
 
-use super::error::at;
+use super::error::{Weight, at};
 use super::layers::{Table, Value};
-use super::read::{Reader, program};
-use super::{ConfigError, Secret};
+use super::read::{Reader, check_keys};
 use crate::provider::settings::{self, KindError, ProviderKind, ProviderSettings, known};
+use crate::secret::Secret;
 use crate::sorted;
 use crate::text::Problem;
 
@@ -24,79 +24,75 @@ const OWN_HEADERS: [&str; 5] = [
 ];
 
 /// Reads which model answers, and which ones instead of it.
-pub(super) fn read(reader: &mut Reader, top: &Table) -> Result<ProviderSettings, ConfigError> {
-    let reliability = top.table("reliability")?;
-    reader.check_keys(&reliability);
+pub(super) fn read(reader: &mut Reader, top: &Table) -> ProviderSettings {
+    let reliability = top.table("reliability");
+    check_keys(&reliability);
     let mut settings = ProviderSettings {
-        model: top.text("default_model")?.unwrap_or_default().to_owned(),
-        api_key: reader.secret_value(top, "api_key")?,
-        temperature: top.number("default_temperature")?,
-        max_tokens: top.whole("max_tokens")? as u32,
-        ca_file: top.text("ca_file")?.map(|file| reader.expand(file)),
-        retries: reliability.whole("provider_retries")? as u32,
-        parameters: parameters(top)?,
-        headers: headers(top)?,
-        model_fallbacks: model_fallbacks(&reliability)?,
+        model: top.text("default_model").unwrap_or_default().to_owned(),
+        api_key: reader.secret_value(top, "api_key"),
+        temperature: top.number("default_temperature"),
+        max_tokens: top.whole("max_tokens") as u32,
+        ca_file: top.text("ca_file").map(|file| reader.expand(file)),
+        retries: reliability.whole("provider_retries") as u32,
+        parameters: parameters(top),
+        headers: headers(top),
+        model_fallbacks: model_fallbacks(&reliability),
         ..ProviderSettings::default()
     };
-    kind(reader, top, &mut settings)?;
-    if settings.server().is_some() {
-        if settings.model.is_empty() {
-            let problem = Problem::new(
-                "missing, and most providers answer nothing without a model's name",
-                "write default_model = \"…\" above the first [table]",
-            );
-            reader.note(top.at("default_model", problem), true);
-        }
-    } else {
-        let problem = Problem::new(
-            "has no effect with this default_provider",
-            "delete the line",
-        );
-        reader.warn(top, "api_url", problem);
-    }
-    settings.fallbacks = fallbacks(reader, top, &reliability, &settings)?;
-    Ok(settings)
-}
-
-/// What `default_provider` names, and its key.
-fn kind(
-    reader: &mut Reader,
-    top: &Table,
-    settings: &mut ProviderSettings,
-) -> Result<(), ConfigError> {
-    settings.kind = match top.text("default_provider")?.unwrap_or_default() {
+    settings.fallbacks = fallbacks(reader, top, &reliability, &settings);
+    let api_url = top.text("api_url").unwrap_or_default();
+    let kind = match top.text("default_provider").unwrap_or_default() {
         "echo" => ProviderKind::Echo,
-        "command" => ProviderKind::Command(command(top)?),
+        "command" => ProviderKind::Command(command(reader, top)),
         "" if settings.api_key.is_none() => ProviderKind::None,
         name => {
             // PRX takes a key without a provider as OpenRouter's.
             let name = if name.is_empty() { "openrouter" } else { name };
-            let api_url = top.text("api_url")?.unwrap_or_default();
-            let kind = server(reader, name, api_url, "above the first [table]", settings);
-            let kind = kind.map_err(|(setting, problem)| match setting {
-                "" => ConfigError::Wrong(problem),
-                setting => top.error(setting, problem),
-            })?;
-            warn_of_path(reader, top, name, api_url);
-            kind
+            warn_of_path(top, name, api_url);
+            match server(
+                reader,
+                name,
+                api_url,
+                "above the first [table]",
+                &mut settings,
+            ) {
+                Ok(kind) => kind,
+                Err((setting, problem)) => {
+                    top.wrong(setting, problem);
+                    return settings;
+                }
+            }
         }
     };
-    Ok(())
+    settings.kind = kind;
+    if settings.server().is_none() {
+        if top.get("api_url").is_some() {
+            let what = "has no effect with this default_provider";
+            let problem = Problem::new(what, "delete the line");
+            top.find("api_url", Weight::Odd, problem);
+        }
+    } else if settings.model.is_empty() {
+        let problem = Problem::new(
+            "missing, and most providers answer nothing without a model's name",
+            "write default_model = \"…\" above the first [table]",
+        );
+        top.find("default_model", Weight::ToldLater, problem);
+    }
+    settings
 }
 
-fn warn_of_path(reader: &mut Reader, table: &Table, name: &str, api_url: &str) {
+fn warn_of_path(top: &Table, name: &str, api_url: &str) {
     let (key, url) = match api_url {
         "" => ("default_provider", name),
         url => ("api_url", url),
     };
     if url.trim_end_matches('/').ends_with("/models") {
         let problem = Problem::new("ends in /models", "write the URL without it");
-        reader.warn(table, key, problem);
+        top.find(key, Weight::Odd, problem);
     }
 }
 
-/// What is wrong with a provider, and with which of its settings; empty: the problem names its place.
+/// What is wrong with a provider, and with which of its settings.
 type Unfit = (&'static str, Problem);
 
 /// The server that `name` and `api_url` stand for. Without a key in `settings` it is taken from the
@@ -122,7 +118,7 @@ fn server(
             && let Some(text) = reader.variable(variable)
         {
             let key = Secret::parse(&text);
-            let key = key.map_err(|problem| ("", at(format!("${variable}"), problem)))?;
+            let key = key.map_err(|problem| ("api_key", at(format!("${variable}"), problem)))?;
             settings.api_key = Some(key);
             settings.key_variable = (*variable).to_owned();
         }
@@ -137,20 +133,21 @@ fn server(
 }
 
 /// The program and the arguments of `provider_command`.
-fn command(top: &Table) -> Result<Vec<String>, ConfigError> {
+fn command(reader: &Reader, top: &Table) -> Vec<String> {
     const WRITE: &str = "write provider_command = [\"program\", \"argument\"]";
-    match top.get("provider_command") {
-        Some(value) => program(value, WRITE),
-        None => Err(top.error("provider_command", Problem::new("missing", WRITE))),
+    if let Some(value) = top.get("provider_command") {
+        return reader.program(value, WRITE);
     }
+    top.wrong("provider_command", Problem::new("missing", WRITE));
+    Vec::new()
 }
 
 /// `model_fallbacks = { model = ["next", …] }`.
-fn model_fallbacks(table: &Table) -> Result<sorted::Map<String, Vec<String>>, ConfigError> {
-    let table = table.table("model_fallbacks")?;
-    let entries = table.entries();
-    entries
-        .map(|(model, next)| Ok((model, next.texts()?)))
+fn model_fallbacks(table: &Table) -> sorted::Map<String, Vec<String>> {
+    let table = table.table("model_fallbacks");
+    let models = table.keys().into_iter();
+    models
+        .map(|model| (model.clone(), table.texts(&model)))
         .collect()
 }
 
@@ -161,15 +158,15 @@ fn fallbacks(
     top: &Table,
     reliability: &Table,
     first: &ProviderSettings,
-) -> Result<Vec<ProviderSettings>, ConfigError> {
-    let own = top.table("fallback")?;
+) -> Vec<ProviderSettings> {
+    let own = top.table("fallback");
     let mut used = Vec::new();
     let mut fallbacks = Vec::new();
-    for item in reliability.items("fallback_providers")? {
-        let (name, model) = name_and_model(item.text()?);
+    for item in reliability.items("fallback_providers") {
+        let (name, model) = name_and_model(item.text());
         used.push(name.to_owned());
-        let table = own.table(name)?;
-        match fallback(reader, top, &table, name, first)? {
+        let table = own.table(name);
+        match fallback(reader, top, &table, name, first) {
             Ok(mut settings) => {
                 if let Some(model) = model {
                     settings.model = model.to_owned();
@@ -178,22 +175,18 @@ fn fallbacks(
             }
             Err(problem) => {
                 let what = format!("{}, so it is left out", problem.what);
-                reader.warn_at(&item, Problem::new(what, problem.fix));
+                item.find(Weight::Odd, Problem::new(what, problem.fix));
             }
         }
     }
-    for name in own.keys() {
-        let table = own.table(&name)?;
-        reader.check_keys(&table);
+    for (name, value) in own.entries() {
+        check_keys(&own.table(&name));
         if !used.contains(&name) {
-            let problem = Problem::new(
-                "has no effect",
-                "name it in [reliability] fallback_providers",
-            );
-            reader.warn(&own, &name, problem);
+            let fix = "name it in [reliability] fallback_providers";
+            value.find(Weight::Odd, Problem::new("has no effect", fix));
         }
     }
-    Ok(fallbacks)
+    fallbacks
 }
 
 /// `NAME/MODEL` of a provider known by name; anything else is a name.
@@ -204,118 +197,110 @@ fn name_and_model(entry: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// One fallback; `Ok(Err)`: why it cannot be asked. Keys are never sent to another server than the
-/// one they were written for.
+/// One fallback, or why it cannot be asked. Keys are never sent to another server than the one they
+/// were written for.
 fn fallback(
     reader: &mut Reader,
     top: &Table,
     table: &Table,
     name: &str,
     first: &ProviderSettings,
-) -> Result<Result<ProviderSettings, Problem>, ConfigError> {
+) -> Result<ProviderSettings, Problem> {
     let mut settings = ProviderSettings {
-        model: table.text("model")?.unwrap_or(&first.model).to_owned(),
-        api_key: reader.secret_value(table, "api_key")?,
+        model: table.text("model").unwrap_or(&first.model).to_owned(),
+        api_key: reader.secret_value(table, "api_key"),
         temperature: first.temperature,
         max_tokens: first.max_tokens,
         ca_file: first.ca_file.clone(),
         retries: first.retries,
-        parameters: parameters(table)?,
-        headers: headers(table)?,
+        parameters: parameters(table),
+        headers: headers(table),
         ..ProviderSettings::default()
     };
     let place = format!("below [fallback.{name}]");
     settings.kind = match name {
         "echo" => ProviderKind::Echo,
-        "command" => ProviderKind::Command(command(top)?),
+        "command" => ProviderKind::Command(command(reader, top)),
         name => {
-            let api_url = table.text("api_url")?.unwrap_or_default();
+            let api_url = table.text("api_url").unwrap_or_default();
             // A name of its own, with a URL: a server with OpenAI's API.
             let name = match known(name).is_none() && settings::custom(name).is_none() {
                 true if !api_url.is_empty() => &format!("custom:{api_url}"),
                 _ => name,
             };
-            match server(reader, name, api_url, &place, &mut settings) {
-                Ok(kind) => kind,
-                Err((_, problem)) => return Ok(Err(problem)),
-            }
+            let kind = server(reader, name, api_url, &place, &mut settings);
+            kind.map_err(|(_, problem)| problem)?
         }
     };
-    Ok(Ok(settings))
+    Ok(settings)
 }
 
 /// `model_parameters` of `table`, as JSON.
-pub(super) fn parameters(table: &Table) -> Result<Map<String, Json>, ConfigError> {
-    let table = table.table("model_parameters")?;
+pub(super) fn parameters(table: &Table) -> Map<String, Json> {
     let mut parameters = Map::new();
-    for (name, value) in table.entries() {
+    for (name, value) in table.table("model_parameters").entries() {
         if OWN_PARAMETERS.contains(&name.as_str()) {
-            return Err(value.wrong("cannot be set here", "delete the line"));
+            value.wrong("cannot be set here", "delete the line");
         }
-        parameters.insert(name, json(&value, value.value)?);
+        parameters.insert(name, json(&value, value.value));
     }
-    Ok(parameters)
+    parameters
 }
 
-/// A TOML value as the same JSON value.
-fn json(place: &Value, value: &DeValue) -> Result<Json, ConfigError> {
-    Ok(match value {
+/// A TOML value as the same JSON value; null where there is none.
+fn json(place: &Value, value: &DeValue) -> Json {
+    match value {
         DeValue::String(text) => Json::from(text.as_ref()),
         DeValue::Boolean(flag) => Json::from(*flag),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map(Json::from)
-            .map_err(|_| place.wrong("has a number that is too large", ""))?,
+        DeValue::Integer(number) => {
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+            if number.is_none() {
+                place.wrong("has a number that is too large", "");
+            }
+            Json::from(number)
+        }
         DeValue::Float(number) => {
             let number = number.as_str().parse().ok().and_then(Number::from_f64);
-            Json::from(number.ok_or_else(|| place.wrong("has a number that JSON cannot hold", ""))?)
+            if number.is_none() {
+                place.wrong("has a number that JSON cannot hold", "");
+            }
+            Json::from(number)
         }
         DeValue::Datetime(time) => Json::from(time.to_string()),
         DeValue::Array(items) => {
-            let mut list = Vec::new();
-            for item in items.iter() {
-                list.push(json(place, item.get_ref())?);
-            }
-            Json::from(list)
+            let items = items.iter().map(|item| json(place, item.get_ref()));
+            items.collect()
         }
         DeValue::Table(table) => {
-            let mut fields = Map::new();
-            for (name, value) in table.iter() {
-                fields.insert(
-                    name.get_ref().clone().into_owned(),
-                    json(place, value.get_ref())?,
-                );
-            }
-            Json::from(fields)
+            let entries = table.iter();
+            let entries =
+                entries.map(|(name, value)| (name.to_string(), json(place, value.get_ref())));
+            entries.collect()
         }
-    })
+    }
 }
 
 /// `model_headers` of `table`. Their values may be keys.
-fn headers(table: &Table) -> Result<Vec<(String, Secret)>, ConfigError> {
-    let table = table.table("model_headers")?;
+fn headers(table: &Table) -> Vec<(String, Secret)> {
     let mut headers = Vec::new();
-    for (name, value) in table.entries() {
+    for (name, value) in table.table("model_headers").entries() {
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&byte);
+        let is_sendable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        let text = value.text();
         if name.is_empty() || !name.bytes().all(is_token) {
-            return Err(value.wrong(
+            value.wrong(
                 "is no name of a header",
                 "write letters, digits and hyphens",
-            ));
-        }
-        if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(value.wrong("cannot be set here", "delete the line"));
-        }
-        let text = value.text()?;
-        if !text
-            .bytes()
-            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
-        {
-            return Err(value.wrong("has a character that no header can have", ""));
+            );
+        } else if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            value.wrong("cannot be set here", "delete the line");
+        } else if !text.bytes().all(is_sendable) {
+            value.wrong("has a character that no header can have", "");
         }
         headers.push((name, Secret::new(text)));
     }
-    Ok(headers)
+    headers
 }
 
 #[cfg(test)]

@@ -64,7 +64,13 @@ pub(super) fn config(text: &str) -> Config {
     Setup::new(text).load().expect("a config that loads")
 }
 
+/// The first line of what is wrong.
 pub(super) fn error(text: &str) -> String {
+    let errors = errors(text);
+    errors.lines().next().unwrap_or_default().to_owned()
+}
+
+fn errors(text: &str) -> String {
     let setup = Setup::new(text);
     setup.plain(&setup.load().expect_err(text))
 }
@@ -166,6 +172,67 @@ fn an_error_names_the_line_the_key_and_what_to_write() {
     ];
     for (text, expected) in cases {
         assert_eq!(error(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_or_odd_is_told_at_once_what_is_fatal_first() {
+    let key = "channels_config.mattermost";
+    let section = "[channels_config.mattermost]\n";
+    let url = "write url = \"https://mattermost.example.com\" below [channels_config.mattermost], or \
+               set $MATTERMOST_URL";
+    let token = "write the bot's access token in quotes, or name a file that holds it with \
+                 bot_token_file, or set $MATTERMOST_BOT_TOKEN";
+    let nobody = "empty, so nobody is answered; add user ids, or \"*\" for everybody";
+    let missing = format!(
+        "config.toml: {key}.url: missing; {url}\nconfig.toml: {key}.bot_token: missing; {token}"
+    );
+    let cases = [
+        (
+            "[channels_config.matermost]\nurl = \"https://a.example\"".to_owned(),
+            format!(
+                "{missing}\nwarning: config.toml:1: channels_config.matermost: unknown key; did you \
+                 mean mattermost?\nwarning: config.toml: {key}.allowed_users: {nobody}"
+            ),
+        ),
+        (
+            format!("url = \"a\"\nbot_token_file = \"b\"\n{section}allowed_users = [\"*\"]"),
+            format!(
+                "{missing}\nwarning: config.toml:1: url: has no effect here; move it below [{key}]\n\
+                 warning: config.toml:2: bot_token_file: has no effect here; move it below [{key}]"
+            ),
+        ),
+        (
+            format!(
+                "api_key = 1\nmax_tokens = 0\n{section}histroy_posts = 5\nallowed_users = \"*\"\n\
+                 bot_token = 5\nurl = \"a\"\nstream_mode = \"x\""
+            ),
+            format!(
+                "config.toml:1: api_key: must be a text; write it in quotes\n\
+                 config.toml:2: max_tokens: must be a whole number from 1 to 10000000, without quotes\n\
+                 config.toml:6: {key}.bot_token: must be a text; write it in quotes\n\
+                 config.toml:7: {key}.url: is not a URL; it must begin with https:// or http://\n\
+                 config.toml:8: {key}.stream_mode: must be \"off\" or \"partial\"\n\
+                 warning: config.toml:4: {key}.histroy_posts: unknown key; did you mean \
+                 history_posts?\n\
+                 warning: config.toml: default_model: missing, and most providers answer nothing \
+                 without a model's name; write default_model = \"…\" above the first [table]"
+            ),
+        ),
+        (
+            good(
+                "[fallback.x]\nmodel = 1\n[reliability]\nfallback_providers = [\"x\", \"command\"]",
+            ),
+            "config.toml:6: fallback.x.model: must be a text; write it in quotes\n\
+             config.toml: provider_command: missing; write provider_command = [\"program\", \
+             \"argument\"]\n\
+             warning: config.toml:8: reliability.fallback_providers: \"x\" is no provider that prx \
+             knows by name, so it is left out; did you mean \"xai\"?"
+                .to_owned(),
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(errors(&text), expected, "{text}");
     }
 }
 
@@ -728,7 +795,9 @@ fn the_environment_overrides_the_file_and_is_noted() {
     assert_eq!(config.mattermost.token.reveal(), "t0ken");
     assert_eq!(config.from_environment, Vec::<&str>::new());
 
-    let wrong = Setup::new("").set("MATTERMOST_URL", "b.example").load();
+    let wrong = Setup::new(&good(""))
+        .set("MATTERMOST_URL", "b.example")
+        .load();
     let expected = "$MATTERMOST_URL: is not a URL; it must begin with https:// or http://";
     assert_eq!(wrong.expect_err("an error"), expected);
 }
@@ -805,7 +874,10 @@ fn a_file_that_cannot_be_read_is_an_error_that_says_what_to_do() {
             b"\n\n# \xe9",
             "config.toml:3: is not UTF-8 text; save the file as UTF-8",
         ),
-        (&[b'#'; 1 << 20 | 1], "config.toml: is larger than 1 MiB"),
+        (
+            &[b'#'; 1 << 20 | 1],
+            "config.toml: is larger than 1 MiB; name another file",
+        ),
         (
             b"\xff\xfeu\0",
             "config.toml:1: is not UTF-8 text; save the file as UTF-8",
@@ -817,9 +889,9 @@ fn a_file_that_cannot_be_read_is_an_error_that_says_what_to_do() {
     }
     fs::remove_file(setup.path("config.toml")).expect("a file");
     let error = setup.plain(&setup.load().expect_err("an error"));
-    let expected = "config.toml: there is no such file; `prx init` writes one; or write these five \
-                    lines into it, or name another with --config FILE: [channels_config.mattermost] url = ";
-    assert!(error.starts_with(expected), "{error}");
+    let expected = "config.toml: there is no such file; this asks what is needed and writes it: prx \
+                    init --config config.toml";
+    assert_eq!(error, expected);
     fs::create_dir(setup.path("config.toml")).expect("a folder");
     let expected = "config.toml: is a directory; name the file in it";
     assert_eq!(setup.plain(&setup.load().expect_err("an error")), expected);
