@@ -995,6 +995,12 @@ fn what_is_wrong_with_the_model_is_named_with_what_to_do() {
             "whole path",
         ),
         (
+            "default_provider = \"command\"\nprovider_command = [\"~/answer\"]".into(),
+            "failure",
+            "/nonexistent/answer is not a program that can be run: No such file",
+            "whole path",
+        ),
+        (
             "default_provider = \"command\"\nprovider_command = [\"/etc\"]".into(),
             "failure",
             "/etc is not a program that can be run: it is no file",

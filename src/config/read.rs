@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
         programs
     }
 
-    /// A program and its arguments; `write` says how.
+    /// A program, by its name or path, and its arguments; `write` says how. No shell replaces a `~/`.
     pub(super) fn program(&self, value: Value, write: &str) -> Vec<String> {
         let DeValue::Array(items) = value.value else {
             value.wrong("must be a list of texts", write);
@@ -218,8 +218,16 @@ impl<'a> Reader<'a> {
         {
             value.wrong("names no program", write);
         }
-        let items = value.items().into_iter();
-        items.map(|item| item.verbatim().to_owned()).collect()
+        let words = value.items().into_iter().enumerate();
+        let words = words.map(|(number, item)| {
+            let word = item.verbatim();
+            if word.starts_with("~/") || number == 0 && word.contains('/') {
+                self.expand(word).to_string_lossy().into_owned()
+            } else {
+                word.to_owned()
+            }
+        });
+        words.collect()
     }
 
     /// The secret at `key`; `None` if there is none or it is empty.

@@ -514,6 +514,38 @@ fn providers_are_found_by_name_alias_or_url() {
 }
 
 #[test]
+fn a_programs_path_is_read_like_any_other_and_its_name_is_left() {
+    let cases = [
+        (r#"["cat", "a/b"]"#, vec!["cat", "a/b"]),
+        (
+            r#"["~/bin/answer", "~/notes", "~", "a~/"]"#,
+            vec!["/home/ann/bin/answer", "/home/ann/notes", "~", "a~/"],
+        ),
+        (r#"["bin/answer"]"#, vec!["FOLDER/bin/answer"]),
+        (r#"["/bin/sh", "-c"]"#, vec!["/bin/sh", "-c"]),
+    ];
+    for (words, expected) in cases {
+        let text = format!(
+            "default_provider = \"command\"\nprovider_command = {words}\n{}\
+             [channels_config.mattermost.read_files]\n\".pdf\" = {words}\n",
+            good("")
+        );
+        let setup = Setup::new(&text).set("HOME", "/home/ann");
+        let folder = setup.folder.path().canonicalize().expect("a folder");
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|word| word.replace("FOLDER", &folder.to_string_lossy()))
+            .collect();
+        let config = setup.load().expect("a config");
+        assert_eq!(
+            config.provider.kind,
+            ProviderKind::Command(expected.clone())
+        );
+        assert_eq!(config.mattermost.read_files.get(".pdf"), Some(&expected));
+    }
+}
+
+#[test]
 fn a_key_comes_from_the_file_or_else_from_the_providers_own_variables() {
     let cases = [
         (
