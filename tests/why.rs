@@ -60,7 +60,23 @@ fn each_situation_has_the_line_that_decides() {
                 draft.root(&root).attach("notes.txt", b"notes").post()
             },
             "Would be answered",
-            "✓ told          earlier messages: 1\n✓ told          File notes.txt: its text (post ",
+            "✓ told          earlier messages: 1, by the same person\n✓ told          File notes.txt: its text (post ",
+        ),
+        (
+            "history_posts = 2\nallowed_users = [\"*\"]",
+            |s| {
+                let root = s.ask("root");
+                let mut world = s.world();
+                let mut post = |author: &str, text| {
+                    world.clock_offset_ms += 1;
+                    world.draft(author, &s.channel, text).root(&root).post()
+                };
+                post(&s.eve.id, "one");
+                post(&s.eve.id, "two");
+                post(&s.ann.id, "three")
+            },
+            "Would be answered",
+            "✓ told          earlier messages: 2, by ann, eve; older ones are left out (history_posts, history_chars)",
         ),
         (
             "mention_only = true",
@@ -295,6 +311,23 @@ fn whether_the_bot_runs_is_said_when_all_else_is_well() {
 }
 
 #[test]
+fn an_apology_is_told_with_its_text_and_a_commands_answer_is_none() {
+    let stage = Stage::real();
+    stage.configure(
+        "default_provider = \"command\"\nprovider_command = [\"false\"]",
+        "",
+    );
+    first_run(&stage);
+    let [question, command] = ["hello", "@prxbot help"].map(|text| stage.ask(text));
+    first_run(&stage);
+    let apology =
+        "! answered      with an apology: I could not get an answer from the language model.";
+    let line = "Got an apology in place of an answer: http";
+    decides(&stage, &question, line, apology);
+    decides(&stage, &command, "Was answered: http", "✓ answered ");
+}
+
+#[test]
 fn a_question_over_a_daily_limit_is_said_to_be_one() {
     let stage = stage("daily_limit = 1\nthread_replies = false");
     let [answered, told, put_off] = ["one", "two", "three"].map(|text| {
@@ -303,7 +336,13 @@ fn a_question_over_a_daily_limit_is_said_to_be_one() {
         post
     });
     decides(&stage, &answered, "Was answered: ", "answered");
-    decides(&stage, &told, "Was answered: ", "answered");
+    let apology = "! answered      with an apology: You have had your one answer for today";
+    decides(
+        &stage,
+        &told,
+        "Got an apology in place of an answer: ",
+        apology,
+    );
     let line = "Not answered: a daily limit was reached.";
     decides(&stage, &put_off, line, "✗ in time");
 }

@@ -53,6 +53,14 @@ pub(crate) fn run(config_path: Option<&Path>, text: &str) -> Result<(), Exit> {
     print(&format!("\n{verdict}\n"))
 }
 
+/// What the bot posted for a post.
+struct Answer {
+    /// To its first part.
+    link: String,
+    /// What is said in place of an answer, or of its rest; empty: it is an answer.
+    apology: String,
+}
+
 /// Why the decisions end before the last one.
 enum Stop {
     /// The post is not answered for this reason, which the report has.
@@ -91,14 +99,12 @@ impl Why<'_> {
         if against.is_none() {
             self.explain_told(&channel)?;
         }
-        if let Some(link) = &answer {
-            self.report.ok("answered", link);
-        }
+        let had = answer.as_ref().map_or(String::new(), |answer| {
+            self.explain_answer(answer, &channel)
+        });
         Ok(match (answer, against) {
-            (Some(link), None) => format!("Was answered: {link}"),
-            (Some(link), Some(why)) => {
-                format!("Was answered: {link}\nToday it would not be: {why}.")
-            }
+            (Some(_), None) => had,
+            (Some(_), Some(why)) => format!("{had}\nToday it would get no answer: {why}."),
             (None, Some(why)) => format!("Not answered: {why}."),
             (None, None) => match Lock::look(&self.config.state_path) {
                 Ok(()) => "Would be answered, but the bot is not running: start it with `prx run`.",
@@ -106,6 +112,21 @@ impl Why<'_> {
             }
             .into(),
         })
+    }
+
+    /// Reports what was posted: the answer, what a command asked for, or an apology.
+    fn explain_answer(&mut self, answer: &Answer, channel: &Found) -> String {
+        let (post, direct) = (self.post, channel.channel.is_direct());
+        let verdict = filter::verdict(post, direct, self.me, &self.config.mattermost);
+        let Answer { link, apology } = answer;
+        if apology.is_empty() || matches!(verdict, Verdict::Word(_)) {
+            self.report.ok("answered", link);
+            return format!("Was answered: {link}");
+        }
+        let fix = format!("the bot's log says more, in the lines with {}", post.id);
+        self.report
+            .warn("answered", &format!("with an apology: {apology}"), &fix);
+        format!("Got an apology in place of an answer: {link}")
     }
 
     fn decide(&mut self, channel: &Found, is_answered: bool) -> Result<(), Stop> {
@@ -337,13 +358,8 @@ impl Why<'_> {
                 None => return Ok(()),
             }
         };
-        let earlier = told.messages.len().saturating_sub(2);
-        if earlier > 0 {
-            self.report
-                .ok("told", &format!("earlier messages: {earlier}"));
-        }
-        for what in told.belongings {
-            self.report.ok("told", &what);
+        for what in [told.before].iter().chain(&told.belongings) {
+            self.report.ok("told", what);
         }
         Ok(())
     }
@@ -460,8 +476,8 @@ impl Why<'_> {
         })
     }
 
-    /// A link to the answer, if all of it is there.
-    fn answer(&self) -> Result<Option<String>, ApiError> {
+    /// The answer, if all of it is there.
+    fn answer(&self) -> Result<Option<Answer>, ApiError> {
         let (post, bot) = (self.post, &self.me.id);
         let channel = &post.channel_id;
         let posted = Record::since(self.client, bot, channel, &post.id, post.create_at)?;
@@ -474,13 +490,20 @@ impl Why<'_> {
         if !Record::of(&posts, bot).is_whole(&post.id) {
             return Ok(None);
         }
-        let first = posts.iter().find(|own| {
-            let prx = own.props.prx.as_ref();
-            own.user_id == *bot
-                && prx.is_some_and(|prx| prx.in_reply_to == post.id && prx.part == 0)
-        });
+        let own = posts.iter().filter(|own| own.user_id == *bot);
+        let parts = own.filter_map(|own| Some((own, own.props.prx.as_ref()?)));
+        let parts: Vec<_> = parts
+            .filter(|(_, prx)| prx.in_reply_to == post.id)
+            .collect();
+        let Some((first, _)) = parts.iter().find(|(_, prx)| prx.part == 0) else {
+            return Ok(None);
+        };
+        let apology = parts.iter().find(|(_, prx)| prx.apology);
         let url = &self.config.mattermost.url;
-        Ok(first.map(|first| format!("{url}/_redirect/pl/{}", first.id)))
+        Ok(Some(Answer {
+            link: format!("{url}/_redirect/pl/{}", first.id),
+            apology: apology.map_or(String::new(), |(own, _)| own.message.clone()),
+        }))
     }
 
     /// The posts of the list; none if it is too large or closed to the bot.

@@ -31,7 +31,9 @@ pub(super) fn choose(input: &Input) -> Conversation {
         asked.text = ANSWER_THE_ABOVE.to_owned();
     }
     let room = input.history_chars.saturating_sub(asked.length(several));
+    let read = earlier.len();
     let mut turns = within(earlier, room, several, input.history_posts);
+    let is_cut = turns.len() < read;
     if is_bare && turns.is_empty() {
         asked.text = ANSWER_NOTHING.to_owned();
     }
@@ -39,6 +41,7 @@ pub(super) fn choose(input: &Input) -> Conversation {
     Conversation {
         several_speakers: speakers(&turns) > 1,
         turns,
+        is_cut,
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Told {
     pub several_speakers: bool,
     /// What the messages' `images` name, for `Feeding`.
     pub enclosures: Vec<Enclosure>,
+    /// For people: how much of what was said before is told, and who said it.
+    pub before: String,
     /// For people: a line for each file and quotation that belongs to the messages.
     pub belongings: Vec<String>,
 }

@@ -74,6 +74,8 @@ struct Conversation {
     turns: Vec<Turn>,
     /// The messages of people begin with their names.
     several_speakers: bool,
+    /// Older messages were read and are not told.
+    is_cut: bool,
 }
 
 /// What one speaker said at once.
@@ -107,9 +109,35 @@ impl Conversation {
         (files.collect(), of_question)
     }
 
+    /// For people: how much of what was said before the question is told, and who said it.
+    fn before(&self) -> String {
+        let earlier = &self.turns[..self.turns.len().saturating_sub(1)];
+        let mut speakers: Vec<&str> = Vec::new();
+        for turn in earlier {
+            let speaker = match &turn.speaker {
+                Speaker::Bot => "the bot",
+                Speaker::Quoted => "a program",
+                Speaker::Person(_, name) if self.several_speakers => name,
+                Speaker::Person(..) => "the same person",
+            };
+            if !speakers.contains(&speaker) {
+                speakers.push(speaker);
+            }
+        }
+        let mut text = format!("earlier messages: {}", earlier.len());
+        if !speakers.is_empty() {
+            text += &format!(", by {}", speakers.join(", "));
+        }
+        if self.is_cut {
+            text += "; older ones are left out (history_posts, history_chars)";
+        }
+        text
+    }
+
     /// The system's message, what was said before the question, and last the question, the user's.
     /// `shown`: what came of `files`.
     fn told(self, scene: &Scene, shown: Vec<Shown>) -> Told {
+        let before = self.before();
         let has_quotation = self.turns.iter().any(|turn| !turn.quotations.is_empty());
         let system = system_text(scene, self.several_speakers, has_quotation);
         let mut messages = vec![Message::new(Role::System, system)];
@@ -145,6 +173,7 @@ impl Conversation {
             messages,
             several_speakers: self.several_speakers,
             enclosures,
+            before,
             belongings,
         }
     }
