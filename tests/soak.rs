@@ -1,4 +1,4 @@
-//! Simulated months with kills and faults: every message answered once, and at the end no more
+//! Simulated months with kills, faults, and workers that are slow or die: every message answered once, and at the end no more
 //! state and no more requests than at the beginning. `PRX_SOAK=100000` makes it that many messages.
 
 use crate::support::soak::soak;
@@ -10,7 +10,12 @@ fn a_month_of_messages_is_answered_and_leaves_nothing_behind() {
     let soak = soak(1, messages, (messages / 100).max(30), 4);
     println!("{soak:#?}");
     assert_eq!((soak.unanswered, soak.answered_twice), (0, 0));
+    assert!(
+        soak.spoilt == 0 && soak.apologies < messages / 100,
+        "{soak:?}"
+    );
     assert!(soak.kills > 0 && soak.faults > 0, "{soak:?}");
+    assert!(soak.deaths > soak.workers / 20, "{soak:?}");
     assert!(soak.days >= 28, "{} days", soak.days);
     // Four channels' worth of a minute's posts.
     let largest = soak.tenths.iter().map(|costs| costs.state_bytes).max();

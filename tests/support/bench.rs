@@ -862,11 +862,11 @@ fn soak() -> Vec<Row> {
             "soak of 100,000: messages lost or doubled",
             "",
             0.0,
-            (soak.unanswered + soak.answered_twice) as f64,
+            (soak.unanswered + soak.answered_twice + soak.spoilt) as f64,
         )
         .beside(format!(
-            "{} days, {} kills, {} faults",
-            soak.days, soak.kills, soak.faults
+            "{} days, {} kills, {} faults, {} of {} workers died",
+            soak.days, soak.kills, soak.faults, soak.deaths, soak.workers
         )),
         Row::at_most(
             "requests per message, last tenth in first",

@@ -2,13 +2,19 @@
 //! beginning and at the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prx::commands::run::Session;
+use prx::desk::Job;
 
 use super::bot::Stage;
+use super::desk::{Play, Script};
 use super::mattermost::{Act, Fault};
 use super::random::Random;
 
+/// What a worker says, in two pieces.
+const WHOLE: [&str; 2] = ["Between 28 ", "and 31 days."];
 const DAY_MS: u64 = 24 * 3_600_000;
 
 /// The bot's costs while it answered one tenth of the messages.
@@ -28,16 +34,23 @@ pub struct Soak {
     pub days: u64,
     pub kills: u64,
     pub faults: u64,
+    /// Workers that were started, and those of them that died.
+    pub workers: u64,
+    pub deaths: u64,
     pub unanswered: u64,
     pub answered_twice: u64,
+    /// Answers of which something is missing, and such as say that there is none.
+    pub spoilt: u64,
+    pub apologies: u64,
     pub tenths: Vec<Costs>,
 }
 
 struct Killed;
 
 /// Asks `messages` questions in `channels` channels over about `days` days, in bursts with long
-/// silences between them: the bot is killed in the middle of one burst in ten, and one request in a
-/// hundred suffers. Each question must be answered once.
+/// silences between them: the bot is killed in the middle of one burst in ten, one request in a
+/// hundred suffers, and of the workers one in two takes its time and one in eight dies. Each question
+/// must be answered once.
 pub fn soak(seed: u64, messages: u64, days: u64, channels: usize) -> Soak {
     let stage = Stage::simulated();
     stage.configure("default_provider = \"echo\"", "poll_interval_secs = 5");
@@ -56,13 +69,13 @@ pub fn soak(seed: u64, messages: u64, days: u64, channels: usize) -> Soak {
     }
     drop(world);
     let mut troubles = Random(seed.wrapping_mul(77) | 1);
-    let suffered = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let suffered = Arc::<AtomicU64>::default();
     let counted = suffered.clone();
     stage.mattermost.on_request(move |_, _| {
         if troubles.below(100) > 0 {
             return Act::Serve;
         }
-        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        counted.fetch_add(1, Ordering::SeqCst);
         match troubles.below(4) {
             0 => Act::Instead(Fault::Html(502)),
             1 => Act::ServeThen(Fault::Close),
@@ -70,6 +83,11 @@ pub fn soak(seed: u64, messages: u64, days: u64, channels: usize) -> Soak {
             _ => Act::Instead(Fault::RateLimited(1)),
         }
     });
+    let workers = Arc::<AtomicU64>::default();
+    let deaths = Arc::<AtomicU64>::default();
+    stage
+        .desk
+        .script(hard_workers(seed, workers.clone(), deaths.clone()));
     let mut session = Some(stage.start());
     work(&stage, &mut session, 20);
     let mut soak = Soak::default();
@@ -117,15 +135,44 @@ pub fn soak(seed: u64, messages: u64, days: u64, channels: usize) -> Soak {
     work(&stage, &mut session, 400);
     let world = stage.world();
     for question in &questions {
-        match world.own_answers(&stage.bot, question).len() {
-            0 => soak.unanswered += 1,
-            1 => {}
+        match &world.own_answers(&stage.bot, question)[..] {
+            [] => soak.unanswered += 1,
+            [answer] if answer.message == WHOLE.concat() => {}
+            [answer] if answer.message.contains("stopped trying") => soak.apologies += 1,
+            [_] => soak.spoilt += 1,
             _ => soak.answered_twice += 1,
         }
     }
-    soak.faults = suffered.load(std::sync::atomic::Ordering::SeqCst);
+    soak.faults = suffered.load(Ordering::SeqCst);
+    soak.workers = workers.load(Ordering::SeqCst);
+    soak.deaths = deaths.load(Ordering::SeqCst);
     soak.days = stage.clock.elapsed_ms() / DAY_MS;
     soak
+}
+
+/// Workers of which some answer at once and some take up to half a minute, and some die on the way.
+fn hard_workers(
+    seed: u64,
+    workers: Arc<AtomicU64>,
+    deaths: Arc<AtomicU64>,
+) -> impl FnMut(&Job) -> Option<Script> + Send + 'static {
+    let mut random = Random(seed.wrapping_mul(31) | 1);
+    move |_| {
+        workers.fetch_add(1, Ordering::SeqCst);
+        let ms = random.pick(&[0, 0, 0, 2_000, 8_000, 30_000]);
+        let end = if random.one_in(8) {
+            deaths.fetch_add(1, Ordering::SeqCst);
+            Play::Dies(random.one_in(2))
+        } else {
+            Play::Done
+        };
+        let first = (ms / 2, Play::Text("Between 28 ".into()));
+        Some(vec![
+            first,
+            (ms, Play::Text("and 31 days.".into())),
+            (ms, end),
+        ])
+    }
 }
 
 /// Lets the bot work for `secs`, and starts it again when it is killed: how often it was.
