@@ -86,6 +86,34 @@ fn standard_input_is_told_as_data_and_the_answer_is_posted() {
 }
 
 #[test]
+fn a_person_at_a_terminal_is_told_where_the_answer_is() {
+    if !std::path::Path::new("/dev/ptmx").exists() {
+        crate::support::skipped("there is no /dev/ptmx, so nothing at a terminal is tested");
+        return;
+    }
+    let (stage, _model) = stage();
+    let ask = |arguments: &[&str]| {
+        let mut command = binary();
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(stage.config_path());
+        let mut terminal =
+            rexpect::session::spawn_command(command, Some(60_000)).expect("a terminal");
+        terminal.exp_eof().expect("an end")
+    };
+    for arguments in [&KEYED[..], &["ask", "--channel", "talk", "How full?"]] {
+        let shown = ask(arguments);
+        let posts = stage.world().posts_in(&stage.channel);
+        let post = &posts.last().expect("a post").id;
+        let link = format!("posted {}/_redirect/pl/{post}\r\n", stage.mattermost.url());
+        assert!(shown.ends_with(&link), "{shown}");
+    }
+    let shown = ask(&KEYED);
+    assert!(shown.contains("was used: nothing is asked"), "{shown}");
+}
+
+#[test]
 fn of_long_data_the_beginning_and_the_end_are_told_and_what_is_missing() {
     let (stage, model) = stage();
     configure(&stage, &model, "file_chars = 100");

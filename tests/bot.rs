@@ -1304,6 +1304,42 @@ fn the_start_line_names_people_and_a_single_round_has_it_only_when_asked() {
 }
 
 #[test]
+fn one_round_in_a_channel_that_is_closed_to_the_bot_is_a_failure() {
+    let stage = Stage::real();
+    let [outside, archived] = ["outside", "archived"]
+        .map(|name| stage.world().add_channel(&stage.team, name, Kind::Open));
+    stage
+        .world()
+        .add_member(&archived, &stage.bot.id, Joining::Joined);
+    stage.world().archive(&archived, &stage.ann.id);
+    for (id, why) in [
+        (outside.as_str(), "the bot is not in it"),
+        (&archived, "it is archived"),
+        (
+            "4xp9fdt77pncbef59f4k1qe83o",
+            "`prx channel doctor` finds the right channel_id",
+        ),
+    ] {
+        configure(
+            &stage,
+            ECHO,
+            &format!("allowed_users = [\"*\"]\nchannel_id = {id:?}"),
+        );
+        let ran = stage.run(&["run", "--once"], "");
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains(why), "{ran:?}");
+        let last = "prx: nothing is answered, as the channel of channel_id is closed to the bot";
+        assert!(
+            ran.stderr
+                .lines()
+                .last()
+                .is_some_and(|line| line.starts_with(last)),
+            "{ran:?}"
+        );
+    }
+}
+
+#[test]
 fn quiet_shows_only_errors_and_rust_log_decides_over_all() {
     let quiet = Play::start_with(Stage::real(), ECHO, "", |command| {
         command.arg("-q");

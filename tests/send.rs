@@ -213,6 +213,7 @@ fn what_is_not_there_is_named() {
         .world()
         .add_channel(&stage.team, "closed", Kind::Private);
     let open = stage.world().add_channel(&stage.team, "open", Kind::Open);
+    let question = stage.ask("hello");
     #[rustfmt::skip] // A table.
     let cases: &[(&[&str], i32, &str)] = &[
         (&["--channel", "tolk", "hi"], 1, "no channel \"tolk\" that the bot can see"),
@@ -220,6 +221,7 @@ fn what_is_not_there_is_named() {
         (&["--channel", &open, "hi"], 1, "/invite @prxbot"),
         (&["--channel", "4xp9fdt77pncbef59f4k1qe83o", "hi"], 1, "the server refused"),
         (&["--channel", "talk", "--thread", "x", "hi"], 1, "no post \"x\""),
+        (&["--channel", "town-square", "--thread", &question, "hi"], 2, "is not in the channel of --channel; leave"),
         (&["--channel", "talk", " "], 1, "the text is blank"),
         (&["--channel", "talk", "two", "words"], 2, "unexpected argument \"words\""),
         (&["hi"], 2, "which channel?"),

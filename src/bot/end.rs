@@ -11,6 +11,8 @@ pub(crate) enum Work {
     Done,
     /// What is left fails again and again: the number of answers.
     Failing(usize),
+    /// The one channel of the configuration cannot be read or written to.
+    Closed,
 }
 
 impl Bot {
@@ -18,6 +20,10 @@ impl Bot {
     pub(crate) fn work(&mut self) -> Work {
         if !self.polled || self.inbox.is_due(&self.store.state) || self.now() < self.held_until {
             return Work::UnderWay;
+        }
+        let only = &self.config.mattermost.channel_id;
+        if only.as_ref().is_some_and(|only| !self.is_open(only)) {
+            return Work::Closed;
         }
         let answers = self.store.state.answers.values();
         let answers = answers.filter(|answer| self.is_open(&answer.channel));

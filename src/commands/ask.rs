@@ -8,18 +8,18 @@ mod told;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use log::{debug, warn};
+use log::{Level, debug, log, warn};
 
 use self::key::Record;
 pub use self::told::Input;
 use super::run::introduce;
 use super::send::{Place, Sender, Target};
-use super::{Exit, answer, connect};
+use super::{Exit, answer, at_terminal, connect};
 use crate::answers::{Draft, Patience, Progress};
 use crate::config::Config;
 use crate::inbox::Record as Posted;
-use crate::mattermost::User;
 use crate::mattermost::client::{ApiError, Client};
+use crate::mattermost::{PostId, User};
 use crate::outage::Trouble;
 use crate::outbox::{Delivery, Outbox};
 use crate::provider::{self, Class, Question};
@@ -119,7 +119,7 @@ impl Asker<'_> {
         };
         let name = format!("ask:{}", Outbox::nonce());
         sender.post_all(&name, &parts, |post| {
-            debug!("posted {post}");
+            self.posted(post);
             Ok(())
         })
     }
@@ -128,7 +128,10 @@ impl Asker<'_> {
         let (config, clock) = (self.config, self.times.clock.clone());
         let mut record = Record::open(&config.state_path, &self.place, key, &self.me.id, clock)?;
         if record.is_done() {
-            debug!("the key {key:?} was used: nothing is asked");
+            log!(
+                at_terminal(Level::Info),
+                "the key {key:?} was used: nothing is asked"
+            );
             return Ok(());
         }
         // What an earlier call sent was sent before this.
@@ -178,10 +181,13 @@ impl Asker<'_> {
             let error = match record.step(outbox, self.client) {
                 Ok(Delivery::Posted) => return record.finish(),
                 Ok(Delivery::More) => continue,
-                Ok(Delivery::Took(..) | Delivery::Edited(_)) => {
+                Ok(Delivery::Took(post, _)) => {
+                    self.posted(&post);
                     patience = Patience::default();
                     continue;
                 }
+                // Nothing grows here.
+                Ok(Delivery::Edited(_)) => continue,
                 Ok(Delivery::Later(until)) => {
                     self.clock.sleep(until.saturating_sub(now));
                     continue;
@@ -215,6 +221,12 @@ impl Asker<'_> {
         }
     }
 
+    /// Tells a person at a terminal where a part of the answer is.
+    fn posted(&self, post: &PostId) {
+        let url = &self.config.mattermost.url;
+        log!(at_terminal(Level::Info), "posted {url}/_redirect/pl/{post}");
+    }
+
     /// The parts of the model's answer; none if nothing is to be posted.
     fn answer(&self) -> Result<Vec<String>, Exit> {
         let settings = &self.config.mattermost;
@@ -238,7 +250,11 @@ impl Asker<'_> {
         };
         let skip = self.query.skip.as_ref();
         if skip.is_some_and(|word| is_only(&answer.text, word)) {
-            debug!("nothing is posted: the answer is {:?}", answer.text);
+            log!(
+                at_terminal(Level::Info),
+                "nothing is posted: the answer is {:?}",
+                answer.text
+            );
             return Ok(Vec::new());
         }
         let text = reply::with_remarks(answer);

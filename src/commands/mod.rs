@@ -12,13 +12,13 @@ pub mod run;
 pub mod send;
 pub(crate) mod why;
 
-use std::io::{self, ErrorKind, Write};
-
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
-use crate::exit::Exit;
+use log::Level;
 
 use crate::config::{self, Config, ConfigError};
+use crate::exit::Exit;
 use crate::http::Agent;
 use crate::mattermost::client::{ApiError, Client, Denial};
 use crate::text::Problem;
@@ -68,6 +68,15 @@ fn connect(config_path: Option<&Path>) -> Result<(Config, Client), Exit> {
     let agent = Agent::new(settings.ca_file.as_deref()).map_err(Exit::config)?;
     let client = Client::new(agent, &settings.url, &settings.token, Times::default());
     Ok((config, client))
+}
+
+/// The level of what only a person at a terminal wants to know: cron would send it by mail.
+fn at_terminal(level: Level) -> Level {
+    if io::stderr().is_terminal() {
+        level
+    } else {
+        Level::Debug
+    }
 }
 
 /// Writes `text` to standard output. That nobody reads it is no failure.

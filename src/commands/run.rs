@@ -1,13 +1,12 @@
 //! `prx run`: from the configuration to a bot that answers.
 
-use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
 use log::{Level, log, warn};
 
-use super::Exit;
 use super::lookup::{Found, at_name};
+use super::{Exit, at_terminal};
 use crate::bot::{Bot, Pace, Work};
 use crate::config::{self, Allowed, Config};
 use crate::desk::{Desk, Processes};
@@ -142,19 +141,25 @@ impl Session {
             return Ok(false);
         };
         if self.once {
-            match self.bot.work() {
+            let failure = match self.bot.work() {
+                Work::UnderWay => None,
                 Work::Done => {
                     self.bot.end();
                     return Ok(true);
                 }
-                Work::Failing(count) => {
-                    self.bot.end();
-                    return Err(Exit::Failure(format!(
-                        "{count} answers are not posted yet, as requests for them fail; \
-                         the next run goes on with them"
-                    )));
-                }
-                Work::UnderWay => {}
+                Work::Failing(count) => Some(format!(
+                    "{count} answers are not posted yet, as requests for them fail; the next run goes \
+                     on with them"
+                )),
+                Work::Closed => Some(
+                    "nothing is answered, as the channel of channel_id is closed to the bot; \
+                     `prx channel doctor` says what to do"
+                        .to_owned(),
+                ),
+            };
+            if let Some(why) = failure {
+                self.bot.end();
+                return Err(Exit::Failure(why));
             }
         }
         self.bot.rest(until.min(self.closes_at.unwrap_or(until)));
@@ -203,11 +208,7 @@ fn take_lock(config: &Config) -> Result<Option<Lock>, Exit> {
         Err(LockError::Taken(holder)) => {
             let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
             // Cron starts one each minute, and wants no mail of it.
-            let level = if io::stderr().is_terminal() {
-                Level::Warn
-            } else {
-                Level::Debug
-            };
+            let level = at_terminal(Level::Warn);
             let state = config.state_path.display();
             log!(level, "another instance{holder} runs with {state}");
             Ok(None)

@@ -128,6 +128,14 @@ impl<'a> Target<'a> {
             (None, Some(root)) => root.channel_id.clone(),
             (None, None) => ChannelId::default(),
         };
+        if let Some(root) = &root
+            && root.channel_id != channel
+        {
+            return Err(Exit::Config(
+                "the post of --thread is not in the channel of --channel; leave --channel out"
+                    .into(),
+            ));
+        }
         let root = root.map(|root| root.id).unwrap_or_default();
         Ok(Place { channel, root })
     }
