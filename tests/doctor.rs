@@ -181,7 +181,7 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "channel",
             "failure",
             "no channel \"4xp9fdt77pncbef59f4k1qe83o\"",
-            "channel_id = \"{channel}\"  # ~talk",
+            "write below [channels_config.mattermost] in the config file:\n  channel_id = \"",
         ),
         (
             &|s| format!("channel_id = {:?}", s.ann.id),
@@ -236,6 +236,20 @@ fn each_mistake_in_the_settings_is_named_with_what_to_do() {
             "warning",
             "channels.\"talk\" has a name",
             "[channels_config.mattermost.channels.{channel}]",
+        ),
+        (
+            &|_| "[channels_config.mattermost.channels.tolk]\nmention_only = true".into(),
+            "channel",
+            "warning",
+            "channels.\"tolk\" is of no channel that @prxbot can see",
+            "[channels_config.mattermost.channels.{channel}]  # ~talk in Team",
+        ),
+        (
+            &|_| "[channels_config.mattermost.channels.4xp9fdt77pncbef59f4k1qe83o]\nmention_only = true".into(),
+            "channel",
+            "warning",
+            "channels.\"4xp9fdt77pncbef59f4k1qe83o\" is of no channel that @prxbot can see",
+            "[channels_config.mattermost.channels.{channel}]  # ~talk in Team",
         ),
         (
             &|_| "allowed_users = [\"ann\"]".into(),
@@ -582,6 +596,39 @@ fn a_running_bot_is_seen_and_left_alone() {
     let ran = stage.run(&["doctor"], "");
     assert!(ran.stdout.ends_with("and is running.\n"), "{ran:?}");
     assert!(bot.child.try_wait().expect("a child").is_none());
+}
+
+#[test]
+fn all_is_not_well_beside_a_line_that_warns() {
+    let stage = Stage::real();
+    let mention = "mention_only = true";
+    for (top, more, code, end) in [
+        (
+            ECHO,
+            mention,
+            0,
+            "\n\nAll is well: the bot works with this. Start it with `prx run`.\n",
+        ),
+        (
+            "",
+            mention,
+            0,
+            "\n\nThe bot runs with this, but see the line with !. Start it with `prx run`.\n",
+        ),
+        (
+            "",
+            "",
+            0,
+            "see the 2 lines with !. Start it with `prx run`.\n",
+        ),
+        ("", "channel_id = \"nowhere\"", 1, "\n\n"),
+    ] {
+        stage.configure(top, more);
+        private(&stage);
+        let ran = stage.run(&["doctor"], "");
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert!(ran.stdout.ends_with(end), "{}", ran.stdout);
+    }
 }
 
 #[test]

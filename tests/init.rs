@@ -525,7 +525,10 @@ fn at_a_terminal_the_token_is_not_shown_and_the_bot_answers() {
     answer(&mut terminal, "@ann");
     until(&mut terminal, "Provider [none]: ");
     answer(&mut terminal, "none");
-    until(&mut terminal, "All is well");
+    until(
+        &mut terminal,
+        "The bot runs with this, but see the line with !",
+    );
     until(&mut terminal, "* * * * * /");
     terminal.exp_eof().expect("an end");
     assert_answers(&stage, "This channel works");

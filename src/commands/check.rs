@@ -86,9 +86,10 @@ impl Report {
         print(&(json + "\n"))
     }
 
-    pub(crate) fn failures(&self) -> usize {
-        let failed = |check: &&Check| check.status == Status::Failure;
-        self.checks.iter().filter(failed).count()
+    /// How many checks went so.
+    pub(crate) fn count(&self, status: Status) -> usize {
+        let same = |check: &&Check| check.status == status;
+        self.checks.iter().filter(same).count()
     }
 
     fn text(&self, check: &Check) -> String {

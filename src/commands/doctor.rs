@@ -7,7 +7,7 @@ pub(crate) mod place;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
-use super::check::Report;
+use super::check::{Report, Status};
 use super::lookup::{self, Leads, NoPong};
 use super::{Exit, print};
 use crate::config::{self, ChannelSettings, Config, ConfigError, Finding, Weight};
@@ -59,22 +59,31 @@ pub(crate) fn run(config_path: Option<&Path>, json: bool, ask: bool) -> Result<(
         model::ask(&mut report, &config);
     }
     report.finish()?;
-    let failures = report.failures();
-    if !json {
-        print(match (failures, is_running) {
-            (0, true) => "\nAll is well: the bot works with this, and is running.\n",
-            (0, false) => "\nAll is well: the bot works with this. Start it with `prx run`.\n",
-            _ => "\n",
-        })?;
+    let lines = |count, sign| match count {
+        1 => format!("the line with {sign}"),
+        count => format!("the {count} lines with {sign}"),
+    };
+    let failures = report.count(Status::Failure);
+    if failures > 0 {
+        let why = format!("the bot would not work: see {}", lines(failures, '✗'));
+        if !json {
+            print("\n")?;
+        }
+        return Err(Exit::Failure(why));
     }
-    match failures {
-        0 => Ok(()),
-        1 => Err(Exit::Failure(
-            "the bot would not work: see the line with ✗".into(),
-        )),
-        count => Err(Exit::Failure(format!(
-            "the bot would not work: see the {count} lines with ✗"
-        ))),
+    let well = match report.count(Status::Warning) {
+        0 => "All is well: the bot works with this".to_owned(),
+        odd => format!("The bot runs with this, but see {}", lines(odd, '!')),
+    };
+    let next = if is_running {
+        ", and is running."
+    } else {
+        ". Start it with `prx run`."
+    };
+    if json {
+        Ok(())
+    } else {
+        print(&format!("\n{well}{next}\n"))
     }
 }
 

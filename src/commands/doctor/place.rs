@@ -38,29 +38,44 @@ impl Place<'_> {
             Some(name) => self.find_channel(name.as_str())?,
             None => self.check_all()?,
         }
-        for key in self.config.mattermost.channels.keys() {
-            if key.is_well_formed() {
-                continue;
-            }
-            let found = lookup::find_channels(self.client, key.as_str())?;
-            let lines = found.iter().map(|found| {
-                format!(
-                    "\n  [channels_config.mattermost.channels.{}]",
-                    found.channel.id
-                )
-            });
-            let fix = if found.is_empty() {
-                "no channel that the bot can see has that name".to_owned()
-            } else {
-                format!("write its id:{}", lines.collect::<String>())
-            };
-            self.report.warn(
-                "channel",
-                &format!("the section channels.{key:?} has a name where an id belongs, so it has no effect", key = key.as_str()),
-                &fix,
-            );
+        let mut keys = self.config.mattermost.channels.keys();
+        keys.try_for_each(|key| self.check_section(key))
+    }
+
+    /// A channel's own section: it has an effect under the id of a channel.
+    fn check_section(&mut self, key: &ChannelId) -> Result<(), ApiError> {
+        let (bot, name) = (&self.me.username, key.as_str());
+        let mut found = Vec::new();
+        if !key.is_well_formed() {
+            found = lookup::find_channels(self.client, name)?;
+        } else if unless_closed(self.client.channel(key))?.is_some() {
+            return Ok(());
         }
+        let what = if found.is_empty() {
+            found = self.own_channels()?;
+            format!("is of no channel that @{bot} can see")
+        } else {
+            "has a name where an id belongs".to_owned()
+        };
+        let line = |found: &Found| {
+            let (id, title) = (&found.channel.id, found.title());
+            format!("\n  [channels_config.mattermost.channels.{id}]  # {title}")
+        };
+        let lines: String = found.iter().map(line).collect();
+        self.report.warn(
+            "channel",
+            &format!("the section channels.{name:?} {what}, so it has no effect"),
+            &format!("delete it, or write a channel's id:{lines}"),
+        );
         Ok(())
+    }
+
+    /// Some of the channels that the bot is in.
+    fn own_channels(&self) -> Result<Vec<Found>, ApiError> {
+        let mut found = lookup::channels(self.client)?;
+        found.retain(Found::is_in_team);
+        found.truncate(NAMES);
+        Ok(found)
     }
 
     /// The one channel of the configuration, by its id.
@@ -134,17 +149,13 @@ impl Place<'_> {
                 user.username
             );
         }
-        let lines: String = lookup::channels(self.client)?
-            .iter()
-            .filter(|found| found.is_in_team())
-            .take(NAMES)
-            .map(Found::setting)
-            .collect();
+        let found = self.own_channels()?;
+        let lines: String = found.iter().map(Found::setting).collect();
         let fix = if lines.is_empty() {
             self.let_in()
         } else {
             format!(
-                "a private channel shows itself only to its members: there, write /invite @{bot}. The bot is in these:{lines}"
+                "a private channel shows itself only to its members: there, write /invite @{bot}. For one that the bot is in, {BELOW}{lines}"
             )
         };
         self.fail_channel(&detail, &fix)
