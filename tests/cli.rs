@@ -45,6 +45,8 @@ fn help_is_short_and_comes_on_standard_output() {
         &["help", "run"],
         &["channel", "doctor", "--help"],
         &["help", "doctor"],
+        &["channel", "--help"],
+        &["help", "channel"],
         &["why", "--help"],
         &["init", "--help"],
         &["send", "--help"],
@@ -54,6 +56,11 @@ fn help_is_short_and_comes_on_standard_output() {
         let (code, stdout, stderr) = run(&mut prx(arguments));
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(stdout.contains("Usage: prx"), "{stdout}");
+        let mut options = stdout
+            .lines()
+            .map(str::trim_start)
+            .filter(|line| line.starts_with('-'));
+        assert!(options.all(|line| line.contains("  ")), "{stdout}");
         assert!(stdout.contains("Example: "), "{stdout}");
         assert!(stdout.lines().count() <= 30, "{stdout}");
         assert!(

@@ -55,7 +55,7 @@ fn line(option: &Opt) -> String {
         option.name,
         option.value.name()
     );
-    format!("  {name:<20} {}\n", option.summary)
+    format!("  {name:<22} {}\n", option.summary)
 }
 
 /// What `prx --version` prints.

@@ -16,16 +16,16 @@ use crate::nearest::nearest;
 pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let given = Given::read(arguments)?;
     let words: Vec<&str> = given.words.iter().map(String::as_str).collect();
-    let asks_for_help = words.first() == Some(&"help");
     let helps = words.iter().take_while(|word| **word == "help").count();
-    let (spec, operands) = find(&words[helps..])?;
+    let asks_for_help = helps > 0 || given.has("--help");
+    let (spec, operands) = find(&words[helps..], asks_for_help)?;
     for (option, _) in &given.options {
         if !spec.all_options().any(|known| known.name == option.name) {
             let (name, command) = (option.name, spec.name);
             return Err(format!("{name} is no option of `prx {command}`"));
         }
     }
-    let action = if asks_for_help || given.has("--help") {
+    let action = if asks_for_help {
         Action::Help(if words.len() == helps {
             general()
         } else {
@@ -48,16 +48,20 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     })
 }
 
-/// The command that the words begin with, and the words after its name.
-fn find<'a, 'b>(words: &'a [&'b str]) -> Result<(&'static Spec, &'a [&'b str]), String> {
+/// The command that the words begin with, and the words after its name. For help the first word of a
+/// name will do.
+fn find<'a, 'b>(
+    words: &'a [&'b str],
+    asks_for_help: bool,
+) -> Result<(&'static Spec, &'a [&'b str]), String> {
     if words.is_empty() {
         return Ok((DEFAULT, words));
     }
     for spec in COMMANDS {
         for name in spec.names() {
             let name: Vec<&str> = name.split(' ').collect();
-            if words.starts_with(&name) {
-                return Ok((spec, &words[name.len()..]));
+            if words.starts_with(&name) || asks_for_help && words == &name[..1] {
+                return Ok((spec, words.get(name.len()..).unwrap_or_default()));
             }
         }
     }
