@@ -102,7 +102,7 @@ fn without_input_it_shows_what_the_bot_does() {
 #[test]
 fn every_line_of_the_input_is_a_message() {
     let input = "hello\n\n/dm\nhello again\n/thread\nonce more\n/restart\n/as\n/as eve\npsst\n/channel lobby\n\
-                 /as ann\n/channel lobby\nnobody\n@prxbot somebody";
+                 /as ann\nnobody\n@prxbot somebody\n/thread\n/as bob\nand me?";
     let (code, output, errors) = sandbox(&[], input);
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
     let told = lines(&output);
@@ -119,15 +119,20 @@ fn every_line_of_the_input_is_a_message() {
         "└ thread prxbot You said: once more",
         "The bot was stopped and started.",
         "As whom? Write /as NAME.",
+        "Now eve writes, in ~talk.",
         "~talk eve psst",
         "prxbot stays silent: its author is not in allowed_users",
+        "Now ann writes, in ~lobby.",
         "~lobby ann nobody",
         "prxbot stays silent: it does not mention the bot (mention_only)",
         "~lobby ann @prxbot somebody",
         "prxbot is typing…",
         "└ thread prxbot You said: somebody",
+        "Now bob writes, in the thread.",
+        "thread bob and me?",
+        "prxbot stays silent: it does not mention the bot (mention_only)",
         "",
-        "6 messages, 4 answered once, 2 left alone, 0 answered twice.",
+        "7 messages, 4 answered once, 3 left alone, 0 answered twice.",
     ];
     assert_eq!(told[from.unwrap_or_default()..], expected, "{output}");
 }
@@ -255,9 +260,17 @@ fn ctrl_c_ends_a_chat_with_its_count() {
 
 #[test]
 fn the_show_is_not_played_by_a_model() {
-    let (code, output, errors) = sandbox(&["--config", "config.toml"], "");
-    assert_eq!((code, output.as_str()), (Some(2), ""));
-    assert!(errors.contains("the show is played by echo"), "{errors}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, "").expect("a file");
+    for (file, told) in [
+        (file.to_str().expect("UTF-8"), "the show is played by echo"),
+        ("/nonexistent/config.toml", "there is no such file"),
+    ] {
+        let (code, output, errors) = sandbox(&["--config", file], "");
+        assert_eq!(code, Some(2), "{output}");
+        assert!(errors.contains(told), "{errors}");
+    }
 }
 
 #[test]

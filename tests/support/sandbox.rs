@@ -144,18 +144,19 @@ fn run() -> Result<(), Exit> {
         return Ok(());
     };
     interrupted();
+    let mut sandbox = Sandbox::start(&arguments)?;
     if io::stdin().is_terminal() {
-        return Sandbox::start(&arguments)?.chat();
+        return sandbox.chat();
     }
     let lines = io::stdin().lines().map_while(Result::ok);
     let mut lines = lines.filter(|line| !line.trim().is_empty());
     match lines.next() {
-        Some(first) => Sandbox::start(&arguments)?.answer_all(std::iter::once(first).chain(lines)),
+        Some(first) => sandbox.answer_all(std::iter::once(first).chain(lines)),
         None if arguments.names_model() => Err(Exit::Config(
             "the show is played by echo; with --config or --model, write lines to standard input"
                 .into(),
         )),
-        None => Sandbox::start(&Arguments::default())?.show(),
+        None => sandbox.show(),
     }
 }
 
@@ -611,9 +612,17 @@ impl Sandbox {
                     self.screen.note("That is the bot.");
                 } else {
                     self.meet(&name);
+                    let open = [&self.talk.channel, &self.lobby.channel];
+                    if !open.contains(&&here.place.channel) {
+                        // Nobody else's direct channel.
+                        here.place = self.talk.clone();
+                    }
+                    let place = match here.place.root.as_str() {
+                        "" => here.place.label,
+                        _ => "the thread",
+                    };
+                    self.screen.note(&format!("Now {name} writes, in {place}."));
                     here.name = name;
-                    // Nobody else's direct channel.
-                    here.place = self.talk.clone();
                 }
             }
             ("as", None) => self.screen.note("As whom? Write /as NAME."),
