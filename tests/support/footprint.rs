@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -368,7 +368,8 @@ impl Rig {
         rig
     }
 
-    fn configure(&self, setup: &Setup, ca: Option<String>) {
+    /// Writes the config; `ca`: the certificate of whoever signed that of the servers.
+    pub fn configure(&self, setup: &Setup, ca: Option<String>) {
         let folder = self.stage.folder.path();
         let ca_file = ca.map_or(String::new(), |pem| {
             let path = folder.join("ca.pem");
@@ -533,6 +534,19 @@ impl Process {
             Process::Ours(child) => child.wait().is_ok_and(|status| status.success()),
             Process::Other(_) => false,
         }
+    }
+
+    /// kill -9 for one that is not ours.
+    pub fn kill(&self) {
+        let status = Command::new("kill")
+            .args(["-9", &self.id().to_string()])
+            .status();
+        assert!(status.expect("kill").success());
+    }
+
+    /// Whether it runs no more, reaped or not.
+    pub fn is_gone(&self) -> bool {
+        self.read("cmdline").is_empty()
     }
 
     /// Its children, whichever of its threads started them.
