@@ -13,7 +13,10 @@ fn first_run(stage: &Stage) {
 fn stage(more: &str) -> Stage {
     let stage = Stage::real();
     stage.configure(ECHO, more);
-    first_run(&stage);
+    // With what is no channel's id, nothing is seen.
+    let is_wrong = more.contains("channel_id");
+    let ran = stage.run(&["run", "--once"], "");
+    assert_eq!(ran.code, Some(i32::from(is_wrong)), "{ran:?}");
     stage
 }
 
@@ -76,7 +79,7 @@ fn each_situation_has_the_line_that_decides() {
                 post(&s.ann.id, "three")
             },
             "Would be answered",
-            "✓ told          earlier messages: 2, by ann, eve; older ones are left out (history_posts, history_chars)",
+            "✓ told          earlier messages: 2, by ann, by eve; older ones are left out (history_posts, history_chars)",
         ),
         (
             "mention_only = true",

@@ -13,7 +13,7 @@ use log::{Level, debug, log, warn};
 use self::key::Record;
 pub use self::told::Input;
 use super::run::introduce;
-use super::send::{Place, Sender, Target};
+use super::send::{Place, Sender, find_place};
 use super::{Exit, answer, at_terminal, connect};
 use crate::answers::{Draft, Patience, Progress};
 use crate::config::Config;
@@ -70,8 +70,8 @@ pub fn deliver(
 ) -> Result<(), Exit> {
     let settings = &config.mattermost;
     let (channel, thread) = (query.channel.as_deref(), query.thread.as_deref());
-    let target = Target::new(settings, channel, thread)?;
     provider::check(&config.provider).map_err(Exit::config)?;
+    let place = find_place(client, settings, channel, thread)?;
     let (me, limit) = introduce(client, &mut None)?;
     let asker = Asker {
         config,
@@ -80,7 +80,7 @@ pub fn deliver(
         clock,
         query,
         input,
-        place: target.find(client)?,
+        place,
         me,
         limit,
     };

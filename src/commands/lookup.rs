@@ -222,6 +222,13 @@ pub(crate) fn channels(client: &Client) -> Result<Vec<Found>, ApiError> {
     Ok(found.map(|channel| Found::new(channel, &teams)).collect())
 }
 
+/// Those that are neither direct nor a group's.
+pub(crate) fn team_channels(client: &Client) -> Result<Vec<Found>, ApiError> {
+    let mut found = channels(client)?;
+    found.retain(Found::is_in_team);
+    Ok(found)
+}
+
 /// The channels that `text` may mean: `~name`, a name as it is shown, a link to the channel or to a
 /// post in it, or `@name` for the direct channel with a person. An id is not looked for.
 pub(crate) fn find_channels(client: &Client, text: &str) -> Result<Vec<Found>, ApiError> {

@@ -55,11 +55,8 @@ pub fn deliver(
     letter: &Letter,
 ) -> Result<(), Exit> {
     let settings = &config.mattermost;
-    let target = Target::new(
-        settings,
-        letter.channel.as_deref(),
-        letter.thread.as_deref(),
-    )?;
+    let (channel, thread) = (letter.channel.as_deref(), letter.thread.as_deref());
+    let place = find_place(client, settings, channel, thread)?;
     let text = match &letter.text {
         Some(text) => text.clone(),
         None => read_input()?,
@@ -79,20 +76,13 @@ pub fn deliver(
         repeat_within: times.repeat_within,
         clock,
         me: &me,
-        place: &target.find(client)?,
+        place: &place,
         generated_by: None,
         links: (!settings.allow_unsafe_links).then_some("true"),
     };
     // No post has this id: the parts belong together, and answer nothing.
     let name = format!("send:{}", Outbox::nonce());
     sender.post_all(&name, &parts, |post| print(&format!("{post}\n")))
-}
-
-/// The channel and the thread that a command names.
-pub(super) struct Target<'a> {
-    /// `None`: the thread's.
-    channel: Option<&'a str>,
-    thread: Option<&'a str>,
 }
 
 /// Where to post.
@@ -102,43 +92,34 @@ pub(super) struct Place {
     pub(super) root: PostId,
 }
 
-impl<'a> Target<'a> {
-    /// Without either it is the channel of the configuration. Errors: there is none.
-    pub(super) fn new(
-        settings: &'a MattermostSettings,
-        channel: Option<&'a str>,
-        thread: Option<&'a str>,
-    ) -> Result<Target<'a>, Exit> {
-        let configured = settings.channel_id.as_ref().map(ChannelId::as_str);
-        let channel = channel.or(configured.filter(|_| thread.is_none()));
-        if channel.is_none() && thread.is_none() {
-            return Err(Exit::Config(
-                "which channel? Name one with --channel, by its name, its link or its id".into(),
-            ));
+/// Looks up the channel and the thread that a command names; without either it is the channel of the
+/// configuration.
+pub(super) fn find_place(
+    client: &Client,
+    settings: &MattermostSettings,
+    channel: Option<&str>,
+    thread: Option<&str>,
+) -> Result<Place, Exit> {
+    let wrong = |why: &str| Err(Exit::Config(why.into()));
+    let configured = settings.channel_id.as_ref().map(ChannelId::as_str);
+    let root = thread.map(|thread| find_root(client, thread)).transpose()?;
+    let named = channel.or(configured.filter(|_| root.is_none()));
+    let channel = match (named, &root) {
+        (Some(channel), _) => find_channel(client, channel)?,
+        (None, Some(root)) => root.channel_id.clone(),
+        (None, None) => {
+            return wrong(
+                "which channel? Name one with --channel, by its name, its link or its id",
+            );
         }
-        Ok(Target { channel, thread })
+    };
+    if root.as_ref().is_some_and(|root| root.channel_id != channel) {
+        return wrong(
+            "the post of --thread is not in the channel of --channel; leave --channel out",
+        );
     }
-
-    /// Looks both up.
-    pub(super) fn find(&self, client: &Client) -> Result<Place, Exit> {
-        let root = self.thread.map(|thread| find_root(client, thread));
-        let root = root.transpose()?;
-        let channel = match (self.channel, &root) {
-            (Some(channel), _) => find_channel(client, channel)?,
-            (None, Some(root)) => root.channel_id.clone(),
-            (None, None) => ChannelId::default(),
-        };
-        if let Some(root) = &root
-            && root.channel_id != channel
-        {
-            return Err(Exit::Config(
-                "the post of --thread is not in the channel of --channel; leave --channel out"
-                    .into(),
-            ));
-        }
-        let root = root.map(|root| root.id).unwrap_or_default();
-        Ok(Place { channel, root })
-    }
+    let root = root.map(|root| root.id).unwrap_or_default();
+    Ok(Place { channel, root })
 }
 
 fn read_input() -> Result<String, Exit> {
@@ -181,8 +162,7 @@ fn find_channel(client: &Client, text: &str) -> Result<ChannelId, Exit> {
 
 /// The error that no channel has that name, with those that the bot is in.
 fn no_channel(client: &Client, text: &str) -> Result<Exit, ApiError> {
-    let mut found = lookup::channels(client)?;
-    found.retain(Found::is_in_team);
+    let found = lookup::team_channels(client)?;
     let titles: Vec<String> = found.iter().take(LISTED).map(Found::title).collect();
     let more = if found.len() > LISTED {
         " and others"

@@ -479,11 +479,6 @@ impl Why<'_> {
     /// The answer, if all of it is there.
     fn answer(&self) -> Result<Option<Answer>, ApiError> {
         let (post, bot) = (self.post, &self.me.id);
-        let channel = &post.channel_id;
-        let posted = Record::since(self.client, bot, channel, &post.id, post.create_at)?;
-        if posted.parts(&post.id).is_empty() {
-            return Ok(None);
-        }
         let since = ServerTime(post.create_at.0.saturating_sub(1).max(1));
         let mut posts = self.posts(self.client.posts_since(&post.channel_id, since))?;
         posts.extend(self.posts(self.client.thread(post.thread_root(), 200))?);

@@ -1,5 +1,7 @@
 //! TOML files laid one over the other, read value by value: every value knows its file and its line.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -187,13 +189,8 @@ impl<'a> Table<'a> {
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
-        let number = number.filter(|number| range.contains(number));
-        number.unwrap_or_else(|| {
-            let (least, most) = (range.start(), range.end());
-            let what = format!("must be a whole number from {least} to {most}, without quotes");
-            value.wrong(what, "");
-            *default
-        })
+        let number = value.within(number, range, "whole number");
+        number.unwrap_or(*default)
     }
 
     /// The number at `key`, with a fraction or not, within the range of the table of settings.
@@ -209,13 +206,7 @@ impl<'a> Table<'a> {
             DeValue::Float(number) => number.as_str().parse().ok(),
             _ => None,
         };
-        let number = number.filter(|number| range.contains(number));
-        number.or_else(|| {
-            let (least, most) = (range.start(), range.end());
-            let what = format!("must be a number from {least} to {most}, without quotes");
-            value.wrong(what, "");
-            *default
-        })
+        value.within(number, range, "number").or(*default)
     }
 
     /// A setting that is read and is not in the table: a test that reads any config finds it.
@@ -281,6 +272,22 @@ impl<'a> Value<'a> {
                 Vec::new()
             }
         }
+    }
+
+    /// The `number` that the value is, a `kind` of number, if it is one and in the range.
+    fn within<T: PartialOrd + Display>(
+        &self,
+        number: Option<T>,
+        range: &RangeInclusive<T>,
+        kind: &str,
+    ) -> Option<T> {
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = (range.start(), range.end());
+            let what = format!("must be a {kind} from {least} to {most}, without quotes");
+            self.wrong(what, "");
+        }
+        number
     }
 
     /// What is wrong with the value, so that nothing can run, and what to write instead.

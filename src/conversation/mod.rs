@@ -22,6 +22,7 @@ pub use shown::{Enclosure, Purpose};
 use crate::mattermost::{FileInfo, Post, PostId, UserId};
 use crate::provider::{Message, Role};
 use crate::reply::is_blank;
+use crate::sorted::Set;
 use excerpt::Excerpt;
 use quote::Author;
 use shown::Shown;
@@ -112,26 +113,24 @@ impl Conversation {
     /// For people: how much of what was said before the question is told, and who said it.
     fn before(&self) -> String {
         let earlier = &self.turns[..self.turns.len().saturating_sub(1)];
-        let mut speakers: Vec<&str> = Vec::new();
-        for turn in earlier {
-            let speaker = match &turn.speaker {
-                Speaker::Bot => "the bot",
-                Speaker::Quoted => "a program",
-                Speaker::Person(_, name) if self.several_speakers => name,
-                Speaker::Person(..) => "the same person",
-            };
-            if !speakers.contains(&speaker) {
-                speakers.push(speaker);
-            }
-        }
-        let mut text = format!("earlier messages: {}", earlier.len());
-        if !speakers.is_empty() {
-            text += &format!(", by {}", speakers.join(", "));
-        }
-        if self.is_cut {
-            text += "; older ones are left out (history_posts, history_chars)";
-        }
-        text
+        let speakers = earlier.iter().map(|turn| match &turn.speaker {
+            Speaker::Bot => "the bot",
+            Speaker::Quoted => "a program",
+            Speaker::Person(_, name) if self.several_speakers => name,
+            Speaker::Person(..) => "the same person",
+        });
+        let speakers: Set<&str> = speakers.collect();
+        let by = speakers.iter().map(|name| format!(", by {name}"));
+        let cut = if self.is_cut {
+            "; older ones are left out (history_posts, history_chars)"
+        } else {
+            ""
+        };
+        format!(
+            "earlier messages: {}{}{cut}",
+            earlier.len(),
+            by.collect::<String>()
+        )
     }
 
     /// The system's message, what was said before the question, and last the question, the user's.

@@ -52,7 +52,7 @@ impl Place<'_> {
             return Ok(());
         }
         let what = if found.is_empty() {
-            found = self.own_channels()?;
+            found = lookup::team_channels(self.client)?;
             format!("is of no channel that @{bot} can see")
         } else {
             "has a name where an id belongs".to_owned()
@@ -61,21 +61,13 @@ impl Place<'_> {
             let (id, title) = (&found.channel.id, found.title());
             format!("\n  [channels_config.mattermost.channels.{id}]  # {title}")
         };
-        let lines: String = found.iter().map(line).collect();
+        let lines: String = found.iter().take(NAMES).map(line).collect();
         self.report.warn(
             "channel",
             &format!("the section channels.{name:?} {what}, so it has no effect"),
             &format!("delete it, or write a channel's id:{lines}"),
         );
         Ok(())
-    }
-
-    /// Some of the channels that the bot is in.
-    fn own_channels(&self) -> Result<Vec<Found>, ApiError> {
-        let mut found = lookup::channels(self.client)?;
-        found.retain(Found::is_in_team);
-        found.truncate(NAMES);
-        Ok(found)
     }
 
     /// The one channel of the configuration, by its id.
@@ -149,8 +141,8 @@ impl Place<'_> {
                 user.username
             );
         }
-        let found = self.own_channels()?;
-        let lines: String = found.iter().map(Found::setting).collect();
+        let found = lookup::team_channels(self.client)?;
+        let lines: String = found.iter().take(NAMES).map(Found::setting).collect();
         let fix = if lines.is_empty() {
             self.let_in()
         } else {

@@ -188,8 +188,7 @@ fn ask_token(server: &Server) -> Result<(Client, Secret, User), Exit> {
 /// The one channel and its title, or nothing for all.
 fn ask_channel(client: &Client, me: &User) -> Result<Option<(ChannelId, String)>, Exit> {
     loop {
-        let mut choices = lookup::channels(client)?;
-        choices.retain(lookup::Found::is_in_team);
+        let choices = lookup::team_channels(client)?;
         print("\nWhere does it answer?\n")?;
         print("   0  in every channel it is in, and in direct messages\n")?;
         offer(choices.iter().map(lookup::Found::title))?;
