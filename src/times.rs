@@ -168,6 +168,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_call_that_hangs_leaves_time_for_what_must_come_soon() {
+        let times = Times::default();
+        assert_eq!(times.call, Duration::from_secs(10));
+        // Between two looks at the server, and for a repeat of a post.
+        assert!(times.call + times.poll <= Duration::from_secs(11));
+        assert!(times.call * 2 <= times.repeat_within);
+        // As long as clients show it.
+        assert!(times.typing < Duration::from_secs(5));
+    }
+
+    #[test]
     fn days_have_their_dates() {
         let cases = [
             (0, "1970-01-01"),

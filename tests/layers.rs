@@ -119,6 +119,30 @@ fn a_file_uses_only_what_lies_below_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The loop waits for no model and shows no model's server what it knows.
+#[test]
+fn a_model_is_asked_by_workers_and_commands_alone() {
+    let root = sources();
+    let asks = |file: &PathBuf| {
+        let text = fs::read_to_string(file).expect("a text");
+        let code = without_tests(&text);
+        code.contains("provider::ask") || code.contains("provider::models")
+    };
+    let names = files(&root).into_iter().filter(asks).map(|file| {
+        let path = file.strip_prefix(&root).expect("a path below");
+        path.with_extension("").display().to_string()
+    });
+    let names: BTreeSet<String> = names.filter(|name| unit(name) != "provider").collect();
+    let expected = [
+        "commands/answer",
+        "commands/ask",
+        "commands/doctor/model",
+        "commands/init/model",
+        "worker",
+    ];
+    assert_eq!(names, expected.map(String::from).into());
+}
+
 #[test]
 fn each_file_has_its_layer() {
     let uses = uses();

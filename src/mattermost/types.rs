@@ -409,6 +409,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_has_no_rows_of_former_texts() {
+        let list = r#"{"order": ["a", "b"], "posts": {
+            "a": {"id": "a", "original_id": "", "message": "now"},
+            "b": {"id": "b", "original_id": "a", "message": "before", "delete_at": 5},
+            "c": {"id": "c", "original_id": null, "delete_at": 6}
+        }}"#;
+        let list: PostList = serde_json::from_str(list).unwrap();
+        let ids = list.posts.iter().map(|post| post.id.to_string());
+        assert_eq!(ids.collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
     fn attachments_are_read_whatever_they_hold() {
         let read = |attachments: Value| {
             let props = serde_json::json!({
