@@ -22,13 +22,11 @@ impl From<Problem> for ConfigError {
 /// A line each.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, finding) in self.0.iter().enumerate() {
-            let end = if number > 0 { "\n" } else { "" };
-            let is_fatal = finding.weight == Weight::Fatal;
-            let sign = if is_fatal { "" } else { "warning: " };
-            write!(f, "{end}{sign}{finding}")?;
-        }
-        Ok(())
+        let lines = self.0.iter().map(|finding| match finding.weight {
+            Weight::Fatal => finding.to_string(),
+            _ => format!("warning: {finding}"),
+        });
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
     }
 }
 

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Findings, LAST, Weight, at};
 use super::table::{self, Kind, Setting};
+use crate::sorted::Set;
 use crate::text::Problem;
 
 /// One parsed file.
@@ -136,17 +137,10 @@ impl<'a> Table<'a> {
         table::tables(&self.header)
     }
 
-    /// The keys of all layers, each once.
-    pub(super) fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> = Vec::new();
-        for (_, layer) in &self.layers {
-            for key in layer.keys() {
-                if !keys.iter().any(|known| known == key.get_ref().as_ref()) {
-                    keys.push(key.get_ref().clone().into_owned());
-                }
-            }
-        }
-        keys
+    /// The keys of all layers.
+    pub(super) fn keys(&self) -> Set<String> {
+        let keys = self.layers.iter().flat_map(|(_, layer)| layer.keys());
+        keys.map(|key| key.get_ref().to_string()).collect()
     }
 
     /// The keys of all layers with the values that hold.

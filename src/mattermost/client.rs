@@ -317,8 +317,11 @@ impl Client {
         self.tell("POST", "posts/ids", &json!(ids))
     }
 
-    /// `POST users/ids`: unknown ids are left out.
+    /// `POST users/ids`: unknown ids are left out, and for none nothing is asked.
     pub(crate) fn users(&self, ids: &[&UserId]) -> Result<Vec<User>, ApiError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         self.tell("POST", "users/ids", &json!(ids))
     }
 

@@ -222,14 +222,12 @@ impl Asker<'_> {
             .skip(left_out)
             .collect();
         let authors: Set<&UserId> = posts.iter().map(|post| &post.user_id).collect();
-        let mut names = Map::new();
-        if !authors.is_empty() {
-            let users = self
-                .client
-                .users(&authors.into_iter().collect::<Vec<_>>())?;
-            names.extend(users.into_iter().map(|user| (user.id, user.username)));
-        }
-        let name = |id: &UserId| names.get(id).cloned();
+        let authors: Vec<&UserId> = authors.into_iter().collect();
+        let users = self.client.users(&authors)?;
+        let name = |id: &UserId| {
+            let user = users.iter().find(|user| user.id == *id)?;
+            Some(user.username.clone())
+        };
         Ok(material::transcript(&posts, &name, settings.history_chars))
     }
 }

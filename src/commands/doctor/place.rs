@@ -285,11 +285,7 @@ impl Place<'_> {
     fn check_list(&mut self, listed: &[&UserId]) -> Result<(), ApiError> {
         let mut ids = listed.to_vec();
         ids.retain(|id| id.is_well_formed());
-        let known = if ids.is_empty() {
-            Vec::new()
-        } else {
-            self.client.users(&ids)?
-        };
+        let known = self.client.users(&ids)?;
         let mut list = List::default();
         for &id in listed {
             let user = if id.is_well_formed() {
@@ -388,9 +384,6 @@ pub(crate) fn people(client: &Client, channel: Option<&ChannelId>) -> Result<Vec
     let mut ids = Set::new();
     for channel in channels {
         ids.extend(unless_closed(client.members(&channel))?.unwrap_or_default());
-    }
-    if ids.is_empty() {
-        return Ok(Vec::new());
     }
     let mut people = client.users(&ids.iter().collect::<Vec<_>>())?;
     people.retain(|user| !user.is_bot && user.delete_at.0 == 0);
