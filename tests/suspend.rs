@@ -1,9 +1,11 @@
 //! A machine that sleeps: the program's clock stands still, the calendar and the server's clock go on.
+//! And a server whose clock was ahead when the bot began.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::bot::{ECHO, Stage};
+use crate::support::lines;
 use crate::support::mattermost::{Act, Fault};
 
 const SECOND: u64 = 1000;
@@ -103,5 +105,35 @@ fn an_answer_that_may_have_been_posted_before_the_sleep_is_posted_once() {
             1,
             "{act:?} {late_ms} {steps}"
         );
+    }
+}
+
+#[test]
+fn a_bot_that_began_while_the_servers_clock_was_ahead_says_why_it_is_silent() {
+    for only in [true, false] {
+        let stage = Stage::simulated();
+        let one = format!("channel_id = \"{}\"\n", stage.channel);
+        stage.configure(ECHO, if only { &one } else { "" });
+        let mut session = stage.start();
+        stage.run_for(&mut session, 3);
+        lines::keep(log::LevelFilter::Warn);
+        stage.world().clock_offset_ms = -(HOUR as i64);
+        let ask = |text| stage.world().post(&stage.ann.id, &stage.channel, text);
+        let early = ask("Is it early?");
+        stage.run_for(&mut session, 3);
+        ask("Or late?");
+        stage.run_for(&mut session, 3);
+        let told = lines::taken();
+        let [line] = &told[..] else {
+            panic!("one line: {told:?}");
+        };
+        assert!(line.contains("gets no answers until 20"), "{line}");
+        assert!(stage.answers(&early).is_empty());
+        // By whatever clock: what comes after the moment of its start is answered.
+        stage.clock.advance(2 * HOUR);
+        stage.run_for(&mut session, 3);
+        let late = ask("And now?");
+        stage.run_for(&mut session, 3);
+        assert_eq!(stage.answers(&late).len(), 1, "{only}");
     }
 }

@@ -1,8 +1,8 @@
 //! Reading a channel: what changed since the newest change that was read, less the window.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use log::info;
+use log::{info, warn};
 
 use super::pages::last_entry;
 use super::record::Record;
@@ -14,6 +14,7 @@ use crate::mattermost::client::ApiError;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 use crate::sorted::Map;
 use crate::state::State;
+use crate::times;
 
 /// From this many ids on, an answer to `since` may have left posts out.
 pub(super) const SINCE_LIMIT: usize = 1000;
@@ -135,6 +136,15 @@ impl Inbox {
         if !at.cursor.complete(&read, window, catch_up) {
             let (name, id) = (at.cursor.name(), at.id);
             info!("the server's clock went back; reading channel {name} ({id}) again");
+            let floor = at.cursor.floor;
+            if present.is_some_and(|present| present < floor) {
+                let when =
+                    times::timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(floor.0));
+                warn!(
+                    "channel {name} ({id}) gets no answers until {when}: the bot came into it while the \
+                     server's clock was ahead; without its state file it begins from now on"
+                );
+            }
             return;
         }
         let early = at.cursor.progress.early;
