@@ -30,6 +30,9 @@ pub(crate) struct Answer {
     /// The post in which it grows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<PostId>,
+    /// That post shows something else and takes no edit: the bot is deleting it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discards: bool,
     /// It is counted for the daily limits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub counted: bool,
@@ -163,9 +166,6 @@ pub(crate) struct Unclear {
     pub looked: Option<Duration>,
 }
 
-/// What has to pause for so long does not get better soon.
-const FAILING: Duration = Duration::from_secs(8);
-
 impl Live {
     /// It has no worker any more, and waits for its turn.
     pub(crate) fn wait_again(&mut self) {
@@ -174,7 +174,7 @@ impl Live {
 }
 
 impl Answer {
-    /// The draft's next step; nothing without a draft.
+    /// The draft, and what is known of it on the server; nothing without a draft.
     pub(crate) fn progress(&mut self) -> Option<(&mut Draft, &mut Progress)> {
         match (&mut self.draft, &mut self.live.stage) {
             (Some(draft), Stage::Deliver(progress)) => Some((draft, progress)),
@@ -184,11 +184,20 @@ impl Answer {
 
     /// Whether what it needs has failed several times in a row.
     pub(crate) fn is_failing(&self) -> bool {
-        let pause = match &self.live.stage {
-            Stage::Deliver(progress) => progress.pause,
-            _ => self.live.patience.pause,
-        };
-        pause >= FAILING
+        match &self.live.stage {
+            Stage::Deliver(progress) => progress.pause >= patience::FAILING,
+            Stage::AtWork(_) => false,
+            _ => self.live.patience.is_failing(),
+        }
+    }
+
+    /// Whether there is a draft of which nothing is on the server or on its way there.
+    pub(crate) fn is_unposted(&self) -> bool {
+        let is_unsent = self.draft.as_ref().is_some_and(|draft| draft.unsent);
+        match &self.live.stage {
+            Stage::Deliver(progress) => is_unsent && progress.posted.is_empty(),
+            _ => is_unsent,
+        }
     }
 
     /// Whether a post in which it grows was made, or may have been.

@@ -161,7 +161,7 @@ impl Bot {
                 self.held_until = self.now() + pause;
                 // What was refused goes first: looks could use up all that the server lets through.
                 let refused = matches!(trouble, Trouble::Api(ApiError::RateLimited(_)));
-                let put_off = refused && !std::mem::replace(&mut self.look_put_off, refused);
+                let put_off = refused && !std::mem::replace(&mut self.look_put_off, true);
                 let apart = self.times.poll.min(Duration::from_secs(put_off.into()));
                 self.poll_due = self.poll_due.max(self.held_until + apart);
                 Ok(Pace::Rest(self.held_until))
@@ -180,6 +180,8 @@ impl Bot {
         self.notice_sleep();
         self.settle();
         if self.now() < self.held_until {
+            // Tried again with the next step, also where the disk is what holds all up.
+            let _ = self.save(Unsaved::BeforeRest);
             return Ok(Pace::Rest(self.held_until));
         }
         self.save(Unsaved::BeforeNext)?;
@@ -252,7 +254,7 @@ impl Bot {
 
     /// Writes the state if something is unsaved that must not stay so.
     fn save(&mut self, at_least: Unsaved) -> Result<(), Trouble> {
-        if self.unsaved >= at_least && self.unsaved > Unsaved::Nothing {
+        if self.unsaved >= at_least {
             self.store.save()?;
             self.unsaved = Unsaved::Nothing;
         }

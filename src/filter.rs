@@ -74,9 +74,10 @@ pub(crate) fn earlier_word(
     settings: &MattermostSettings,
 ) -> Option<Word> {
     let allowed = &settings.channel(&post.channel_id).allowed_users;
-    let may_speak = || refuse(post, bot, allowed).is_none();
-    let word = words::word(post, direct, bot).filter(|_| settings.chat_commands);
-    word.filter(|_| may_speak())
+    if !settings.chat_commands || refuse(post, bot, allowed).is_some() {
+        return None;
+    }
+    words::word(post, direct, bot)
 }
 
 fn decide(

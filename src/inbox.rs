@@ -184,6 +184,7 @@ impl Inbox {
 
     fn close_for(&mut self, state: &mut State, id: &ChannelId, why: &str, pause: Duration) {
         self.quiet = false;
+        self.misses(state, id);
         let until = self.now() + pause;
         let shown = watch_mut(state, id);
         // No list may have shown the one channel of the configuration yet.
@@ -207,10 +208,18 @@ impl Inbox {
     /// Leaves a channel alone for a growing while, as a request for it failed that may fail for ever.
     pub(crate) fn put_off(&mut self, state: &mut State, channel: &ChannelId) {
         self.quiet = false;
+        self.misses(state, channel);
         let (now, times) = (self.now(), &self.scope.times);
         if let Some(watch) = watch_mut(state, channel) {
             watch.pause = (watch.pause * 2).clamp(times.poll, times.backoff_max);
             watch.closed_until = Some(now + watch.pause);
+        }
+    }
+
+    /// Notes an absence from a channel: what is written there meanwhile is missed.
+    fn misses(&self, state: &mut State, channel: &ChannelId) {
+        if let Some(cursor) = state.channels.get_mut(channel) {
+            cursor.progress.live = false;
         }
     }
 

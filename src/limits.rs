@@ -74,7 +74,9 @@ impl Days {
         self.0.retain(|known, _| *known <= day + PLAUSIBLE);
         let count = self.0.or_default(day);
         let all_spent = limits.all > 0 && count.all >= limits.all;
-        count.make_room();
+        if !count.people.contains_key(person) {
+            count.make_room();
+        }
         let of_person = count.people.or_default(person.clone());
         let room = if limits.person > 0 && of_person.answers >= limits.person {
             Room::Spent
@@ -85,15 +87,10 @@ impl Days {
             count.all += 1;
             Room::Free
         };
+        let was_told = room != Room::Free && std::mem::replace(&mut of_person.told, true);
         let newest = self.0.keys().next_back().copied().unwrap_or(day);
-        if room != Room::Free
-            && let Some(of_person) = self.person_mut(day, person)
-            && std::mem::replace(&mut of_person.told, true)
-        {
-            return Room::Told;
-        }
         self.0.retain(|known, _| known + 1 >= newest);
-        room
+        if was_told { Room::Told } else { room }
     }
 
     /// Takes back a question that was counted.
@@ -113,10 +110,6 @@ impl Days {
         let day = asked.0 / DAY;
         let plausible = self.0.keys().rfind(|known| **known <= day + PLAUSIBLE);
         plausible.map_or(day, |newest| day.max(newest.saturating_sub(1)))
-    }
-
-    fn person_mut(&mut self, day: u64, person: &UserId) -> Option<&mut OfPerson> {
-        self.0.get_mut(&day)?.people.get_mut(person)
     }
 }
 
@@ -221,5 +214,9 @@ mod tests {
             take(&mut days, &format!("p{number}"), NOON, (2, 0));
         }
         assert!(days.0.values().all(|count| count.people.len() <= PEOPLE));
+        // Who asks is not: the limit holds for the last one, too.
+        let last = format!("p{}", PEOPLE + 9);
+        assert_eq!(take(&mut days, &last, NOON, (2, 0)), Room::Free);
+        assert_eq!(take(&mut days, &last, NOON, (2, 0)), Room::Spent);
     }
 }

@@ -321,6 +321,35 @@ fn where_edits_are_refused_the_rest_follows_in_parts_or_all_of_it_anew() {
 }
 
 #[test]
+fn what_is_deleted_to_be_posted_anew_is_posted_though_the_deletion_is_unclear() {
+    for killed in [false, true] {
+        let (stage, mut session) = at_work("");
+        stage.desk.script(|job| {
+            let mark = if question(job) == "tell me all" {
+                "w"
+            } else {
+                "v"
+            };
+            Some(writes(&words(mark, 300), 30))
+        });
+        let asked = ask(&stage, "tell me all");
+        stage.run_for(&mut session, 10);
+        stage.world().knobs.role_lacks = vec!["edit_post"];
+        stage.world().edit(&asked, "tell me more");
+        let lost = Act::ServeThen(Fault::Html(504));
+        stage.world().plan(1, "DELETE", "posts/", lost);
+        stage.run_for(&mut session, 40);
+        assert!(stage.world().log.iter().any(|call| call.method == "DELETE"));
+        if killed {
+            drop(session);
+            session = stage.start();
+        }
+        stage.run_for(&mut session, 240);
+        assert_whole(&stage, &asked, &words("v", 300), &format!("{killed}"));
+    }
+}
+
+#[test]
 fn a_person_who_deletes_the_growing_post_stops_it() {
     let (stage, mut session) = at_work("");
     stage.desk.script(|_| Some(writes(&words("w", 300), 30)));

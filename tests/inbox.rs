@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::bot::{ECHO, Stage};
 use crate::support::clock::{SimClock, Time};
+use crate::support::desk::writes;
 use crate::support::lines;
 use crate::support::mattermost::{
     Act, Fault, Joining, Kind, Logged, Version, Weaken, World, api_path,
@@ -624,6 +625,22 @@ fn what_waits_in_a_closed_channel_is_answered_after_a_restart() {
     stage.mattermost.serve_all();
     while_down(&stage, session, 10, |_| {});
     assert_once(&stage, [&waits]);
+}
+
+#[test]
+fn what_a_channel_that_closes_in_between_does_not_show_is_answered_later() {
+    // While the conversation is gathered, and before the answer is posted.
+    for path in ["posts/*/thread", "posts/*$"] {
+        let (stage, mut session) = at_work("");
+        let root = stage.ask("root");
+        stage.run_for(&mut session, 5);
+        let closed = Act::Instead(Fault::Error(403, "api.context.permissions.app_error"));
+        stage.world().plan(1, "GET", path, closed);
+        stage.desk.script(|_| Some(writes("slow", 20)));
+        let reply = stage.reply(&root, "and this?");
+        stage.run_for(&mut session, 200);
+        assert_once(&stage, [&root, &reply]);
+    }
 }
 
 // What is answered.

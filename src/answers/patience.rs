@@ -9,6 +9,8 @@ const MIN_FAILURES: u32 = 5;
 /// The pause after the first failure, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What has to pause for so long does not get better soon.
+pub(super) const FAILING: Duration = Duration::from_secs(8);
 
 /// How long the requests that one answer needs have failed while others succeeded: in the end it is
 /// made without what they would bring.
@@ -16,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) struct Patience {
     since: Option<Duration>,
     failures: u32,
-    pub(super) pause: Duration,
+    pause: Duration,
 }
 
 impl Patience {
@@ -26,6 +28,11 @@ impl Patience {
         self.failures += 1;
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         self.pause
+    }
+
+    /// Whether requests have failed several times in a row.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.pause >= FAILING
     }
 
     /// Whether the answer is to be made without what its requests would bring.

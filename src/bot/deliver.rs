@@ -17,13 +17,12 @@ impl Bot {
     pub(super) fn deliver(&mut self) -> Result<bool, Trouble> {
         let (now, state) = (self.now(), &self.store.state);
         let due = state.answers.iter().filter(|(_, answer)| {
-            let untouched = answer.draft.as_ref().is_some_and(|draft| draft.unsent);
             matches!(
                 answer.live.stage,
                 Stage::Deliver(_) | Stage::Withdraw { .. }
             ) && answer.live.due <= now
                 && self.is_open(&answer.channel)
-                && !(untouched && self.is_unread(answer))
+                && !(answer.is_unposted() && self.is_unread(answer))
         });
         let oldest = due.min_by_key(|(id, answer)| (answer.create_at, id));
         let Some((id, answer)) = oldest else {
@@ -39,10 +38,13 @@ impl Bot {
             self.open_post(&id, None)?;
             return Ok(true);
         }
+        if answer.discards {
+            self.discard_shown(&id)?;
+            return Ok(true);
+        }
         // Nothing of it is there yet: the question may have been deleted meanwhile.
-        let untouched = answer.draft.as_ref().is_some_and(|draft| draft.unsent);
         let is_stale = now.saturating_sub(answer.live.seen) > self.times.stale;
-        if untouched && is_stale && !answer.live.looked {
+        if answer.is_unposted() && is_stale && !answer.live.looked {
             self.look_before_posting(&id)?;
             return Ok(true);
         }
@@ -60,7 +62,16 @@ impl Bot {
         match self.look_again(id) {
             Ok(Some(fresh)) => self.doubt(id, &fresh),
             Ok(None) => {
-                self.give_up(id, "it was deleted, or cannot be read any more");
+                self.give_up(id, "it was deleted");
+                return Ok(());
+            }
+            Err(error) if error.is_forbidden() => {
+                let channel = self
+                    .question(id)
+                    .map(|question| question.channel_id.clone());
+                let channel = channel.unwrap_or_default();
+                self.inbox
+                    .close(&mut self.store.state, &channel, &error.to_string());
                 return Ok(());
             }
             Err(error) if error.may_last() && self.patience_is_over(id) => {}

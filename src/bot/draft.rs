@@ -48,6 +48,8 @@ impl Bot {
         answer.live.stage = Stage::Deliver(Outbox::fresh(&draft));
         answer.live.due = Duration::ZERO;
         answer.draft = Some(draft);
+        // A model's answer is dear, and in an outage the first request may be far.
+        self.changed(Unsaved::BeforeRest);
     }
 
     /// Ends an answer because its author asked for that: what was written stays. The state says so before
@@ -109,7 +111,7 @@ impl Bot {
             draft.parts.extend(parts);
             draft.nonce = Outbox::nonce();
             draft.apology = true;
-            draft.unsent = true;
+            draft.unsent = progress.unclear.is_none();
             progress.asked = true;
         }
     }
@@ -134,7 +136,7 @@ impl Bot {
                 .flat_map(|part| reply::parts(part, limit, &options));
             draft.parts.extend(parts);
             draft.nonce = Outbox::nonce();
-            draft.unsent = true;
+            draft.unsent = progress.unclear.is_none();
             progress.asked = true;
         }
         Ok(())

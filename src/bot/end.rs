@@ -31,7 +31,7 @@ impl Bot {
         let waiting = waiting.filter(|waiting| self.is_open(&waiting.post.channel_id));
         let failing: Vec<bool> = answers
             .map(|answer| answer.is_failing())
-            .chain(waiting.map(|waiting| waiting.due > self.now()))
+            .chain(waiting.map(|waiting| waiting.patience.is_failing()))
             .collect();
         if failing.contains(&false) {
             return Work::UnderWay;

@@ -6,7 +6,6 @@ use crate::answers::Stage;
 use crate::conversation;
 use crate::filter::{Reason, Verdict};
 use crate::inbox::Record;
-use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
 use crate::outage::Trouble;
 
@@ -16,7 +15,7 @@ impl Bot {
         let post = match self.client.post(id) {
             // What a closed channel holds is looked at when it is open again, or dropped when the bot
             // is out of it.
-            Err(ApiError::Refused { status: 403, .. }) => {
+            Err(error) if error.is_forbidden() => {
                 let until = self.now() + self.times.recheck;
                 self.update(id, |answer| answer.live.due = until);
                 return Ok(());
@@ -37,9 +36,8 @@ impl Bot {
         let Some(answer) = self.store.state.answers.get_mut(id) else {
             return Ok(());
         };
-        let mut is_unwritten = answer.draft.is_none();
+        let is_unwritten = answer.draft.is_none() && !answer.grows();
         if answer.grows() {
-            is_unwritten = false;
             self.outbox.find_growing(&mut answer.live);
         }
         answer.live.stage = Stage::Seen {

@@ -8,7 +8,7 @@ use super::read::tell_ignored;
 use super::{Bot, Unsaved};
 use crate::answers::Stage;
 use crate::config::StreamMode;
-use crate::conversation::{Feeding, Gathering, Place, Told};
+use crate::conversation::{FOR_PROGRAMS, Feeding, Gathering, Place, Told};
 use crate::desk::{Job, WorkerId};
 use crate::filter::Verdict;
 use crate::inbox::Waiting;
@@ -42,7 +42,7 @@ impl Bot {
         }
         let typed = answer.live.typed;
         let more = match self.type_for(&question, typed) {
-            Err(error @ ApiError::Refused { status: 403, .. }) => {
+            Err(error) if error.is_forbidden() => {
                 let why = format!("{error}; is the bot in it, and may it post there?");
                 self.wait_again(id, &why);
                 return Ok(());
@@ -68,7 +68,11 @@ impl Bot {
         let fresh = match self.look_again(id) {
             Ok(Some(fresh)) => fresh,
             Ok(None) => {
-                self.give_up(id, "it was deleted or cannot be read any more");
+                self.give_up(id, "it was deleted");
+                return Ok(());
+            }
+            Err(error) if error.is_forbidden() => {
+                self.wait_again(id, &error.to_string());
                 return Ok(());
             }
             Err(error) if error.may_last() && self.patience_is_over(id) => {
@@ -102,9 +106,22 @@ impl Bot {
         if answer.grows() {
             return self.withdraw(id);
         }
-        let worker = answer.worker();
-        self.store.state.answers.remove(id);
+        let (worker, attempts) = (answer.worker(), answer.attempts);
         self.stop_worker(worker);
+        if attempts > 0 {
+            // How often it ended its worker is kept with it.
+            let question = Box::new(fresh);
+            let undecided = true;
+            self.update(id, |answer| {
+                answer.live.wait_again();
+                answer.live.stage = Stage::Seen {
+                    question,
+                    undecided,
+                };
+            });
+            return;
+        }
+        self.store.state.answers.remove(id);
         let now = self.now();
         self.inbox
             .put_back(Waiting::new(fresh, now, Verdict::IfFollowed));
@@ -180,6 +197,10 @@ impl Bot {
             Ok(None) => Stage::Gather(gathering),
             // It is started at once, where there is room.
             Ok(Some(told)) => Stage::Told(Box::new(told)),
+            Err(error) if error.is_forbidden() => {
+                self.wait_again(id, &error.to_string());
+                return Ok(());
+            }
             Err(error) if error.is_closed() => {
                 self.give_up(id, &error.to_string());
                 return Ok(());
@@ -203,9 +224,7 @@ impl Bot {
         let Some(answer) = self.store.state.answers.get_mut(id) else {
             return;
         };
-        let began = answer.live.began.unwrap_or(now);
         let channel = self.config.mattermost.channel(&answer.channel);
-        let timeout = self.config.message_timeout;
         let job = Job {
             post: id.clone(),
             provider: self
@@ -216,7 +235,8 @@ impl Bot {
             conversation: told.messages.clone(),
             bot_name: self.me.username.clone(),
             several_speakers: told.several_speakers,
-            time_left: timeout.saturating_sub(now.saturating_sub(began)),
+            // Not what is left of it: a question may have waited for room.
+            time_left: self.config.message_timeout,
             grow: channel.stream_mode == StreamMode::Partial,
         };
         match self.desk.start(job) {
@@ -256,7 +276,9 @@ impl Bot {
     /// Whether the pictures that are told fit beside those of the answers at work.
     pub(super) fn has_room(&self, told: &Told) -> bool {
         let settings = &self.config.mattermost;
-        let most = settings.max_images as u64 * settings.max_image_size;
+        let pictures = settings.max_images as u64 * settings.max_image_size;
+        // Where no picture may be told there are yet files for programs.
+        let most = if pictures > 0 { pictures } else { FOR_PROGRAMS };
         let answers = self.store.state.answers.values();
         let at_work = answers.filter(|answer| answer.worker().is_some());
         let there: u64 = at_work.map(|answer| answer.live.enclosed).sum();

@@ -37,8 +37,9 @@ impl Bot {
         let growth = &mut answer.live.growth;
         if answer.shown.is_some() {
             if text.is_empty() || text == growth.text {
+                // Another answer may be due.
                 answer.live.grew = false;
-                return Ok(false);
+                return Ok(true);
             }
             self.edit_due = now + APART;
             self.edit(&id, text)?;
@@ -50,7 +51,6 @@ impl Bot {
             self.open_post(&id, Some(text))?;
         } else {
             growth.due = growth.opens_at().unwrap_or(now).max(now + APART);
-            return Ok(false);
         }
         Ok(true)
     }
@@ -157,15 +157,26 @@ impl Bot {
             Some(())
         });
         if goes_on.is_none() {
-            // Of another generation, or the whole text without its mark.
-            if let Err(error) = unless_closed(self.client.delete_post(&shown)) {
-                return self.put_off(id, error);
-            }
-            self.update(id, |answer| {
-                answer.shown = None;
-                answer.live.growth = Growth::default();
-            });
+            // Of another generation, or the whole text without its mark. The state says so before the
+            // server hears of it: a post that is gone would look like one that a person deleted.
+            self.update(id, |answer| answer.discards = true);
         }
+        self.changed(Unsaved::BeforeNext);
+        Ok(())
+    }
+
+    /// Deletes the post in which an answer grew: the answer is posted anew.
+    pub(super) fn discard_shown(&mut self, id: &PostId) -> Result<(), Trouble> {
+        let answer = self.store.state.answers.get(id);
+        if let Some(shown) = answer.and_then(|answer| answer.shown.clone())
+            && let Err(error) = unless_closed(self.client.delete_post(&shown))
+        {
+            return self.put_off(id, error);
+        }
+        self.update(id, |answer| {
+            (answer.shown, answer.discards) = (None, false);
+            answer.live.growth = Growth::default();
+        });
         self.changed(Unsaved::BeforeNext);
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{Bot, Unsaved};
 use crate::answers::{Answer, Stage};
 use crate::cursor::Own;
 use crate::desk::WorkerId;
-use crate::mattermost::client::{ApiError, unless_closed};
+use crate::mattermost::client::ApiError;
 use crate::mattermost::{ChannelId, Post, PostId, ServerTime};
 use crate::outage::Trouble;
 
@@ -77,10 +77,12 @@ impl Bot {
         }))
     }
 
-    /// The post as it is at present; nothing if it was deleted or cannot be read any more.
+    /// The post as it is at present; nothing if it was deleted. A 403 is an error: the channel is closed.
     pub(super) fn look_again(&self, id: &PostId) -> Result<Option<Post>, ApiError> {
-        let post = unless_closed(self.client.post(id))?;
-        Ok(post.filter(|post| post.delete_at.0 == 0))
+        match self.client.post(id) {
+            Err(error) if error.is_closed() && !error.is_forbidden() => Ok(None),
+            post => Ok(Some(post?).filter(|post| post.delete_at.0 == 0)),
+        }
     }
 
     pub(super) fn patience_is_over(&self, id: &PostId) -> bool {

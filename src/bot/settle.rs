@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::warn;
 
 use super::{Bot, Unsaved};
-use crate::desk::{News, WorkerId};
+use crate::desk::News;
 use crate::mattermost::PostId;
 use crate::provider::{Answer, Class};
 use crate::reply;
@@ -23,12 +23,12 @@ impl Bot {
             let mut answers = self.store.state.answers.iter();
             let of_worker = answers.find(|(_, answer)| answer.worker() == Some(worker));
             if let Some(id) = of_worker.map(|(id, _)| id.clone()) {
-                self.settle_one(&id, worker, news);
+                self.settle_one(&id, news);
             }
         }
     }
 
-    fn settle_one(&mut self, id: &PostId, worker: WorkerId, news: News) {
+    fn settle_one(&mut self, id: &PostId, news: News) {
         if news != News::Grew {
             self.update(id, |answer| answer.live.feeding = None);
         }
@@ -39,12 +39,8 @@ impl Bot {
                     answer.live.growth.due = Duration::ZERO;
                 }
             }),
-            News::Done(answer) => {
-                self.desk.stop(worker);
-                self.answered(id, answer);
-            }
+            News::Done(answer) => self.answered(id, answer),
             News::Failed(failure) => {
-                self.desk.stop(worker);
                 warn!("no answer to post {id}: {}", failure.line);
                 self.apologize(id, &failure.person);
             }

@@ -40,8 +40,8 @@ impl Bot {
                     }
                 }
             }
-            // Servers before 6.0.
-            Err(ApiError::Refused { status: 404, .. }) => {
+            // Servers before 6.0, and what stands before a server.
+            Err(ApiError::Refused { .. }) => {
                 self.tender.one_by_one = true;
                 self.tender.questions = asked;
             }
@@ -53,7 +53,9 @@ impl Bot {
     pub(super) fn look_at_one(&mut self, id: &PostId) -> Result<(), Trouble> {
         match self.look_again(id) {
             Ok(Some(post)) => self.look_at_question(id, post),
-            Ok(None) => self.give_up(id, "it was deleted, or cannot be read any more"),
+            Ok(None) => self.give_up(id, "it was deleted"),
+            // Its channel is closed: what asks for more there is told.
+            Err(error) if error.is_forbidden() => {}
             Err(error) => self.not_seen(error)?,
         }
         Ok(())

@@ -7,7 +7,6 @@ use log::warn;
 use super::{Bot, Unsaved};
 use crate::answers::Stage;
 use crate::mattermost::PostId;
-use crate::mattermost::client::ApiError;
 use crate::outage::Trouble;
 
 /// After a deletion, until it is looked at.
@@ -52,7 +51,7 @@ impl Bot {
         };
         let is_there = match result {
             Ok(is_there) => is_there,
-            Err(error @ ApiError::Refused { status: 403, .. }) if !asked => {
+            Err(error) if error.is_forbidden() && !asked => {
                 warn!("post {shown}, the beginning of an answer to post {id}, stays: {error}");
                 self.handled(id);
                 return Ok(());

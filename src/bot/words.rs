@@ -3,7 +3,7 @@
 use log::debug;
 
 use super::{Bot, Unsaved};
-use crate::answers::Stage;
+use crate::answers::{Answer, Stage};
 use crate::filter::Verdict;
 use crate::mattermost::client::ApiError;
 use crate::mattermost::{Post, PostId};
@@ -131,7 +131,7 @@ impl Bot {
     pub(super) fn begin_reaction(&mut self, id: &PostId, emoji: &'static str) {
         let answer = self.store.state.answers.get(id);
         // It was edited into a command while its answer grew.
-        if answer.is_some_and(|answer| answer.shown.is_some() || answer.opening.is_some()) {
+        if answer.is_some_and(Answer::grows) {
             return self.withdraw(id);
         }
         self.set_stage(id, Stage::React { emoji, tries: 0 });

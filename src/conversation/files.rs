@@ -26,7 +26,7 @@ const HEAD: usize = 64;
 const WIDE: u64 = 1920;
 const LARGE: u64 = 1_000_000;
 /// Programs are not given larger files, in bytes.
-const FOR_PROGRAMS: u64 = 16 << 20;
+pub(crate) const FOR_PROGRAMS: u64 = 16 << 20;
 const UNREADABLE: &str = "it could not be read";
 
 /// How much is told.

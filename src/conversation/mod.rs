@@ -16,6 +16,7 @@ mod words;
 
 pub use feeding::Feeding;
 pub use fetch::{Gathering, Place, Told, wrote_in_thread};
+pub(crate) use files::FOR_PROGRAMS;
 pub use names::Names;
 pub use shown::{Enclosure, Purpose};
 

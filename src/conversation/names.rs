@@ -35,8 +35,12 @@ impl Names {
         self.known.get(id).is_some_and(|account| account.is_trusted)
     }
 
-    /// Those of `accounts` that are not known, or not lately.
-    pub(super) fn unknown(&self, accounts: Set<&UserId>, now: Duration) -> Vec<UserId> {
+    /// Those of `accounts` that are not known, or not lately: they are to be looked up. What is known
+    /// of the others stays until the next call.
+    pub(super) fn unknown(&mut self, accounts: Set<&UserId>, now: Duration) -> Vec<UserId> {
+        if self.known.len() > Names::COUNT {
+            self.known.clear();
+        }
         let is_known = |id: &UserId| {
             let known = self.known.get(id);
             known.is_some_and(|account| now.saturating_sub(account.since) < Names::AGE)
@@ -47,9 +51,6 @@ impl Names {
 
     /// Looks them up. Without a name a person is still told apart by the id.
     pub(super) fn learn(&mut self, client: &Client, ids: &[UserId], now: Duration) {
-        if self.known.len() > Names::COUNT {
-            self.known.clear();
-        }
         match client.users(&ids.iter().collect::<Vec<_>>()) {
             Ok(users) => self.known.extend(users.into_iter().map(|user| {
                 let mut roles = user.roles.split_whitespace();
@@ -62,5 +63,29 @@ impl Names {
             })),
             Err(error) => debug!("accounts cannot be looked up: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_is_full_is_emptied_before_it_says_who_is_known() {
+        let mut names = Names::default();
+        for number in 0..=Names::COUNT {
+            let account = Account {
+                name: "ann".into(),
+                is_trusted: false,
+                since: Duration::ZERO,
+            };
+            names
+                .known
+                .insert(number.to_string().as_str().into(), account);
+        }
+        let known: UserId = "7".into();
+        let asked = || [&known].into_iter().collect();
+        assert_eq!(names.unknown(asked(), Duration::ZERO), [known.clone()]);
+        assert_eq!(names.get(&known), None);
     }
 }

@@ -96,6 +96,11 @@ impl ApiError {
         matches!(self, ApiError::Unclear(_) | ApiError::TooLarge)
     }
 
+    /// Whether the channel is closed to the bot, and not just what was asked for in it gone.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, ApiError::Refused { status: 403, .. })
+    }
+
     /// Whether the channel, or what was asked for in it, is closed to the bot or not there.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(

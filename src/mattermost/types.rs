@@ -261,11 +261,14 @@ pub struct PrxProps {
     pub asked: String,
 }
 
+/// No answer has as many parts: who says so is not the bot.
+const MOST_PARTS: u32 = 10_000;
+
 impl PrxProps {
     fn read(mut fields: Fields) -> Option<PrxProps> {
         Some(PrxProps {
             in_reply_to: fields.required("in_reply_to")?,
-            part: fields.optional("part")?,
+            part: fields.optional("part").filter(|part| *part < MOST_PARTS)?,
             of: if fields.has("of") {
                 fields.optional("of")?
             } else {
