@@ -369,6 +369,77 @@ fn stop_ends_also_what_an_earlier_run_began_and_cannot_be_looked_at_yet() {
     assert_eq!(stage.desk.starts().len(), starts, "nobody is asked again");
 }
 
+/// What the bot wrote in its channel.
+fn own_posts(stage: &Stage) -> Vec<String> {
+    let posts = stage.world().posts_in(&stage.channel).into_iter();
+    let own = posts.filter(|post| post.user_id == stage.bot.id && post.kind.is_empty());
+    own.map(|post| post.message).collect()
+}
+
+#[test]
+fn a_stop_is_done_once_by_a_bot_that_is_killed_at_any_step() {
+    let mut stopped = 0;
+    for steps in 0.. {
+        let (stage, session) = at_work("poll_interval_secs = 5");
+        drop(session);
+        stage.desk.takes(600_000);
+        let slow = post(&stage, &stage.ann.id, "", "@prxbot think");
+        let (ann, channel, root) = (stage.ann.id.clone(), stage.channel.clone(), slow.clone());
+        stage.mattermost.at(7_000, move |world| {
+            world
+                .draft(&ann, &channel, "@prxbot stop")
+                .root(&root)
+                .post();
+        });
+        let killed = stage.live(steps, 20);
+        let mut session = stage.start();
+        stage.run_for(&mut session, 150);
+        let told = format!("killed at {steps}: {:?}", own_posts(&stage));
+        // What waits when the word is read gets nothing.
+        assert!(
+            own_posts(&stage).iter().all(|text| text == "Stopped."),
+            "{told}"
+        );
+        assert!(own_posts(&stage).len() <= 1, "{told}");
+        stopped += stage.answers(&slow).len();
+        let stop = stage.world().replies_to(&slow);
+        let stop = stop.iter().find(|post| post.message == "@prxbot stop");
+        let stop = &stop.expect("a word").id;
+        assert_eq!(reactions(&stage, stop), ["white_check_mark"], "{told}");
+        assert!(stage.state().get("answers").is_none(), "{told}");
+        if !killed {
+            break;
+        }
+    }
+    assert!(stopped >= 10, "{stopped}");
+}
+
+#[test]
+fn a_stop_is_too_late_for_an_answer_that_is_made_and_cannot_be_posted_yet() {
+    for acted in [false, true] {
+        let (stage, mut session) = at_work("");
+        let channel = stage.channel.clone();
+        stage.desk.takes(2_000);
+        stage.mattermost.on_request(move |request, _| {
+            let fault = Fault::Html(502);
+            match (request.method.as_str(), api_path(request)) {
+                ("POST", "posts") if acted => Act::ServeThen(fault),
+                ("POST", "posts") => Act::Instead(fault),
+                ("GET", path) if path.contains("/posts?") && path.contains("page=") => {
+                    Act::Instead(fault)
+                }
+                _ => Act::Serve,
+            }
+        });
+        let slow = say(&stage, &mut session, &channel, "", "@prxbot think");
+        let stop = say(&stage, &mut session, &channel, &slow, "@prxbot stop");
+        stage.mattermost.serve_all();
+        stage.run_for(&mut session, 200);
+        assert_eq!(own_posts(&stage), ["You said: think"], "{acted}");
+        assert_eq!(reactions(&stage, &stop), ["white_check_mark"], "{acted}");
+    }
+}
+
 #[test]
 fn a_reaction_that_fails_is_tried_a_few_times_and_keeps_nothing_back() {
     for (failures, shown) in [(2, true), (u32::MAX, false)] {

@@ -27,7 +27,16 @@ impl Bot {
         let under_way = answers
             .filter(|answer| is_answered(&answer.live.stage) && self.is_open(&answer.channel));
         let has_room = under_way.count() < self.config.mattermost.answers_at_once;
-        let mut waiting = self.inbox.waiting();
+        let waiting = self.inbox.waiting().filter_map(|it| match it.verdict {
+            Verdict::Word(word) => Some((&it.post, it.due, word)),
+            _ => None,
+        });
+        // One that an earlier run began and did not carry out.
+        let begun = state.answers.values().filter_map(|answer| {
+            let is_ready = matches!(answer.live.stage, Stage::Ready) && answer.live.began.is_none();
+            let post = answer.live.question.as_ref().filter(|_| is_ready)?;
+            Some((post, answer.live.due, self.word_of(post)?))
+        });
         // What a stop is to end may have been begun by an earlier run and not been looked at since.
         let is_found = |post: &Post| {
             let mut answers = state.answers.values();
@@ -37,15 +46,14 @@ impl Bot {
                     && answer.create_at <= post.create_at
             })
         };
-        let next = waiting.find(|it| {
-            let may_go = match it.verdict {
-                Verdict::Word(Word::Stop) => !is_found(&it.post),
-                Verdict::Word(_) => has_room,
-                _ => false,
+        let next = begun.chain(waiting).find(|(post, due, word)| {
+            let may_go = match word {
+                Word::Stop => !is_found(post),
+                _ => has_room,
             };
-            may_go && it.due <= now && self.is_open(&it.post.channel_id)
+            may_go && *due <= now && self.is_open(&post.channel_id)
         });
-        next.map(|waiting| waiting.post.id.clone())
+        next.map(|(post, ..)| post.id.clone())
     }
 
     /// The command that a post is.
