@@ -693,12 +693,17 @@ fn a_server_that_fails_every_second_time_is_one_outage() {
 fn a_token_that_is_refused_for_five_minutes_ends_the_bot() {
     let (stage, mut session) = running("");
     let refused = Fault::Error(401, "api.context.session_expired.app_error");
-    out_while(&stage, 0, 240_000, refused);
+    out_while(&stage, 0, 240_000, refused.clone());
     let question = stage.ask("anybody?");
     stage.run_for(&mut session, 330);
     assert_eq!(stage.answers(&question).len(), 1);
 
     stage.mattermost.serve_all();
+    // Also one that is started meanwhile.
+    drop(session);
+    let meanwhile = Act::Instead(refused);
+    stage.world().plan(3, "GET", "users/me$", meanwhile);
+    let mut session = stage.start();
     stage.world().revoke_token(&stage.bot.token);
     let end = stage.clock.elapsed_ms() + 420_000;
     let exit = loop {

@@ -95,10 +95,12 @@ impl Session {
         provider::check(&config.provider).map_err(Exit::config)?;
         let mut outage = Outage::new(times.clone());
         let mut known = None;
+        let has_worked = config.state_path.exists();
         let (me, post_limit) = loop {
             match introduce(&client, &mut known) {
                 Ok(introduced) => break introduced,
-                Err(error @ ApiError::Unauthorized(_)) => {
+                // A token that has worked is refused for a while by a server whose database is down.
+                Err(error @ ApiError::Unauthorized(_)) if once || !has_worked => {
                     return Err(Exit::Token(error.to_string()));
                 }
                 Err(error) if once => return Err(Exit::failure(error)),
