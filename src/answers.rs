@@ -95,7 +95,7 @@ pub(crate) struct Live {
     pub growth: Growth,
     /// What is known of the opening on the server.
     pub opening: Progress,
-    /// How many parts of it are there, from a run that this state knows nothing of.
+    /// How many parts of it are posted by a run whose state was lost.
     pub half: Option<u32>,
     /// The worker wrote more than was shown.
     pub grew: bool,

@@ -75,7 +75,8 @@ pub(crate) struct Bot {
     held_until: Duration,
     name_checked: Duration,
     calendar: Calendar,
-    /// What a rate limit refused goes before the next look. Not twice: looks must go on as well.
+    /// After a 429 the refused request is tried once before the next look. Only once, so that looks go
+    /// on as well.
     look_put_off: bool,
     /// The state was changed: by something that has to be on disk before the next step, or by
     /// something that the server shows as well.

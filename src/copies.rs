@@ -277,8 +277,8 @@ fn answers(thread: &[Row]) -> Map<&PostId, (ServerTime, Option<&str>)> {
     answers
 }
 
-/// The posts of `thread` whose answers came along with them. `here`: posts of the same channel, deleted or not,
-/// that are not in the thread: their answers are no copies.
+/// The posts of `thread` whose answers came along with them. `here`: posts of the same channel,
+/// deleted or not, that are not in the thread: their answers are no copies.
 fn served(thread: &[Row], here: &Set<PostId>) -> Set<PostId> {
     let there: Set<&PostId> = thread.iter().map(|row| &row.id).collect();
     let mut served = Set::new();

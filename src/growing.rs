@@ -64,12 +64,8 @@ pub(crate) fn rest(parts: &[String], shown: &str) -> Option<Vec<String>> {
     if shown.is_empty() {
         return None;
     }
-    let mut left = Vec::new();
-    if !rest.is_empty() {
-        left.push(rest.to_owned());
-    }
-    left.extend(others.iter().cloned());
-    Some(left)
+    let rest = (!rest.is_empty()).then(|| rest.to_owned());
+    Some(rest.into_iter().chain(others.iter().cloned()).collect())
 }
 
 #[cfg(test)]

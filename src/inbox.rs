@@ -48,7 +48,7 @@ pub(crate) struct Scope {
 /// A post that waits for its answer.
 pub(crate) struct Waiting {
     pub post: Post,
-    /// By the clock of `Times`.
+    /// When it was read, by the clock of `Times`.
     pub since: Duration,
     /// What the filter says of it. Whether a thread is followed is found out later.
     pub verdict: Verdict,

@@ -81,8 +81,8 @@ impl Bot {
         self.draft(id, self.parts(text), true);
     }
 
-    /// Of an answer so many parts are there, and nobody knows the rest, as the state file is from before
-    /// them: another answer would not go on where they end, so a last part says that.
+    /// `half` parts of an answer are posted, but the state file is older and does not know the rest. A
+    /// new answer would not go on where they end, so a last part says so.
     pub(super) fn end_half(&mut self, id: &PostId, half: u32) {
         warn!("post {id} has half an answer that the state knows nothing of: it gets no other");
         // Only the last of these is posted.

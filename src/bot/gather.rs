@@ -273,7 +273,7 @@ impl Bot {
         }
     }
 
-    /// Whether the pictures that are told fit beside those of the answers at work.
+    /// Whether its pictures and its files for programs fit beside those of the answers at work.
     pub(super) fn has_room(&self, told: &Told) -> bool {
         let settings = &self.config.mattermost;
         let pictures = settings.max_images as u64 * settings.max_image_size;

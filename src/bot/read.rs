@@ -97,7 +97,7 @@ impl Bot {
     }
 }
 
-/// Most posts are not for the bot: that is no news.
+/// Logs, at debug level, why a post is ignored: most posts are.
 pub(super) fn tell_ignored(post: &Post, reason: Reason) {
     debug!(
         "post {} by {} gets no answer: {reason}",

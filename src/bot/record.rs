@@ -43,7 +43,7 @@ impl Bot {
         self.store.state.answers.get_mut(id).map(change);
     }
 
-    /// A request failed: what may be its own trouble alone keeps nothing else.
+    /// A request failed: an error that may concern it alone is noted, and the loop goes on.
     pub(super) fn go_on_after(&mut self, error: ApiError) -> Result<(), Trouble> {
         if !error.may_last() {
             return Err(error.into());

@@ -119,7 +119,7 @@ fn is_control(byte: u8) -> bool {
     byte == 0x7F || byte < 0x20 && !matches!(byte, 8..=13 | 27)
 }
 
-/// How many bytes of UTF-16 stand after its mark, and how two of them are one number.
+/// The order of the bytes of UTF-16, if the text begins with its mark.
 fn utf16(bytes: &[u8]) -> Option<fn([u8; 2]) -> u16> {
     match bytes {
         [0xFF, 0xFE, ..] => Some(u16::from_le_bytes),

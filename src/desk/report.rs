@@ -133,7 +133,8 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// Takes a report in; true: the text changed, and the end may be far. What comes after the end counts for nothing.
+    /// Takes a report in; true: the text changed, and the end may be far. What comes after the end
+    /// counts for nothing.
     pub(crate) fn take(&mut self, number: u32, report: Report) -> bool {
         if self.end.is_some() {
             return false;

@@ -59,8 +59,8 @@ impl Inbox {
         Ok(())
     }
 
-    /// The one channel is closed. A second refusal is believed more than a first, after which the next
-    /// look comes soon. `outside`: the channel, where the bot is not in it.
+    /// The one channel is closed. After a first refusal it is soon looked at again; only a second one
+    /// closes it for longer. `outside`: the channel, where the bot is not in it.
     fn refuse(&mut self, state: &mut State, id: &ChannelId, outside: Option<&Channel>, why: &str) {
         let now = self.now();
         // What a refusal says about floors is believed when it is said again.
