@@ -70,7 +70,7 @@ const HELP: &str = "\
 /restart         stop the bot and start it again
 /log             the bot's own log
 /quit            end; so do /exit, Ctrl-C and Ctrl-D
-In a message, \\n is a line's end. What is typed while an answer is on its way is
+In a message, \\n is a line's end. What is typed while an answer is made is
 taken at once.";
 
 /// What the stand-in model can be like.
